@@ -1,0 +1,49 @@
+# make demo   sets up, trains on generated images, evaluates, and says where the report is
+# make test   sets up and runs the tests
+PY ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+
+.PHONY: setup demo test test-all test-gpu lint format clean help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+setup: $(VENV)/.ready  ## the environment, in .venv
+$(VENV)/.ready: requirements.txt
+	@echo "setting up $(VENV) (downloads torch: a few minutes)"
+	@$(PY) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(BIN)/uv pip install -q -p $(BIN)/python -r requirements.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
+	@$(BIN)/uv pip install -q -p $(BIN)/python -r requirements-dev.txt
+	@touch $@
+
+demo: setup  ## train on generated images, evaluate
+	@$(BIN)/python -m data.scenes season scenes/season
+	@$(BIN)/python train.py demo run=$(RUN)
+	@$(BIN)/python test.py $(RUN)
+
+test: $(VENV)/.ready-dev  ## the tests, about two minutes
+	@$(BIN)/python -m pytest $(PYTEST)
+
+test-all: $(VENV)/.ready-dev  ## also the slow ones
+	@$(BIN)/python -m pytest -m 'not gpu' --timeout=3600 $(PYTEST)
+
+test-gpu: $(VENV)/.ready-dev  ## the ones that need a CUDA device
+	@$(BIN)/python -m pytest -m gpu $(PYTEST)
+
+lint: $(VENV)/.ready-dev  ## ruff and pyright
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: $(VENV)/.ready-dev  ## let ruff lay the code out
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:  ## remove what the demo made
+	@rm -rf scenes runs/demo

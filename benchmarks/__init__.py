@@ -1,0 +1,1 @@
+"""Measurements: what the software reaches, how fast, in how much memory."""

@@ -1,0 +1,78 @@
+"""Augmentation of one image; the only place that knows albumentations."""
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from data.folders import DataConfig
+
+Transform = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+"""(uint8 [H, W, C], key) -> uint8 [H', W', C]; the same key gives the same result, anywhere."""
+
+
+def training_transform(config: DataConfig, channels: int) -> Transform:
+    """Return what a training image goes through: resize, turn, crop, flip, colour."""
+    cv2, library = _libraries()
+    steps: list[Any] = list(_resize(config, config.load_size))
+    if config.rotate:
+        steps.append(library.Rotate(
+            limit=(-config.rotate, config.rotate), border_mode=cv2.BORDER_REFLECT_101,
+            interpolation=cv2.INTER_CUBIC, p=1.0,
+        ))  # fmt: skip
+    steps.append(library.RandomCrop(config.crop_size, config.crop_size))
+    if config.flip:
+        steps.append(library.HorizontalFlip(p=0.5))
+    if config.colour_jitter:
+        share = (1 - config.colour_jitter, 1 + config.colour_jitter)
+        saturation = share if channels == 3 else (1.0, 1.0)
+        steps.append(library.ColorJitter(share, share, saturation, hue=(0, 0), p=1.0))
+    return _compose(steps)
+
+
+def evaluation_transform(config: DataConfig) -> Transform:
+    """Return what a held-out image goes through: resized to the crop size, never cropped.
+
+    `stretch` gives a square, `short_side` keeps the aspect, `crop` leaves the image as it is.
+    """
+    return _compose(list(_resize(config, config.crop_size)))
+
+
+def _libraries() -> tuple[Any, Any]:
+    # Imported here: it costs a second that a misspelt command should not wait for. Without the
+    # variable the library asks the network for a newer version of itself.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+    import cv2
+
+    cv2.setNumThreads(0)  # a worker is one process on one core
+    return cv2, albumentations
+
+
+def _resize(config: DataConfig, size: int) -> Sequence[Any]:
+    cv2, library = _libraries()
+    # Bicubic as the reference; by area where it shrinks, which is free of aliasing.
+    how = {"interpolation": cv2.INTER_CUBIC, "area_for_downscale": "image"}
+    if config.fit == "stretch":
+        return [library.Resize(size, size, **how)]
+    if config.fit == "short_side":
+        return [library.SmallestMaxSize(max_size=size, **how)]
+    return []
+
+
+def _compose(steps: list[Any]) -> Transform:
+    _, library = _libraries()
+    pipeline = library.Compose(steps, strict=True)
+
+    def transform(image: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        # The colour and geometry steps silently misread anything but uint8 [H, W, C].
+        assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(tuple(key))))
+        # One stream shared by all steps: a seed per step would make them move in lockstep.
+        pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        result = pipeline(image=image)["image"]
+        return result if result.ndim == 3 else result[..., None]
+
+    return transform

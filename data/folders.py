@@ -1,0 +1,180 @@
+"""Find the image files of each domain and split, in the layouts that people use."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from data.reading import SUFFIXES
+from errors import UserError
+
+Fit = Literal["stretch", "short_side", "crop"]
+Pairs = Literal["auto", "none", "forward", "both"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images are and what is done to them on the way to a batch."""
+
+    root: str = ""  # folder with trainA, trainB, testA, testB, or train/<domain>, test/<domain>
+    domains: list[str] = field(default_factory=lambda: ["a", "b"])  # their names, in that order
+    train: dict[str, str] = field(default_factory=dict)  # a folder per domain, instead of root's
+    test: dict[str, str] = field(default_factory=dict)  # the same for the held-out images
+    channels: list[int] = field(
+        default_factory=lambda: [3]
+    )  # 1 grey, 3 RGB, 4 RGBA; [1,3] per domain
+    fit: Fit = "stretch"  # stretch to a square, short_side keeps the aspect, crop leaves the size
+    load_size: int = 286  # pixels images are resized to before the crop (not with fit=crop)
+    crop_size: int = 256  # pixels of the random square that is trained on
+    flip: bool = True  # mirror half of the images left to right
+    rotate: float = 0.0  # turn by up to so many degrees, reflecting at the border
+    colour_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this share
+    workers: int = 2  # processes that read images; 0 reads in the training process
+    pairs: Pairs = "auto"  # held-out files of one name show one scene: none, forward (a to b), both
+    limit: int = 0  # use only the first so many images of each folder; 0 uses all
+
+    def __post_init__(self) -> None:
+        for name in self.domains:
+            if (
+                not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*(_[A-Za-z0-9-]+)*", name)
+                or "_to_" in name
+            ):
+                raise UserError(
+                    f"data.domains: '{name}' is no domain name; use letters, digits, - and single _"
+                )
+        if len(set(self.domains)) != len(self.domains) or len(self.domains) < 2:
+            raise UserError(f"data.domains must be 2 or more different names, got {self.domains}")
+        if len(self.channels) not in (1, len(self.domains)) or min(self.channels) < 1:
+            raise UserError(
+                f"data.channels must be one positive number, or one for each domain, got {self.channels}"
+            )
+        for option, folders in (("train", self.train), ("test", self.test)):
+            for name in folders:
+                if name not in self.domains:
+                    known = ", ".join(f"data.{option}.{domain}" for domain in self.domains)
+                    raise UserError(f"data.{option}.{name}: no such domain; this run has {known}")
+        for option in ("load_size", "crop_size"):
+            if getattr(self, option) < 1:
+                raise UserError(f"data.{option} must be at least 1, got {getattr(self, option)}")
+        if self.fit != "crop" and self.crop_size > self.load_size:
+            raise UserError(
+                f"data.crop_size={self.crop_size} is larger than data.load_size={self.load_size}; "
+                "raise the load size or lower the crop"
+            )
+        for option in ("rotate", "colour_jitter", "workers", "limit"):
+            if getattr(self, option) < 0:
+                raise UserError(f"data.{option} must be 0 or more, got {getattr(self, option)}")
+        if self.rotate > 180 or self.colour_jitter >= 1:
+            raise UserError("data.rotate must be at most 180 and data.colour_jitter below 1")
+
+    def channels_of(self) -> dict[str, int]:
+        """Return domain name -> channel count, in the order of the domains."""
+        counts = self.channels * (len(self.domains) if len(self.channels) == 1 else 1)
+        return dict(zip(self.domains, counts, strict=True))
+
+
+def find_split(config: DataConfig, split: Literal["train", "test"]) -> dict[str, list[Path]]:
+    """Return domain -> its sorted image files in `split`; UserError where a domain has none."""
+    return {
+        domain: files_in(folder_of(config, split, domain), config.limit)
+        for domain in config.domains
+    }
+
+
+def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) -> Path:
+    """Return the folder of a domain: the explicit one, root/trainA, root/train/<domain> or /A."""
+    explicit: Mapping[str, str] = getattr(config, split)
+    option = f"data.{split}.{domain}"
+    if domain in explicit:
+        folder = Path(explicit[domain]).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"{option}: no such folder: {folder}")
+        return folder
+    if not config.root:
+        raise UserError(f"no images: set data.root=FOLDER, or {option}=FOLDER for every domain")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        raise UserError(f"data.root: no such folder: {root}")
+    letter = chr(ord("A") + config.domains.index(domain))
+    tried = [f"{split}{letter}", f"{split}/{domain}", f"{split}/{letter}", f"{split}_{letter}"]
+    for name in tried:
+        if (root / name).is_dir():
+            return root / name
+    found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    raise UserError(
+        f"data.root={root} has no folder {tried[0]} or {tried[1]} (it has {', '.join(found[:6]) or 'none'}); "
+        f"or set {option}=FOLDER"
+    )
+
+
+def files_in(folder: Path, limit: int = 0) -> list[Path]:
+    """Return the image files below `folder`, sorted by their path's bytes; UserError if none."""
+    files = sorted(_walk(folder), key=os.fsencode)
+    if not files:
+        raise UserError(
+            f"{folder}: no images in this folder ({' '.join(sorted(SUFFIXES)[:6])} ...)"
+        )
+    return [Path(file) for file in files[: limit or None]]
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield image files, following links to files but entering every real folder once."""
+    pending, entered = [os.fspath(folder)], set()
+    while pending:
+        here = pending.pop()
+        real = os.path.realpath(here)
+        if real in entered:
+            continue
+        entered.add(real)
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                if entry.is_dir():
+                    pending.append(entry.path)
+                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+                    yield entry.path
+
+
+def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+    """Return direction "a_to_b" -> the true file for each held-out image of a, where known.
+
+    `data.pairs=auto` believes what ROOT/dataset.json says in its key `pairs`. A pair is two held-out
+    files of the same stem (a trailing _A or _B aside); UserError names one that has no partner.
+    """
+    pairs = config.pairs
+    if pairs == "auto":
+        pairs = _described(config).get("pairs", "none")
+    if pairs not in ("forward", "both"):
+        return {}
+    first, second = config.domains[:2]
+    directions = [(first, second)] + ([(second, first)] if pairs == "both" else [])
+    truth = {}
+    for source, target in directions:
+        by_stem = {_stem(file): file for file in held_out[target]}
+        lonely = [file for file in held_out[source] if _stem(file) not in by_stem]
+        if lonely:
+            raise UserError(
+                f"data.pairs={config.pairs}: {lonely[0]} has no partner in {target}; "
+                "use data.pairs=none for unpaired held-out images"
+            )
+        truth[f"{source}_to_{target}"] = [by_stem[_stem(file)] for file in held_out[source]]
+    return truth
+
+
+def _stem(file: Path) -> str:
+    return re.sub(r"_[AB]$", "", file.stem)
+
+
+def _described(config: DataConfig) -> dict[str, str]:
+    description = Path(config.root).expanduser() / "dataset.json"
+    if not config.root or not description.is_file():
+        return {}
+    try:
+        content = json.loads(description.read_text())
+    except ValueError:
+        raise UserError(f"{description}: not valid JSON; mend or remove it") from None
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,160 @@
+"""Sample n of a run, and the stream of batches that training reads."""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.augment import evaluation_transform, training_transform
+from data.folders import DataConfig
+from data.reading import BadImage, image_size, read_image
+from errors import UserError
+
+ORDER, AUGMENTATION = 0, 1  # what a random key is for
+
+
+class UnpairedSamples(Dataset):
+    """Training samples by their position: how many samples the run has seen before this one.
+
+    Sample n of a domain is a function of (seed, domain, n) alone. Every domain runs through its own
+    endless sequence of shuffles, so that each of its images comes once a pass, against ever new
+    images of the other domain, whatever their numbers.
+    """
+
+    def __init__(self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int) -> None:
+        self.files = {domain: list(paths) for domain, paths in files.items()}
+        self.seed = seed
+        self.channels = config.channels_of()
+        self.config = config
+        self.transforms = {
+            domain: training_transform(config, channels)
+            for domain, channels in self.channels.items()
+        }
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        """Return the length of an epoch: one pass through the largest domain."""
+        return max(len(files) for files in self.files.values())
+
+    def file_of(self, domain: str, position: int) -> Path:
+        """Return the file that `domain` shows at `position`."""
+        files, number = self.files[domain], list(self.files).index(domain)
+        turn, index = divmod(position, len(files))
+        if self._orders.get(number, (None,))[0] != turn:
+            key = np.random.SeedSequence((self.seed, number, turn, ORDER))
+            self._orders[number] = (
+                turn,
+                np.random.Generator(np.random.PCG64(key)).permutation(len(files)),
+            )
+        return files[self._orders[number][1][index]]
+
+    def __getitem__(self, position: int) -> dict[str, Tensor] | BadImage:
+        """Return domain -> uint8 [C, crop, crop]; a bad file is returned, for the reader to raise."""
+        sample = {}
+        for number, (domain, transform) in enumerate(self.transforms.items()):
+            file = self.file_of(domain, position)
+            try:
+                pixels = read_image(file, self.channels[domain])
+            except BadImage as bad:
+                return bad
+            except OSError as error:
+                return BadImage(f"{file}: {error.strerror or error}")
+            if self.config.fit == "crop" and min(pixels.shape[:2]) < self.config.crop_size:
+                return BadImage(
+                    too_small(file, pixels.shape[0], pixels.shape[1], self.config.crop_size)
+                )
+            pixels = transform(pixels, (self.seed, number, position, AUGMENTATION))
+            sample[domain] = to_tensor(pixels)
+        return sample
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """Return uint8 [H, W, C] as a contiguous uint8 tensor [C, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Map uint8 0..255 to float32 [-1, 1]; done on the device, where it costs nothing."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def denormalise(images: Tensor) -> Tensor:
+    """Map [-1, 1] to uint8, rounded: the exact inverse of `normalise` on its range."""
+    return images.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def batches(
+    samples: UnpairedSamples,
+    batch_size: int,
+    first_step: int,
+    last_step: int,
+    workers: int,
+    pinned: bool,
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the uint8 batches of steps first_step .. last_step - 1, whatever the worker count."""
+    steps = (
+        list(range(step * batch_size, (step + 1) * batch_size))
+        for step in range(first_step, last_step)
+    )
+    loader = DataLoader(
+        samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate, pin_memory=pinned,
+        worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # the loader draws from it; the run's own stream stays untouched
+    )  # fmt: skip
+    try:
+        for batch in loader:
+            if isinstance(batch, BadImage):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            raise UserError(
+                "a process that reads images was killed (out of memory or of shared memory); "
+                "try data.workers=0"
+            ) from None
+        raise
+
+
+def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] | BadImage:
+    for sample in samples:
+        if isinstance(sample, BadImage):
+            return sample
+    good: list[Any] = samples
+    return {domain: torch.stack([sample[domain] for sample in good]) for domain in good[0]}
+
+
+def _quiet_worker(_: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the training process saves and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def held_out(files: Sequence[Path], config: DataConfig, channels: int) -> Iterator[Tensor]:
+    """Yield each file as a float image [1, C, H, W] in [-1, 1], fitted as in evaluation."""
+    transform = evaluation_transform(config)
+    for file in files:
+        yield normalise(to_tensor(transform(read_image(file, channels), (0,))))[None]
+
+
+def check_sizes(files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:
+    """With fit=crop, raise UserError for the first image that is smaller than the crop."""
+    if config.fit != "crop":
+        return
+    for paths in files.values():
+        for path in paths:
+            height, width = image_size(path)
+            if min(height, width) < config.crop_size:
+                raise UserError(too_small(path, height, width, config.crop_size))
+
+
+def too_small(path: Path, height: int, width: int, crop: int) -> str:
+    """Return the line that says an image is smaller than the crop, and the way out."""
+    return (
+        f"{path}: {width}x{height} is smaller than data.crop_size={crop}; "
+        "lower the crop or use data.fit=short_side"
+    )

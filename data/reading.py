@@ -1,0 +1,168 @@
+"""Read one image file into upright 8-bit sRGB pixels, or say in one line why not."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from errors import UserError, one_line
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
+SUFFIXES = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
+    ".gif", ".ppm", ".pgm", ".pnm", ".pfm", ".avif", ".npy",
+])  # fmt: skip
+PIXEL_LIMIT = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own bound, an error here
+
+
+class BadImage(UserError):
+    """A file that is no readable image; the text names it and the reason."""
+
+
+def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
+    """Return the pixels of `path` as a writable uint8 array [H, W, channels].
+
+    EXIF orientation is applied, an ICC profile is converted to sRGB, 16-bit and float samples are
+    scaled (not clipped) to 8 bits, transparency is laid over white unless `channels` keeps it. Of an
+    animation or a multi-page file the first frame counts. 1 channel is luminance, 2 luminance and
+    alpha, 3 RGB, 4 RGBA; a `.npy` array [H, W, channels] (uint8, uint16, or float in 0 to 1) has any
+    number. BadImage names the file where it cannot be decoded fully or is over 89 megapixels.
+    """
+    if str(path).lower().endswith(".npy"):
+        return _read_array(path, channels)
+    return pixels_of(open_upright(path), channels, path)
+
+
+def open_upright(source: str | Path | io.BytesIO, name: str | Path | None = None) -> Image.Image:
+    """Decode the file fully and return it upright, in sRGB, with 8 bits a sample.
+
+    The result's mode is L, LA, RGB or RGBA: what the file holds, neither more nor less.
+    """
+    if name is None:
+        name = "the picture" if isinstance(source, io.BytesIO) else source
+    with warnings.catch_warnings():
+        # Pillow warns of harmless oddities (bad EXIF, odd metadata); what harms, raises.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(source, formats=FORMATS) as image:
+                if image.width * image.height > PIXEL_LIMIT:
+                    raise BadImage(
+                        f"{name}: {image.width}x{image.height} is over {PIXEL_LIMIT} pixels"
+                    )
+                image.load()
+                return _to_srgb(_to_8_bit(_transposed(image)))
+        except (BadImage, FileNotFoundError):
+            raise
+        except Image.UnidentifiedImageError:
+            raise BadImage(
+                f"{name}: not an image that can be read ({', '.join(FORMATS)})"
+            ) from None
+        except (
+            Exception
+        ) as error:  # decoders raise whatever they like: struct, Syntax, OS, Value...
+            raise BadImage(f"{name}: cannot be decoded: {one_line(error, 120)}") from None
+
+
+def pixels_of(image: Image.Image, channels: int, name: str | Path = "image") -> np.ndarray:
+    """Return an upright image's pixels as uint8 [H, W, channels] (see `read_image`)."""
+    modes = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+    if channels not in modes:
+        raise BadImage(f"{name}: an image file has 1 to 4 channels, {channels} need .npy arrays")
+    if channels in (1, 3):
+        image = over_white(image)
+    pixels = np.array(image.convert(modes[channels]))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def over_white(image: Image.Image) -> Image.Image:
+    """Lay an image with transparency over white; one without stays as it is."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) as displayed, from the header alone; BadImage where there is none."""
+    if str(path).lower().endswith(".npy"):
+        height, width = _read_array(path, None).shape[:2]
+        return height, width
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                turned = image.getexif().get(0x0112, 1) >= 5
+                return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception as error:  # see open_upright
+        raise BadImage(f"{path}: cannot be read: {one_line(error, 120)}") from None
+
+
+def _transposed(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (
+        Exception
+    ):  # unreadable EXIF says nothing about orientation: the pixels stand as they are
+        return image.copy()
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Bring 16-bit, 32-bit and float greys, palettes, CMYK and Lab to L, LA, RGB or RGBA."""
+    if image.mode.startswith("I") or image.mode == "F":
+        samples = np.asarray(image, dtype=np.float64)
+        # Greys above the format's 8 bits; float files hold 0..1, 0..255 or 0..65535.
+        top = 65535.0 if image.mode != "F" else next(
+            (t for t in (1.0, 255.0, 65535.0) if samples.max(initial=0.0) <= t), samples.max()
+        )  # fmt: skip
+        grey = np.rint(np.clip(np.nan_to_num(samples), 0, top) * (255.0 / top))
+        return Image.fromarray(grey.astype(np.uint8))
+    if image.mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
+        return image
+    if image.mode in ("CMYK", "YCbCr", "HSV"):
+        return image if image.info.get("icc_profile") else image.convert("RGB")
+    if image.mode == "LAB":
+        return ImageCms.profileToProfile(
+            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        ) or image.convert("RGB")  # fmt: skip
+    if image.mode in ("PA", "La", "RGBa") or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Convert by the embedded ICC profile; a broken or missing profile leaves the numbers alone."""
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "RGBA", "CMYK"):
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, source, target, outputMode=mode)
+            if converted is not None:
+                return converted
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass
+    return image.convert("RGB") if image.mode == "CMYK" else image
+
+
+def _read_array(path: str | Path, channels: int | None) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # numpy raises ValueError, EOFError, OSError, struct errors
+        raise BadImage(f"{path}: not a readable array: {one_line(error, 120)}") from None
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or (channels is not None and array.shape[2] != channels):
+        raise BadImage(f"{path}: expected an array [H, W, {channels}], got {list(array.shape)}")
+    if array.dtype == np.uint16:
+        array = np.rint(array / 257.0)
+    elif array.dtype.kind == "f":
+        array = np.rint(np.clip(np.nan_to_num(array), 0, 1) * 255.0)
+    elif array.dtype != np.uint8:
+        raise BadImage(f"{path}: arrays must be uint8, uint16 or float, got {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.uint8)

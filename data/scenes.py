@@ -1,0 +1,171 @@
+"""Generate two domains of little scenes whose true translation is known.
+
+    python -m data.scenes season|paint|zebra OUT [train=300] [test=48] [size=64] [seed=0]
+
+Domain B is a function of the scene, but the training images of A and B show different scenes, so the
+data is unpaired. The held-out images come in pairs of the same name: testB/0007.png is the truth
+for testA/0007.png.
+
+season  recolours everything (channels exchanged, a gamma on each): the sanity check, invertible.
+paint   a deterministic painter (edge-preserving smoothing): many-to-one, only A to B has a truth.
+zebra   stripes the ellipses and nothing else: a translator must tell objects from background.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from errors import UserError, run_command
+
+TRAIN_A, TRAIN_B, HELD_OUT = 0, 1, 2  # which scenes: none stands in two sets
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawn scene: float RGB in 0 to 1 [size, size, 3], and how deep inside an ellipse each pixel is."""
+
+    pixels: np.ndarray
+    depth: np.ndarray  # 0 outside every ellipse, rising to 1 at a centre
+
+
+def draw_scene(size: int, *key: int) -> Scene:
+    """Draw the scene of this key: sky over ground, and one to three shaded ellipses and squares."""
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+    y, x = np.mgrid[0:size, 0:size] / (size - 1)
+    horizon = random.uniform(0.3, 0.7)
+    sky = _gradient(y / horizon, random, (0.45, 0.65, 0.95), (0.85, 0.9, 1.0))
+    ground = _gradient((y - horizon) / (1 - horizon), random, (0.35, 0.55, 0.2), (0.55, 0.4, 0.15))
+    pixels = np.where((y < horizon)[..., None], sky, ground)
+    pixels += random.normal(0, 0.008, pixels.shape)
+    depth = np.zeros((size, size))
+    for _ in range(random.integers(1, 4)):
+        ellipse = random.random() < 0.5
+        centre = random.uniform((0.15, 0.3), (0.85, 0.9))
+        radius = random.uniform(0.1, 0.22, 2)
+        u, v = (x - centre[0]) / radius[0], (y - centre[1]) / radius[1]
+        distance = np.hypot(u, v) if ellipse else np.maximum(abs(u), abs(v))
+        inside = distance < 1
+        colour = random.uniform((0.6, 0.3, 0.2), (0.95, 0.75, 0.55))
+        shade = (1.0 - 0.25 * (u + v) / 2)[..., None]
+        pixels = np.where(inside[..., None], colour * shade, pixels)
+        depth = np.where(inside, (1 - distance) if ellipse else 0.0, depth)
+    return Scene(pixels.clip(0, 1), depth)
+
+
+def season(scene: Scene) -> np.ndarray:
+    """Return the scene with its channels exchanged and a gamma on each: green summers turn blue."""
+    return scene.pixels[..., [1, 2, 0]] ** np.array([1.6, 1.3, 0.75])
+
+
+def paint(scene: Scene) -> np.ndarray:
+    """Return the scene as OpenCV's stylization paints it."""
+    import cv2  # only this domain needs it
+
+    image = np.ascontiguousarray(to_uint8(scene.pixels)[..., ::-1])
+    return cv2.stylization(image, sigma_s=30, sigma_r=0.3)[..., ::-1] / 255.0
+
+
+def zebra(scene: Scene) -> np.ndarray:
+    """Return the scene with dark rings in its ellipses, at equal depths from the edge."""
+    rings = (scene.depth > 0) & (np.floor(scene.depth * 5) % 2 == 0)
+    return np.where(rings[..., None], scene.pixels * 0.15, scene.pixels)
+
+
+TRANSLATIONS: dict[str, Callable[[Scene], np.ndarray]] = {
+    "season": season,
+    "paint": paint,
+    "zebra": zebra,
+}
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Round float pixels in 0 to 1 to uint8."""
+    return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+
+
+def generate(
+    kind: str, out: Path, train: int = 300, test: int = 48, size: int = 64, seed: int = 0
+) -> None:
+    """Write `out`/trainA, trainB, testA, testB and dataset.json; nothing where it stands already.
+
+    The same arguments write the same bytes. An `out` with other content raises UserError.
+    """
+    translate = TRANSLATIONS[kind]
+    description = {
+        "name": kind, "train": train, "test": test, "size": size, "seed": seed,
+        "pairs": "forward" if kind == "paint" else "both",
+    }  # fmt: skip
+    written = out / "dataset.json"
+    if written.is_file() and json.loads(written.read_text()) == description:
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and holds something else; name a new folder or remove it")
+    building = out.with_name(out.name + ".partial")
+    shutil.rmtree(building, ignore_errors=True)
+    sets = (
+        ("trainA", TRAIN_A, train, False), ("trainB", TRAIN_B, train, True),
+        ("testA", HELD_OUT, test, False), ("testB", HELD_OUT, test, True),
+    )  # fmt: skip
+    for folder, scenes, count, translated in sets:
+        (building / folder).mkdir(parents=True)
+        for number in range(count):
+            scene = draw_scene(size, seed, scenes, number)
+            pixels = translate(scene) if translated else scene.pixels
+            Image.fromarray(to_uint8(pixels)).save(building / folder / f"{number:04d}.png")
+    (building / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")
+    if out.exists():
+        out.rmdir()  # an empty folder
+    building.rename(out)
+
+
+def _gradient(
+    t: np.ndarray, random: np.random.Generator, top: Sequence[float], bottom: Sequence[float]
+) -> np.ndarray:
+    start, end = (np.array(colour) + random.uniform(-0.12, 0.12, 3) for colour in (top, bottom))
+    t = t.clip(0, 1)[..., None]
+    return start * (1 - t) + end * t
+
+
+def main(arguments: list[str]) -> None:
+    """Generate what the command line asks for."""
+    numbers = {"train": 300, "test": 48, "size": 64, "seed": 0}
+    words = [argument for argument in arguments if "=" not in argument]
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return
+    if len(words) != 2 or words[0] not in TRANSLATIONS:
+        raise UserError(
+            "usage: python -m data.scenes season|paint|zebra OUT [train=300] [size=64] ..."
+        )
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            continue
+        if key not in numbers:
+            raise UserError(f"unknown option '{key}'; there are {', '.join(numbers)}")
+        if (
+            not value.isdecimal()
+            or (key != "seed" and int(value) < 1)
+            or (key == "size" and int(value) < 16)
+        ):
+            raise UserError(
+                f"{key} must be a whole number, at least {16 if key == 'size' else 1}, got '{value}'"
+            )
+        numbers[key] = int(value)
+    out = Path(words[1])
+    try:
+        generate(words[0], out, **numbers)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+    print(
+        f"{out}: {numbers['train']} + {numbers['train']} images to train, {numbers['test']} pairs held out"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""Trains a method through its contract; knows no method by name."""

@@ -1,0 +1,122 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TextIO, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Show how far a run is, how fast, how long it will take, and its losses.
+
+    On a terminal two lines rewrite themselves about five times a second; elsewhere `log` prints one
+    line. The rate is that of the last 30 steps, without the time spent on previews and checkpoints.
+    """
+
+    def __init__(
+        self, name: str, total: int, done: int, batch_size: int, stream: TextIO | None = None
+    ) -> None:
+        self.name = name
+        self.total = total
+        self.done = done
+        self.batch_size = batch_size
+        self.stream = stream or sys.stdout
+        self.live = self.stream.isatty()
+        self.durations: deque[float] = deque(maxlen=30)
+        self.losses: dict[str, float] = {}
+        self.learning_rate = 0.0
+        self._drawn_at = 0.0
+        self._lines = 0
+
+    def step(self, step: int, seconds: float) -> None:
+        """Count a finished step that took `seconds`."""
+        self.done = step
+        self.durations.append(seconds)
+        if self.live and time.monotonic() - self._drawn_at > 0.2:
+            self._draw()
+
+    def log(self, losses: Mapping[str, float], learning_rate: float) -> None:
+        """Take the newest losses; without a terminal, print them."""
+        self.losses, self.learning_rate = dict(losses), learning_rate
+        if not self.live:
+            terms = "  ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
+            print(
+                f"step {self.done}/{self.total}  {self.images_per_second():.3g} images/s  "
+                f"left {clock(self.seconds_left())}  lr {learning_rate:.3g}  {terms}",
+                file=self.stream, flush=True,
+            )  # fmt: skip
+
+    def note(self, text: str) -> None:
+        """Print a line of its own without tearing the bar."""
+        self._erase()
+        print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        if self.live:
+            self._draw()
+
+    def images_per_second(self) -> float:
+        """Return the rate of the last steps."""
+        return self.batch_size * len(self.durations) / max(sum(self.durations), 1e-9)
+
+    def seconds_left(self) -> float:
+        """Return the time to the end at the current rate."""
+        return (self.total - self.done) * self.batch_size / max(self.images_per_second(), 1e-9)
+
+    def _draw(self) -> None:
+        width = shutil.get_terminal_size((100, 24)).columns - 1
+        share = self.done / max(self.total, 1)
+        right = (
+            f" {share:4.0%}  {self.done:,}/{self.total:,}  {self.images_per_second():.3g} images/s"
+            f"  {clock(self.seconds_left())} left"
+        )
+        cells = max(8, min(40, width - len(self.name) - len(right) - 2))
+        filled = int(share * cells)
+        bar = "━" * filled + "─" * (cells - filled)
+        terms = [f"lr {self.learning_rate:.2g}"]
+        terms += [f"{name} {value:.3f}" for name, value in self.losses.items()]
+        line = ""
+        for term in terms:
+            if len(line) + len(term) + 2 > width:
+                break
+            line += ("  " if line else "") + term
+        self._erase()
+        print(f"{self.name} \x1b[36m{bar}\x1b[0m{right}"[: width + 9], file=self.stream)
+        print(f"\x1b[2m{line}\x1b[0m", file=self.stream, flush=True)
+        self._lines, self._drawn_at = 2, time.monotonic()
+
+    def _erase(self) -> None:
+        if self._lines:
+            self.stream.write(f"\x1b[{self._lines}A\x1b[J")
+            self._lines = 0
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as 4:05 or 2:03:04."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def counted(
+    items: Iterable[Item], total: int, label: str, stream: TextIO | None = None
+) -> Iterator[Item]:
+    """Yield the items; on a terminal, show how many of `total` are done on a line that goes away."""
+    screen = stream or sys.stderr
+    live, started = screen.isatty(), time.monotonic()
+    for number, item in enumerate(items):
+        if live:
+            left = (time.monotonic() - started) / max(number, 1) * (total - number)
+            filled = int(number / max(total, 1) * 30)
+            bar = "\x1b[36m" + "━" * filled + "─" * (30 - filled) + "\x1b[0m"
+            screen.write(f"\r\x1b[K{label} {bar} {number}/{total}  {clock(left)} left")
+            screen.flush()
+        yield item
+    if live:
+        screen.write("\r\x1b[K")
+        screen.flush()

@@ -1,0 +1,70 @@
+"""How long a run is and how its learning rate falls, as functions of the step alone."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The length of a run in steps and its learning-rate law.
+
+    An epoch is one pass through the largest domain, `epoch_images` long. A run counted in epochs
+    changes its rate at epochs, one counted in steps at every step. With `flat` units of the full rate
+    and `falling` units after them, unit u (from 1) has the factor 1 - max(0, u - flat) / (falling + 1):
+    the last unit still learns. (methods of 2017 to 2020 differ by one here: docs/decisions.md.)
+    """
+
+    steps: int
+    batch_size: int
+    epoch_images: int
+    unit_images: int  # images in a unit of the law: an epoch, or a batch
+    flat: int
+    falling: int
+
+    def factor(self, step: int) -> float:
+        """Return what the learning rate is multiplied by in step number `step` (from 0)."""
+        unit = step * self.batch_size // self.unit_images + 1
+        return 1.0 - max(0, unit - self.flat) / (self.falling + 1)
+
+    def epoch(self, step: int) -> float:
+        """Return how many epochs have passed before this step."""
+        return step * self.batch_size / self.epoch_images
+
+
+def plan(duration: str, decay_after: str, batch_size: int, epoch_images: int) -> Schedule:
+    """Lay out a run of `duration` ("200 epochs", "5000 steps") that decays after `decay_after`.
+
+    `decay_after` is a duration too, or a share of it ("50%"). UserError where a text is neither.
+    """
+    length, unit = _parse("duration", duration)
+    if length <= 0:
+        raise UserError(f"duration must be more than 0, got '{duration}'")
+    start, start_unit = _parse("decay_after", decay_after)
+    if start_unit == "%":
+        start, start_unit = length * start / 100, unit
+    unit_images = epoch_images if unit == start_unit == "epochs" else batch_size
+    total_images = length * (epoch_images if unit == "epochs" else batch_size)
+    start_images = start * (epoch_images if start_unit == "epochs" else batch_size)
+    units, flat = math.ceil(total_images / unit_images), round(start_images / unit_images)
+    return Schedule(
+        steps=max(1, math.ceil(total_images / batch_size)), batch_size=batch_size,
+        epoch_images=epoch_images, unit_images=unit_images,
+        flat=min(flat, units), falling=max(0, units - flat),
+    )  # fmt: skip
+
+
+def check(duration: str, decay_after: str) -> None:
+    """Raise UserError where the texts do not say a length, before any image is looked for."""
+    plan(duration, decay_after, 1, 1)
+
+
+def _parse(option: str, text: str) -> tuple[float, str]:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(epochs?|steps?|%)\s*", text)
+    if not match or (option == "duration" and match[2] == "%"):
+        ways = "'200 epochs' or '5000 steps'" + ("" if option == "duration" else " or '50%'")
+        raise UserError(f"{option}: '{text}' is no length; write {ways}")
+    value, unit = float(match[1]), match[2]
+    return value, unit if unit == "%" else unit.rstrip("s") + "s"

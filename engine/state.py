@@ -1,0 +1,170 @@
+"""Checkpoints: everything a run is, written so that no crash can lose it, read without running code."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from errors import RunError, UserError, one_line
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a new file and put it in the place of `path` whole, or not at all.
+
+    The data reaches the disk before the name does, and the name before this returns. A failed write
+    leaves the old file and no other; RunError says what went wrong (a full disk, most often).
+    """
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        status = os.statvfs(path.parent)
+        free = status.f_bavail * status.f_frsize
+        raise RunError(
+            f"{path}: could not be written ({one_line(error, 80)}; {free / 1e6:.0f} MB free on the disk)"
+        ) from None
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def sole_owner(run: Path) -> Iterator[None]:
+    """Hold the run folder for this process; UserError where another one trains in it.
+
+    The lock belongs to the process and dies with it, however it dies.
+    """
+    with open(run / ".lock", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise UserError(
+                f"{run} is in use by process {owner}; wait for it, or choose another run="
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+class Checkpoints:
+    """The checkpoints of one run, in RUN/checkpoints.
+
+    `manifest.json` names the files with their sha256 and is replaced last: what it does not name does
+    not exist. The newest `keep` and the best (lowest score) are kept.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, state: dict[str, Any], step: int, score: float | None = None) -> Path:
+        """Write a checkpoint of tensors, numbers, texts and plain containers; return its path."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.glob("*.tmp"):
+            stale.unlink(missing_ok=True)
+        path = self.folder / f"step_{step:08d}.pt"
+        write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+        files = self._files()
+        files[path.name] = {
+            "step": step, "sha256": _sha256(path), "bytes": path.stat().st_size, "score": score,
+        }  # fmt: skip
+        newest = sorted(files, key=lambda name: files[name]["step"])[-self.keep :]
+        best = _best(files)
+        kept = {name: files[name] for name in files if name in newest or name == best}
+        manifest = {"format": FORMAT, "latest": path.name, "best": best, "files": kept}
+        write_text(self.folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        for name in files.keys() - kept.keys():
+            try:
+                (self.folder / name).unlink(missing_ok=True)
+            except OSError:  # an old file that will not go is no reason to stop training
+                print(f"note: {self.folder / name} could not be removed")
+        return path
+
+    def exist(self) -> bool:
+        """Say whether there is a checkpoint to continue from."""
+        return bool(self._files())
+
+    def load_latest(self) -> dict[str, Any]:
+        """Return the newest checkpoint that is whole, with a line for each that is not."""
+        files = self._files()
+        for name in sorted(files, key=lambda name: files[name]["step"], reverse=True):
+            try:
+                return load(self.folder / name, files[name]["sha256"])
+            except UserError as error:
+                print(f"note: {error}; trying the one before")
+        raise UserError(
+            f"{self.folder}: no checkpoint in it can be read; start again with another run="
+        )
+
+    def load_best(self) -> dict[str, Any]:
+        """Return the checkpoint of the lowest score, or the newest where none was scored."""
+        files = self._files()
+        best = _best(files)
+        return load(self.folder / best, files[best]["sha256"]) if best else self.load_latest()
+
+    def _files(self) -> dict[str, dict[str, Any]]:
+        path = self.folder / MANIFEST
+        if not path.exists():
+            return {}
+        try:
+            files = json.loads(path.read_text())["files"]
+            return {str(name): dict(entry) for name, entry in files.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            raise UserError(
+                f"{path} is damaged; remove it to start again, or restore a copy"
+            ) from None
+
+
+def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    """Return a checkpoint's content on the CPU, loading tensors and plain values only.
+
+    UserError, in one line that names the file, where it is missing, damaged (its sha256 differs from
+    the one given), of another kind, or holds anything that would run code.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    if sha256 is not None and _sha256(path) != sha256:
+        raise UserError(f"{path}: the file is damaged (its checksum is wrong)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # EOFError, RuntimeError, UnpicklingError, ValueError: as damage has it
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of this software (or of another version)")
+    return state
+
+
+def _best(files: dict[str, dict[str, Any]]) -> str | None:
+    scored = [name for name in files if files[name]["score"] is not None]
+    return min(scored, key=lambda name: files[name]["score"], default=None)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

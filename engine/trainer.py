@@ -1,0 +1,259 @@
+"""Train any method by its turns, and continue exactly where a run was left."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data.loading import UnpairedSamples, batches, normalise
+from engine.logger import MetricsFile, WandbLogger, sections
+from engine.optim import MovingAverage, adam
+from engine.preview import draw_previews, translate_all
+from engine.progress import Progress
+from engine.runtime import Runtime, seed_step
+from engine.schedule import Schedule, check
+from engine.state import Checkpoints
+from engine.stopping import StopSignals
+from errors import Interrupted, RunError, UserError
+from metrics.sliced_wasserstein import sliced_wasserstein
+from models.method import Method
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how a run learns, and how often it saves itself."""
+
+    seed: int = 0  # the run is a function of this, the options and the data
+    duration: str = (
+        "200 epochs"  # length: "N epochs" or "N steps"; an epoch shows the larger domain once
+    )
+    decay_after: str = (
+        "50%"  # full learning rate until then, linear to zero after: N epochs, N steps, N%
+    )
+    batch_size: int = 1  # images of each domain in a step
+    learning_rate: float = 0.0002  # Adam's, for every network
+    adam_betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's momenta
+    ema_half_life: float = (
+        0.0  # average the translators over so many images; 0: keep the last weights
+    )
+    checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
+    keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
+    score_images: int = 16  # training images that rank checkpoints (sliced Wasserstein); 0: no best
+
+    def __post_init__(self) -> None:
+        check(self.duration, self.decay_after)
+        positive = ("batch_size", "learning_rate", "checkpoint_every", "keep_checkpoints")
+        for option in positive:
+            if getattr(self, option) <= 0:
+                raise UserError(f"{option} must be more than 0, got {getattr(self, option)}")
+        for option in ("seed", "ema_half_life", "score_images"):
+            if getattr(self, option) < 0:
+                raise UserError(f"{option} must be 0 or more, got {getattr(self, option)}")
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise UserError(f"adam_betas must be two numbers in [0, 1), got {self.adam_betas}")
+
+
+class Trainer:
+    """One loop for every method: for each turn clear, backward, average, step."""
+
+    def __init__(
+        self, method: Method, samples: UnpairedSamples, fixed: Mapping[str, Sequence[Tensor]],
+        config: TrainingConfig, schedule: Schedule, runtime: Runtime, run: Path,
+    ) -> None:  # fmt: skip
+        """Prepare to train `method` on `samples` in the folder `run`.
+
+        `fixed` holds the images [1, C, H, W] of each domain for previews and for ranking checkpoints.
+        """
+        self.method = method
+        self.samples = samples
+        self.fixed = fixed
+        self.config = config
+        self.schedule = schedule
+        self.runtime = runtime
+        self.run = run
+        self.step = 0
+        self.seconds = 0.0
+        runtime.prepare(method, networks=list(method.children()))
+        self.players = method.players()
+        betas = (config.adam_betas[0], config.adam_betas[1])
+        self.optimizers = {
+            name: adam(network, config.learning_rate, betas)
+            for name, network in self.players.items()
+        }
+        translators = method.translators()
+        self.average = (
+            MovingAverage(translators, config.ema_half_life) if config.ema_half_life else None
+        )
+        self.checkpoints = Checkpoints(run / "checkpoints", config.keep_checkpoints)
+
+    def translators(self) -> nn.ModuleDict:
+        """Return what the run is for: the averaged translators, or the live ones without averaging."""
+        return self.average.average if self.average else self.method.translators()
+
+    def take_step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Play one step on a uint8 batch; return every loss by name, still on the device."""
+        seed_step(self.config.seed, self.step)
+        rate = self.config.learning_rate * self.schedule.factor(self.step)
+        images = {domain: normalise(self.runtime.receive(x)) for domain, x in batch.items()}
+        losses: dict[str, Tensor] = {}
+        turns = self.method.turns(images, self.step)
+        while True:
+            with self.runtime.autocast():
+                turn = next(turns, None)
+            if turn is None:
+                break
+            parameters = [p for name in turn.players for p in self.players[name].parameters()]
+            for parameter in parameters:
+                parameter.grad = None
+            turn.total().backward(inputs=parameters)
+            self.runtime.average_gradients(parameters)
+            for name in turn.players:
+                for group in self.optimizers[name].param_groups:
+                    group["lr"] = rate
+                self.optimizers[name].step()
+            losses |= {name: loss.detach() for name, loss in turn.losses.items()}
+        self.step += 1
+        if self.average:
+            self.average.update(self.step * self.config.batch_size, self.config.batch_size)
+        return losses
+
+    def fit(
+        self, log_every: int, previews_every: int, previews: int, workers: int, wandb: WandbLogger
+    ) -> None:
+        """Train to the end of the schedule.
+
+        Interrupted is raised after a signal, with everything saved; RunError (exit code 3) when a
+        loss is not finite, with the checkpoints as they were.
+        """
+        rows = MetricsFile(self.run / "metrics.jsonl", self.step)
+        progress = Progress(self.run.name, self.schedule.steps, self.step, self.config.batch_size)
+        began = time.monotonic() - self.seconds
+        with StopSignals() as stop:
+            for batch, seconds in self._timed_batches(workers):
+                started = time.monotonic()
+                losses = self.take_step(batch)
+                done = self.step == self.schedule.steps
+                logging = done or self.step == 1 or self.step % log_every == 0
+                if self.runtime.device.type == "cpu":  # costs nothing here; elsewhere it waits
+                    self._checked(losses)
+                progress.step(self.step, seconds + time.monotonic() - started)
+                self.seconds = time.monotonic() - began
+                if logging:
+                    self._log(self._checked(losses), rows, progress, wandb)
+                if done or (previews_every and self.step % previews_every == 0):
+                    self._preview(previews, wandb)
+                if stop.requested is None and (
+                    done or self.step % self.config.checkpoint_every == 0
+                ):
+                    self._checked(losses)
+                    self.checkpoints.save(self.state(), self.step, self._score())
+                if stop.requested is not None:
+                    self._checked(losses)
+                    path = self.checkpoints.save(self.state(), self.step)
+                    progress.close()
+                    progress.note(
+                        f"stopped at step {self.step}, saved in {path}; the same command continues"
+                    )
+                    raise Interrupted(128 + stop.requested)
+        progress.close()
+        rows.close()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a resumed run needs: randomness, rate and order follow from the step."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "method": self.method.state_dict(),
+            "optimizers": {
+                name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
+            },
+            "average": self.average.average.state_dict() if self.average else None,
+            "options": (self.run / "options.yaml").read_text(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint's state."""
+        try:
+            self.method.load_state_dict(state["method"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            if self.average:
+                self.average.average.load_state_dict(state["average"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{self.run}: its checkpoint does not fit these networks ({error})"
+            ) from None
+        self.step = state["step"]
+        self.seconds = state["seconds"]
+
+    def _timed_batches(self, workers: int) -> Iterator[tuple[dict[str, Tensor], float]]:
+        """Yield each batch with the seconds it was waited for."""
+        pinned = self.runtime.device.type == "cuda"
+        stream = batches(
+            self.samples, self.config.batch_size, self.step, self.schedule.steps, workers, pinned
+        )
+        started = time.monotonic()
+        for batch in stream:
+            yield batch, time.monotonic() - started
+            started = time.monotonic()
+
+    def _checked(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        values = dict(
+            zip(losses, torch.stack([x.float() for x in losses.values()]).tolist(), strict=True)
+        )
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the loss {name} became {value} at step {self.step}; the last checkpoint is intact: "
+                    "lower learning_rate, or use runtime.precision=fp32",
+                    exit_code=3,
+                )
+        return values
+
+    def _log(
+        self, losses: dict[str, float], rows: MetricsFile, progress: Progress, wandb: WandbLogger
+    ) -> None:
+        rate = self.config.learning_rate * self.schedule.factor(self.step - 1)
+        images, speed = self.step * self.config.batch_size, progress.images_per_second()
+        row = {
+            "step": self.step, "images": images, "epoch": round(self.schedule.epoch(self.step), 6),
+            "seconds": round(self.seconds, 3), "learning_rate": rate, "images_per_second": round(speed, 4),
+        }  # fmt: skip
+        rows.write(row | losses)
+        progress.log(losses, rate)
+        wandb.log(
+            {"images": images, "epoch": row["epoch"], "lr": rate, "perf/images_per_s": speed}
+            | sections(losses),
+            self.step,
+        )
+
+    def _preview(self, count: int, wandb: WandbLogger) -> None:
+        if not count:
+            return
+        images = {domain: list(rows)[:count] for domain, rows in self.fixed.items()}
+        translators = self.translators().eval()
+        grids = draw_previews(translators, images, self.runtime, self.run / "previews", self.step)
+        self.method.train()
+        captions = {name: f"{name} at step {self.step}: real, fake, restored" for name in grids}
+        wandb.images(grids, captions, self.step, self.step * self.config.batch_size)
+
+    def _score(self) -> float | None:
+        """Return the mean sliced Wasserstein distance of fakes to real images, or None if off."""
+        count = self.config.score_images
+        if not count:
+            return None
+        images = {domain: list(rows)[:count] for domain, rows in self.fixed.items()}
+        rows = translate_all(self.translators().eval(), images, self.runtime)
+        self.method.train()
+        distances = [
+            sliced_wasserstein(
+                [row[1] for row in rows[direction]], list(images[str(translator.target)])
+            )
+            for direction, translator in self.translators().items()
+        ]
+        return sum(distances) / len(distances)

@@ -1,0 +1,58 @@
+"""The error whose text is meant for the person at the terminal, and how a command ends on it."""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake the user can mend: one line that names the option or file and the way out."""
+
+
+class RunError(Exception):
+    """A run cannot go on, and not by the user's mistake: one line, exit code 1 or the one given."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved itself; `exit_code` is what the shell expects."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"stopped by signal {exit_code - 128}")
+        self.exit_code = exit_code
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return the first line of an error's text, or its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:limit] if lines else type(error).__name__
+
+
+def run_command(main: Callable[[list[str]], int | None]) -> None:
+    """Run `main(argv)` and leave the process with its exit code.
+
+    0 done, 1 failure while running (a traceback means a bug of ours), 2 the user's mistake (one
+    line), 3 a loss that is not finite, 130 Ctrl-C and 143 SIGTERM. A closed output
+    (`| head`) ends the command quietly.
+    """
+    try:
+        code = main(sys.argv[1:]) or 0
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = 2
+    except RunError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = error.exit_code
+    except Interrupted as stop:
+        code = stop.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,9 @@
+"""What is done with a trained translator.
+
+from inference import load_translator
+painting = load_translator("runs/monet")["photo_to_monet"](picture)
+"""
+
+from inference.run import PictureTranslator, load_translator
+
+__all__ = ["PictureTranslator", "load_translator"]

@@ -1,0 +1,44 @@
+"""Write translated pictures under the names and in the formats of their originals."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from engine.state import write_atomically
+from inference.run import to_image, without_alpha
+
+LOSSLESS = {".webp": {"lossless": True}, ".jpg": {"quality": 95, "subsampling": 0}}
+LOSSLESS |= dict.fromkeys((".jpeg", ".jpe", ".jfif", ".mpo"), LOSSLESS[".jpg"])
+OPAQUE = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".ppm", ".pgm", ".pnm"])
+UNWRITABLE = frozenset([".pfm", ".gif", ".apng", ".pgm"])  # no room for 8-bit RGB: PNG instead
+
+
+def written_name(name: Path) -> Path:
+    """Return the name a picture read from `name` is written under: the same, if that can hold it."""
+    return name.with_name(name.name + ".png") if name.suffix.lower() in UNWRITABLE else name
+
+
+def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
+    """Write a picture (or, to .npy, uint8 [H, W, C]) atomically, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        pixels = np.array(picture)
+        write_atomically(path, lambda file: np.save(file, pixels, allow_pickle=False))
+        return
+    image = to_image(picture) if isinstance(picture, np.ndarray) else picture
+    if suffix in OPAQUE:
+        image = without_alpha(image)
+    elif image.mode == "LA" and suffix == ".webp":
+        image = image.convert("RGBA")
+    registered = Image.registered_extensions()
+    kind = (
+        {"MPO": "JPEG"}.get(registered[suffix], registered[suffix])
+        if suffix in registered
+        else "PNG"
+    )
+    encoded = io.BytesIO()
+    image.save(encoded, kind, **LOSSLESS.get(suffix, {}))
+    write_atomically(path, lambda file: file.write(encoded.getbuffer()))

@@ -1,0 +1,149 @@
+"""The report of an evaluation: one HTML file that needs nothing beside it."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from engine.preview import to_rgb
+from engine.state import write_text
+from inference.evaluate import Result, Row
+from inference.run import Run
+from options.load import to_yaml
+
+PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
+FIGURES = {
+    "truth_psnr": ("PSNR to the truth", "dB, higher is better"),
+    "truth_ssim": ("SSIM to the truth", "0 to 1, higher is better"),
+    "copy_psnr": ("PSNR of the input copied", "dB, to beat"),
+    "cycle_psnr": ("PSNR of the restored input", "dB, higher is better"),
+    "cycle_l1": ("L1 of the restored input", "0 to 2, lower is better"),
+    "images": ("held-out images", ""),
+}
+
+
+def write_report(run: Run, result: Result) -> Path:
+    """Write RUN/test/report.html and return its path."""
+    path = run.path / "test" / "report.html"
+    sections = "\n".join(
+        _section(run, direction, result.figures[direction], rows)
+        for direction, rows in result.rows.items()
+    )
+    page = PAGE.substitute(
+        title=html.escape(run.path.resolve().name),
+        method=html.escape(run.options.method.name),
+        step=f"{run.step:,}",
+        weights="moving average of the weights" if run.weights == "average" else "last weights",
+        sections=sections,
+        command=html.escape(f"python train.py {run.path / 'options.yaml'} run=runs/again"),
+        protocol=html.escape(json.dumps(result.protocol, indent=1)),
+        options=html.escape(to_yaml(run.options)),
+        curves=_curves(run.path / "metrics.jsonl"),
+    )
+    write_text(path, page)
+    return path
+
+
+def _section(run: Run, direction: str, figures: Mapping[str, Any], rows: list[Row]) -> str:
+    translator = run.translators[direction]
+    source, target = html.escape(translator.source), html.escape(translator.target)
+    cards = "".join(
+        f'<div class="figure"><b>{_number(key, figures[key])}</b>'
+        f"<span>{name}</span><small>{unit}</small></div>"
+        for key, (name, unit) in FIGURES.items()
+        if figures.get(key) is not None
+    )
+    shown = (
+        f"{len(rows)} of {figures['images']} shown"
+        if len(rows) < figures["images"]
+        else "all shown"
+    )
+    pictures = "\n".join(_row(row, source, target) for row in rows)
+    return (
+        f'<section><h2>{source} <span class="arrow">→</span> {target}</h2>'
+        f'<div class="figures">{cards}</div><p class="note">{shown}; drag across a picture to compare</p>'
+        f'<div class="rows">{pictures}</div></section>'
+    )
+
+
+def _row(row: Row, source: str, target: str) -> str:
+    real, fake = _picture(row.real), _picture(row.fake)
+    height, width = row.real.shape[-2:]
+    parts = [
+        f'<figure class="compare" style="aspect-ratio:{width}/{height}">'
+        f'<img src="{fake}" alt="fake {target}"><img class="before" src="{real}" alt="real {source}">'
+        f'<input type="range" min="0" max="100" value="50" aria-label="how much of the original to show">'
+        f"<figcaption>{source} | {target}</figcaption></figure>"
+    ]
+    for label, image in ((f"real {source}", row.real), (f"fake {target}", row.fake),
+                         (f"restored {source}", row.restored), (f"true {target}", row.truth)):  # fmt: skip
+        if image is not None:
+            parts.append(
+                f'<figure><img src="{_picture(image)}" alt="{label}">'
+                f"<figcaption>{label}</figcaption></figure>"
+            )
+    values = " · ".join(
+        f"{FIGURES[key][0]} {_number(key, value)}" for key, value in row.figures.items()
+        if key in FIGURES and value is not None
+    )  # fmt: skip
+    return (
+        f"<article><header>{html.escape(row.name)} <small>{values}</small></header>"
+        f'<div class="strip">{"".join(parts)}</div></article>'
+    )
+
+
+def _picture(image: Tensor) -> str:
+    """Return [1, C, H, W] uint8 as a data address: PNG where small, JPEG where it would be heavy."""
+    pixels = to_rgb(image.float() / 127.5 - 1)
+    encoded = io.BytesIO()
+    small = pixels.shape[0] * pixels.shape[1] <= 128 * 128
+    Image.fromarray(pixels).save(
+        encoded, "PNG" if small else "JPEG", **({} if small else {"quality": 90})
+    )
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _number(key: str, value: float) -> str:
+    return (
+        f"{value:,}"
+        if key == "images"
+        else f"{value:.2f}"
+        if key.endswith("psnr")
+        else f"{value:.3f}"
+    )
+
+
+def _curves(path: Path) -> str:
+    """Return a small SVG line chart for every loss in metrics.jsonl."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    plain = {"step", "images", "epoch", "seconds", "learning_rate", "images_per_second"}
+    names = sorted({name for row in rows for name in row} - plain)
+    return "".join(
+        _curve(name, [(row["images"], row[name]) for row in rows if name in row]) for name in names
+    )
+
+
+def _curve(name: str, points: list[tuple[float, float]], width: int = 220, height: int = 70) -> str:
+    if len(points) < 2:
+        return ""
+    xs, ys = zip(*points, strict=True)
+    low, high = min(ys), max(ys)
+    across, up = width / max(xs[-1] - xs[0], 1e-9), height / max(high - low, 1e-9)
+    places = " ".join(
+        f"{(x - xs[0]) * across:.1f},{height - (y - low) * up:.1f}" for x, y in points
+    )
+    label = html.escape(name)
+    return (
+        f'<figure class="curve">'
+        f'<svg viewBox="-2 -2 {width + 4} {height + 4}" role="img" aria-label="{label}">'
+        f'<polyline points="{places}"/></svg><figcaption>{label} <small>{low:.3g} to {high:.3g}, '
+        f"last {ys[-1]:.3g}</small></figcaption></figure>"
+    )

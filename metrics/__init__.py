@@ -1,0 +1,1 @@
+"""Numbers from images and features; knows no model and no folder."""

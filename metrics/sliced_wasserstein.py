@@ -1,0 +1,69 @@
+"""Distance between two sets of images without any learned features (Karras et al. 2018, Sec. 5)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PATCH = 7  # pixels; the paper's neighbourhood
+
+
+def sliced_wasserstein(
+    images: list[Tensor],
+    reference: list[Tensor],
+    patches: int = 128,
+    directions: int = 128,
+    seed: int = 0,
+) -> float:
+    """Return the sliced Wasserstein distance of two sets of images [1, C, H, W] in [-1, 1].
+
+    Progressive Growing of GANs (arXiv:1710.10196): `patches` 7x7 neighbourhoods from every level of
+    each image's Laplacian pyramid (levels down to 16 pixels), normalised per channel by the
+    reference's mean and deviation so that colours count, projected on random `directions`; the mean
+    over levels of the mean distance between sorted projections. 0 for equal sets. The same seed
+    draws the same patches and directions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    levels = min(_levels(image) for image in images + reference)
+    distances = []
+    for level in range(levels):
+        fake = _descriptors(images, level, levels, patches, generator)
+        real = _descriptors(reference, level, levels, patches, generator)
+        rows = min(len(fake), len(real))
+        fake, real = (x[torch.randperm(len(x), generator=generator)[:rows]] for x in (fake, real))
+        mean, deviation = real.mean(dim=(0, 2), keepdim=True), real.std(dim=(0, 2), keepdim=True)
+        fake, real = (((x - mean) / (deviation + 1e-8)).flatten(1) for x in (fake, real))
+        axes = F.normalize(torch.randn(fake.shape[1], directions, generator=generator), dim=0)
+        fake, real = ((x @ axes).sort(dim=0).values for x in (fake, real))
+        distances.append((fake - real).abs().mean())
+    return torch.stack(distances).mean().item()
+
+
+def _levels(image: Tensor) -> int:
+    side, levels = min(image.shape[-2:]), 1
+    while side // 2 >= 16:
+        side, levels = side // 2, levels + 1
+    return levels
+
+
+def _descriptors(
+    images: list[Tensor], level: int, levels: int, patches: int, generator: torch.Generator
+) -> Tensor:
+    """Return [N * patches, C, 49] random neighbourhoods from one pyramid level."""
+    rows = []
+    for image in images:
+        band = F.pad(_band(image.float().cpu(), level, levels), (PATCH // 2,) * 4, mode="replicate")
+        windows = F.unfold(band, PATCH)[0].T  # [positions, C * 49]
+        chosen = torch.randint(len(windows), (patches,), generator=generator)
+        rows.append(windows[chosen].unflatten(1, (image.shape[1], PATCH * PATCH)))
+    return torch.cat(rows)
+
+
+def _band(image: Tensor, level: int, levels: int) -> Tensor:
+    for _ in range(level):
+        image = F.avg_pool2d(image, 2)
+    if level == levels - 1:
+        return image
+    coarse = F.avg_pool2d(image, 2)
+    return image - F.interpolate(
+        coarse, size=image.shape[-2:], mode="bilinear", align_corners=False
+    )

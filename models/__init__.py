@@ -1,0 +1,1 @@
+"""What is learned: methods, their networks and their losses. Knows torch only."""

@@ -1,0 +1,1 @@
+"""Losses: pure functions of tensors that know no network and no weight."""

@@ -1,0 +1,67 @@
+"""Adversarial objectives: for each, what the generator and what the discriminator minimise.
+
+Scores are any shape, unbounded; every function returns a float32 scalar, the mean over all scores.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+ObjectiveName = Literal["lsgan", "vanilla", "hinge", "wgan"]
+
+
+def lsgan_generator(fake: Tensor) -> Tensor:
+    """E[(D(G(x)) - 1)^2] (Mao et al. 2017, arXiv:1611.04076; CycleGAN Sec. 4)."""
+    return (fake.float() - 1).square().mean()
+
+
+def lsgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """(E[(D(y) - 1)^2] + E[D(G(x))^2]) / 2: CycleGAN halves it to slow D down (Sec. 7.1)."""
+    return 0.5 * ((real.float() - 1).square().mean() + fake.float().square().mean())
+
+
+def vanilla_generator(fake: Tensor) -> Tensor:
+    """-E[log sigmoid D(G(x))], the non-saturating form (Goodfellow et al. 2014, Sec. 3)."""
+    return softplus(-fake.float()).mean()
+
+
+def vanilla_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """-E[log sigmoid D(y)] - E[log(1 - sigmoid D(G(x)))] (Goodfellow et al. 2014, Eq. 1)."""
+    return softplus(-real.float()).mean() + softplus(fake.float()).mean()
+
+
+def hinge_generator(fake: Tensor) -> Tensor:
+    """-E[D(G(x))] (Miyato et al. 2018, arXiv:1802.05957, Eq. 17)."""
+    return -fake.float().mean()
+
+
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[max(0, 1 - D(y))] + E[max(0, 1 + D(G(x)))] (Miyato et al. 2018, Eq. 16)."""
+    return relu(1 - real.float()).mean() + relu(1 + fake.float()).mean()
+
+
+def wgan_generator(fake: Tensor) -> Tensor:
+    """-E[D(G(x))] (Arjovsky et al. 2017, arXiv:1701.07875, Eq. 3)."""
+    return -fake.float().mean()
+
+
+def wgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[D(G(x))] - E[D(y)] (Arjovsky et al. 2017, Eq. 2); wants a Lipschitz D to be bounded."""
+    return fake.float().mean() - real.float().mean()
+
+
+class Objective(NamedTuple):
+    """A pair of losses: `generator(fake scores)`, `discriminator(real scores, fake scores)`."""
+
+    generator: Callable[[Tensor], Tensor]
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "lsgan": Objective(lsgan_generator, lsgan_discriminator),
+    "vanilla": Objective(vanilla_generator, vanilla_discriminator),
+    "hinge": Objective(hinge_generator, hinge_discriminator),
+    "wgan": Objective(wgan_generator, wgan_discriminator),
+}

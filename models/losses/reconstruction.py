@@ -1,0 +1,8 @@
+"""How far an image is from the one it should be."""
+
+from torch import Tensor
+
+
+def l1(image: Tensor, target: Tensor) -> Tensor:
+    """Return the mean absolute difference of two [B, C, H, W] tensors, a float32 scalar."""
+    return (image.float() - target.float()).abs().mean()

@@ -1,0 +1,63 @@
+"""The contract between a method and whatever trains it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+"""Domain name -> images [B, C, H, W] in [-1, 1]. Row i of two domains have nothing to do with each other."""
+
+
+class Turn:
+    """One move of the game: the sum of `losses` is minimised over the parameters of `players`.
+
+    `losses` maps a term's name, which is also its name in every log, to a scalar. Weights are
+    already in it: what is logged is what is minimised.
+    """
+
+    def __init__(self, *players: str, losses: Mapping[str, Tensor]) -> None:
+        self.players = players
+        self.losses = dict(losses)
+
+    def total(self) -> Tensor:
+        """Return the sum of the terms, a float32 scalar."""
+        return torch.stack([loss.float() for loss in self.losses.values()]).sum()
+
+
+class Method(nn.Module):
+    """A method of unpaired translation: its networks, and the turns in which they learn.
+
+    Subclasses live one to a file in `models/methods/`; the file's name is the method's name. They
+    hold their own `Config`, take the channel count of every domain, and keep three promises:
+    `players`, `turns` and `translators`. See docs/adding_a_method.md.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        name: str = "???"  # which method: a file in models/methods/
+
+    def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
+        """Build the networks for the domains `channels` (name -> channel count, in order)."""
+        super().__init__()
+        self.channels = dict(channels)
+
+    def players(self) -> dict[str, nn.Module]:
+        """Return the networks that move together, by name: disjoint, together every parameter."""
+        raise NotImplementedError
+
+    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+        """Yield each turn of step number `step` (from 0) in the order of play.
+
+        At a `yield` the caller updates the players; the code after it sees the new weights. All
+        randomness comes from torch's global generator, which is seeded anew for every step.
+        """
+        raise NotImplementedError
+
+    def translators(self) -> nn.ModuleDict:
+        """Return what a run is for: "a_to_b" -> Translator, for every direction it learns."""
+        raise NotImplementedError
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError with a one-line reason where training crops of this size cannot work."""

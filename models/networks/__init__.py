@@ -1,0 +1,1 @@
+"""Networks: modules that know no loss, no optimizer and no options file."""

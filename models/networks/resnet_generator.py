@@ -1,0 +1,107 @@
+"""The residual generator of Johnson et al. 2016 (arXiv:1603.08155) as CycleGAN uses it (Sec. 7.2)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.initialise import initialise
+from models.networks.normalisation import Norm, bias_before, normalisation
+
+
+class ResnetGenerator(nn.Module):
+    """Two strided convolutions down, `blocks` residual blocks, two up: an image of the same size.
+
+    In the paper's notation: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3, tanh. Reflection
+    padding everywhere but in the strided layers. Fully convolutional; sizes must be multiples of 4.
+    """
+
+    multiple = 4  # two halvings
+    minimum = 8  # the residual blocks reflect one pixel at a quarter of the size
+
+    @dataclass(frozen=True)
+    class Config:
+        channels: int = 64  # width of the first layer; the trunk is 4 times as wide
+        blocks: int = 9  # residual blocks: 9 for 256 pixels and more, 6 for 128
+        upsampling: Literal["transposed", "resize"] = "transposed"  # resize leaves no checkerboard
+        dropout: float = 0.0  # in the residual blocks; the paper has none
+        norm: Norm = "instance"  # instance is the paper's
+
+        def __post_init__(self) -> None:
+            if self.channels < 1 or self.blocks < 0:
+                raise ValueError(
+                    "method.generator.channels must be at least 1 and blocks at least 0"
+                )
+            if not 0 <= self.dropout < 1:
+                raise ValueError(f"method.generator.dropout must be in [0, 1), got {self.dropout}")
+
+    def __init__(self, in_channels: int, out_channels: int, config: Config) -> None:
+        super().__init__()
+        width, norm, bias = config.channels, config.norm, bias_before(config.norm)
+        self.encoder = nn.Sequential(
+            nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7, bias=bias),
+            normalisation(norm, width), nn.ReLU(inplace=True),
+            *_down(width, 2 * width, norm),
+            *_down(2 * width, 4 * width, norm),
+        )  # fmt: skip
+        self.trunk = nn.Sequential(
+            *(ResidualBlock(4 * width, norm, config.dropout) for _ in range(config.blocks))
+        )
+        self.decoder = nn.Sequential(
+            *_up(4 * width, 2 * width, norm, config.upsampling),
+            *_up(2 * width, width, norm, config.upsampling),
+            nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh(),
+        )  # fmt: skip
+        initialise(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
+        return self.decoder(self.trunk(self.encoder(image)))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions added to their input, with no activation after the sum."""
+
+    def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
+        super().__init__()
+        bias = bias_before(norm)
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias),
+            normalisation(norm, channels), nn.ReLU(inplace=True),
+            *([nn.Dropout(dropout)] if dropout else []),
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias),
+            normalisation(norm, channels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def _down(inward: int, outward: int, norm: Norm) -> Iterator[nn.Module]:
+    yield nn.Conv2d(inward, outward, 3, stride=2, padding=1, bias=bias_before(norm))
+    yield normalisation(norm, outward)
+    yield nn.ReLU(inplace=True)
+
+
+def _up(inward: int, outward: int, norm: Norm, upsampling: str) -> Iterator[nn.Module]:
+    bias = bias_before(norm)
+    if upsampling == "transposed":
+        yield nn.ConvTranspose2d(inward, outward, 3, 2, padding=1, output_padding=1, bias=bias)
+    else:  # Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"
+        yield nn.Upsample(scale_factor=2, mode="nearest")
+        yield nn.ReflectionPad2d(1)
+        yield nn.Conv2d(inward, outward, 3, bias=bias)
+    yield normalisation(norm, outward)
+    yield nn.ReLU(inplace=True)
+
+
+def together(generator: ResnetGenerator, *images: Tensor) -> tuple[Tensor, ...]:
+    """Send several batches of equal size through one generator in one forward.
+
+    Exact where samples do not see each other (instance norm); with batch norm they go one by one.
+    """
+    if any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
+        return tuple(generator(image) for image in images)
+    return generator(torch.cat(images)).split([len(image) for image in images])

@@ -1,0 +1,63 @@
+"""Walk an option dataclass: every dotted name with its type, default and explanation."""
+
+import dataclasses
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+
+class Field(NamedTuple):
+    """One option: its dotted name, type, default, and the comment behind it in the source."""
+
+    name: str
+    type: Any
+    default: Any
+    explanation: str
+
+
+def walk(cls: type, replace: dict[str, type] | None = None, prefix: str = "") -> Iterator[Field]:
+    """Yield the options of a dataclass in order, groups last; `replace` swaps a group's class."""
+    groups = []
+    for entry in dataclasses.fields(cls):
+        name = prefix + entry.name
+        kind = (replace or {}).get(name, entry.type)
+        if dataclasses.is_dataclass(kind):
+            groups.append((kind, name))
+            continue
+        default = entry.default
+        if entry.default_factory is not dataclasses.MISSING:
+            default = entry.default_factory()
+        yield Field(name, entry.type, default, explanations(cls).get(entry.name, ""))
+    for kind, name in groups:
+        yield from walk(typing.cast(type, kind), replace, f"{name}.")
+
+
+@functools.cache
+def explanations(cls: type) -> dict[str, str]:
+    """Return field name -> the trailing comment of its line, inherited ones included."""
+    found: dict[str, str] = {}
+    for parent in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(parent):
+            for line in inspect.getsource(parent).splitlines():
+                match = re.match(r"\s*(\w+): .*?\s# (.+)$", line)
+                if match:
+                    found[match[1]] = match[2]
+    return found
+
+
+def type_name(kind: Any) -> str:
+    """Return a type as a person writes its values: lsgan|hinge, number, whole number, true|false."""
+    if typing.get_origin(kind) is Literal:
+        return "|".join(map(str, typing.get_args(kind)))
+    plain = {int: "whole number", float: "number", str: "text", bool: "true|false"}
+    if kind in plain:
+        return plain[kind]
+    origin = typing.get_origin(kind)
+    if origin is list:
+        return f"[{type_name(typing.get_args(kind)[0])}, ...]"
+    if origin is dict:
+        return "NAME=folder"
+    return type_name(next(part for part in typing.get_args(kind) if part is not type(None)))

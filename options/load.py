@@ -1,0 +1,307 @@
+"""From presets and key=value words to typed options; the only place that knows OmegaConf."""
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from errors import UserError, one_line
+from models import methods
+from models.method import Method
+from options.config import TrainOptions
+from options.fields import Field, walk
+from options.help import help_page, shown
+
+PRESETS = Path(__file__).parent / "presets"
+USAGE = """\
+usage: python train.py PRESET [option=value ...]
+
+PRESET is a name from `python train.py --list`, or a file such as runs/NAME/options.yaml. The same
+command again continues its run. Lists are written [a,b]; quote what has spaces: duration="40 steps".
+"""
+
+# What may change when a run is continued: it alters how one watches or feeds the run, not its result.
+FREE = ("data.workers", "checkpoint_every", "keep_checkpoints", "log.")
+
+Schema = TypeVar("Schema")
+
+
+def train_options(arguments: Sequence[str]) -> TrainOptions | None:
+    """Return what the command line asks for; None where it asked for help, which is printed."""
+    words = [word for word in arguments if not _is_setting(word)]
+    settings = [word for word in arguments if _is_setting(word)]
+    asked = {"-h": "help", "--help": "help", "--list": "list"}
+    wishes = {asked[word] for word in words if word in asked}
+    names = [word for word in words if word not in asked]
+    if "list" in wishes:
+        print(preset_list())
+        return None
+    if len(names) > 1:
+        raise UserError(
+            f"one preset at a time, got {' and '.join(names[:3])}; options are written name=value"
+        )
+    if not names and "help" not in wishes:
+        raise UserError(
+            "name a preset, such as: python train.py demo; --list shows all, --help explains"
+        )
+    layers = preset_layers(names[0]) if names else []
+    method = _method_class(layers, settings)
+    replace: dict[str, type] = {"method": method.Config}
+    config = _editable(TrainOptions, method.Config)
+    known = {field.name: field for field in walk(TrainOptions, replace)}
+    for origin, values in layers:
+        for name, value in values.items():
+            _set(config, known, name, value, origin)
+    for setting in settings:
+        _apply(config, known, setting)
+    if "help" in wishes:
+        print(help_page(USAGE, known.values(), _flatten(OmegaConf.to_container(config))))
+        return None
+    if not config.run:
+        config.run = f"runs/{Path(names[0]).stem}"
+    return _typed(config, TrainOptions)
+
+
+def with_settings(base: Schema, settings: Sequence[str], usage: str) -> Schema | None:
+    """Return `base` (a dataclass) changed by key=value words; None where help was asked for."""
+    known = {field.name: field for field in walk(type(base))}
+    config = _editable(base)
+    for setting in settings:
+        if setting in ("-h", "--help"):
+            print(help_page(usage, known.values(), _flatten(OmegaConf.to_container(config))))
+            return None
+        if not _is_setting(setting):
+            raise UserError(f"'{setting}' is not understood; options are written name=value")
+        _apply(config, known, setting)
+    return _typed(config, type(base))
+
+
+def to_yaml(options: TrainOptions) -> str:
+    """Return the whole resolved configuration; it is a preset itself."""
+    return OmegaConf.to_yaml(OmegaConf.structured(options))
+
+
+def to_dict(options: TrainOptions) -> dict[str, Any]:
+    """Return the options as plain nested containers."""
+    return dataclasses.asdict(options)
+
+
+def from_yaml(text: str, origin: str) -> TrainOptions:
+    """Return the options that `to_yaml` wrote; UserError names `origin` where the text is not such."""
+    values = _flatten(_parsed(text, origin))
+    layers = [(origin, values)]
+    method = _method_class(layers, [])
+    config = _editable(TrainOptions, method.Config)
+    known = {field.name: field for field in walk(TrainOptions, {"method": method.Config})}
+    for name, value in values.items():
+        _set(config, known, name, value, origin)
+    return _typed(config, TrainOptions)
+
+
+def check_same(run: Path, saved: TrainOptions, wanted: TrainOptions) -> None:
+    """Raise UserError, with the differences, where a run folder holds another configuration."""
+    old, new = _flatten(to_dict(saved)), _flatten(to_dict(wanted))
+    changed = [
+        f"{name} {shown(old.get(name))} -> {shown(new.get(name))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name != "run" and not name.startswith(FREE)
+    ]
+    if changed:
+        more = f", and {len(changed) - 4} more" if len(changed) > 4 else ""
+        raise UserError(
+            f"{run} holds a run of other options ({', '.join(changed[:4])}{more}); "
+            "choose another run=, or repeat its command to continue it"
+        )
+
+
+def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return (origin, dotted name -> value) of a preset and what it builds on, the base first."""
+    layers: list[tuple[str, dict[str, Any]]] = []
+    seen: set[str] = set()
+    current: str | None = name
+    while current:
+        path = _preset_path(current)
+        if str(path) in seen:
+            raise UserError(f"{path}: its bases go round in a circle")
+        seen.add(str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read as a preset: {one_line(error, 100)}") from None
+        content = _parsed(text, str(path))
+        base = content.pop("base", None)
+        if base is not None and not isinstance(base, str):
+            raise UserError(f"{path}: base must be the name of a preset")
+        layers.insert(0, (str(path), _flatten(content)))
+        current = base
+    return layers
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the software."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_list() -> str:
+    """Return a line for every preset: its name and the comment it opens with."""
+    lines = []
+    for name in preset_names():
+        first = (PRESETS / f"{name}.yaml").read_text().partition("\n")[0]
+        lines.append(f"  {name:<20} {first.lstrip('# ')}")
+    return "presets:\n" + "\n".join(lines)
+
+
+def _editable(schema: Any, method: type[Method.Config] | None = None) -> Any:
+    """Return a structured config that can be set; from frozen dataclasses it comes read-only."""
+    config = OmegaConf.structured(schema)
+    groups = [config]
+    OmegaConf.set_readonly(config, False)
+    if method is not None:
+        config.method = OmegaConf.structured(method)
+    while groups:
+        group = groups.pop()
+        OmegaConf.set_readonly(group, False)
+        groups += [value for value in group.values() if OmegaConf.is_dict(value)]
+    return config
+
+
+def _preset_path(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if path.is_dir():
+            path = path / "options.yaml"
+        if not path.is_file():
+            raise UserError(f"no such preset file: {path}")
+        return path
+    if name not in preset_names():
+        raise UserError(
+            f"unknown preset '{name}'{_did_you_mean(name, preset_names())}; --list shows all"
+        )
+    return PRESETS / f"{name}.yaml"
+
+
+def _parsed(text: str, origin: str) -> dict[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except Exception as error:  # PyYAML, OmegaConf and, for deep nesting, RecursionError
+        raise UserError(f"{origin}: not valid YAML: {one_line(error, 120)}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{origin}: a preset is a list of 'name: value' lines")
+    return {str(key): value for key, value in content.items()}
+
+
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name not in ("data.train", "data.test"):
+            flat |= _flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _is_setting(word: str) -> bool:
+    return "=" in word or (word.startswith("-") and word not in ("-h", "--help", "--list"))
+
+
+def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
+    name, equals, text = setting.partition("=")
+    name = name.lstrip("-").strip()
+    if not equals:
+        raise UserError(
+            f"'{setting}' is not understood; options are written {name or 'name'}=value"
+        )
+    value: Any = text
+    field = known.get(name)
+    if field is not None and field.type is not str:
+        try:
+            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+        except Exception as error:  # PyYAML's, for text that is no value
+            raise UserError(f"{name}: '{text}' is not understood: {one_line(error, 80)}") from None
+        value = value["value"] if isinstance(value, dict) else value
+    _set(config, known, name, value, "")
+
+
+def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin: str) -> None:
+    where = f"{origin}: " if origin else ""
+    group, _, leaf = name.rpartition(".")
+    in_folders = group in ("data.train", "data.test") and group in known
+    if name not in known and not in_folders:
+        raise UserError(f"{where}unknown option '{name}'{_suggestion(name, known)}")
+    if value is None and not _optional(known.get(name)):
+        raise UserError(f"{where}{name} needs a value: {name}=...")
+    if "${" in str(value):
+        raise UserError(f"{where}{name}: references such as ${{...}} are not allowed here")
+    try:
+        if in_folders:
+            config.data[group.rpartition(".")[2]][leaf] = str(value)
+        else:
+            OmegaConf.update(config, name, value, merge=False)
+    except (OmegaConfBaseException, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}{name}: {one_line(error, 120)}") from None
+
+
+def _typed(config: Any, schema: type[Schema]) -> Schema:
+    for name, value in _flatten(OmegaConf.to_container(config)).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} must be a finite number, got {value}")
+        if isinstance(value, str) and "\0" in value:
+            raise UserError(f"{name}: the text has a zero byte in it")
+    try:
+        options = OmegaConf.to_object(config)
+    except UserError:
+        raise
+    except (ValueError, OmegaConfBaseException) as error:
+        raise UserError(one_line(error)) from None
+    assert isinstance(options, schema)
+    return options
+
+
+def _method_class(
+    layers: Sequence[tuple[str, Mapping[str, Any]]], settings: Sequence[str]
+) -> type[Method]:
+    name: Any = "cyclegan"
+    for _, values in layers:
+        name = values.get("method.name", name)
+    for setting in settings:
+        if setting.lstrip("-").startswith("method.name="):
+            name = setting.partition("=")[2]
+    try:
+        return methods.find(str(name))
+    except KeyError:
+        known = methods.names()
+        raise UserError(f"unknown method.name '{name}'{_did_you_mean(str(name), known)}") from None
+
+
+def _optional(field: Field | None) -> bool:
+    return field is not None and type(None) in getattr(field.type, "__args__", ())
+
+
+def _suggestion(name: str, known: Mapping[str, Field]) -> str:
+    if re.search(r"\[\d+\]|\.\d+$", name):
+        whole = re.split(r"[\[.]\d+", name)[0]
+        return f"; give the whole list: {whole}=[...]"
+    leaf = name.rpartition(".")[2]
+    same_leaf = [option for option in known if option.rpartition(".")[2] == leaf]
+    return (
+        f"; did you mean {' or '.join(same_leaf[:3])}?" if same_leaf else _did_you_mean(name, known)
+    )
+
+
+def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word, names, 3, 0.6)
+    if not close:  # the last part alone, misspelt: learning_rat, crop_siez
+        leaves: dict[str, Iterator[str] | str] = {name.rpartition(".")[2]: name for name in names}
+        close = [
+            str(leaves[leaf])
+            for leaf in difflib.get_close_matches(word.rpartition(".")[2], leaves, 2)
+        ]
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,43 @@
+"""Evaluate a run on its held-out images: python test.py RUN [option=value ...]."""
+
+from pathlib import Path
+
+from errors import UserError, run_command
+from options.config import TestOptions
+from options.load import with_settings
+
+USAGE = """\
+usage: python test.py RUN [option=value ...]
+
+Translates every held-out image in every direction into RUN/test, and writes RUN/test/metrics.json and
+RUN/test/report.html. RUN is a folder that train.py made. data.* default to what the run was trained on.
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line asks for."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        if arguments:
+            with_settings(TestOptions(), ["--help"], USAGE)
+            return
+        raise UserError("name a run, such as: python test.py runs/demo; --help explains")
+    from inference.run import open_run, saved_options
+
+    path, settings = Path(arguments[0]), arguments[1:]
+    options = with_settings(TestOptions(data=saved_options(path).data), settings, USAGE)
+    if options is None:
+        return
+
+    from inference.evaluate import evaluate, table, write_metrics
+    from inference.report import write_report
+
+    run = open_run(path, options.runtime, options.checkpoint, options.weights)
+    result = evaluate(run, options.data, options.report_images)
+    metrics = write_metrics(run, result)
+    report = write_report(run, result)
+    print(table(result.figures))
+    print(f"metrics: {metrics}\nreport:  {report}")
+
+
+if __name__ == "__main__":
+    run_command(main)

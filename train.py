@@ -1,0 +1,122 @@
+"""Train a translator: python train.py PRESET [option=value ...]; the same command again continues."""
+
+import secrets
+from itertools import islice
+from pathlib import Path
+
+from errors import UserError, run_command
+from options.config import TrainOptions
+from options.load import check_same, from_yaml, to_dict, to_yaml, train_options
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line asks for."""
+    options = train_options(arguments)
+    if options is not None:
+        train(options)
+
+
+def train(options: TrainOptions) -> None:
+    """Train what `options` describe in the folder options.run, from its last checkpoint if there is one."""
+    from engine.state import sole_owner
+
+    run = Path(options.run)
+    claim(run, options)
+    with sole_owner(run):
+        start_or_continue(run, options)
+
+
+def claim(run: Path, options: TrainOptions) -> None:
+    """Check the data and make the run folder; UserError where it holds another configuration."""
+    from data.folders import find_split
+    from data.loading import check_sizes
+    from engine.state import write_text
+
+    saved = run / "options.yaml"
+    if saved.exists():
+        check_same(run, from_yaml(saved.read_text(), str(saved)), options)
+    check_sizes(find_split(options.data, "train"), options.data)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        write_text(saved, to_yaml(options))
+    except OSError as error:
+        raise UserError(f"run={run}: the folder cannot be made ({error.strerror})") from None
+
+
+def start_or_continue(run: Path, options: TrainOptions) -> None:
+    """Build the method and its data, restore the last checkpoint, and train to the end."""
+    import torch
+
+    from data.folders import find_split
+    from data.loading import UnpairedSamples, held_out
+    from engine.logger import WandbLogger
+    from engine.provenance import provenance
+    from engine.runtime import Runtime
+    from engine.schedule import plan
+    from engine.state import write_text
+    from engine.trainer import Trainer
+    from models import methods
+
+    runtime = Runtime(options.runtime)
+    torch.manual_seed(options.seed)
+    channels = options.data.channels_of()
+    try:
+        method = methods.find(options.method.name)(options.method, channels)
+        method.check_size(options.data.crop_size, options.data.crop_size)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+    files = find_split(options.data, "train")
+    samples = UnpairedSamples(files, options.data, options.seed)
+    schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
+    count = max(options.score_images, options.log.previews)
+    fixed = {
+        domain: list(held_out(spread(paths, count), options.data, channels[domain]))
+        for domain, paths in files.items()
+    }
+    trainer = Trainer(method, samples, fixed, options, schedule, runtime, run)
+    if trainer.checkpoints.exist():
+        trainer.restore(trainer.checkpoints.load_latest())
+        if trainer.step >= schedule.steps:
+            print(
+                f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}"
+            )
+            return
+
+    identity = run / "wandb_id"
+    if not identity.exists():
+        write_text(identity, secrets.token_hex(4))
+    origin = provenance()
+    facts = {
+        **to_dict(options), **origin, **runtime.describe(),
+        "parameters": {
+            name: sum(p.numel() for p in net.parameters()) for name, net in trainer.players.items()
+        },
+        "images": {domain: len(paths) for domain, paths in files.items()},
+        "steps": schedule.steps,
+    }  # fmt: skip
+    wandb = WandbLogger(options.log, run, identity.read_text().strip(), facts)
+    counts = ", ".join(f"{len(paths)} {domain}" for domain, paths in files.items())
+    state = f"continues at step {trainer.step}" if trainer.step else "starts"
+    print(
+        f"{run} {state}: {options.method.name}, {counts} images, {schedule.steps} steps, on {runtime.device}"
+    )
+    print(wandb.message)
+    code = 1
+    try:
+        log = options.log
+        trainer.fit(log.every, log.previews_every, log.previews, options.data.workers, wandb)
+        code = 0
+    finally:
+        wandb.finish(code)
+    print(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
+
+
+def spread(paths: list[Path], count: int) -> list[Path]:
+    """Return `count` of the paths, evenly spread over the folder."""
+    step = max(1, len(paths) // max(count, 1))
+    return list(islice(paths, 0, step * count, step))
+
+
+if __name__ == "__main__":
+    run_command(main)
