@@ -18,29 +18,39 @@ def main(arguments: list[str]) -> None:
 
 def train(options: TrainOptions) -> None:
     """Train what `options` describe in the folder options.run, from its last checkpoint if there is one."""
+    from data.folders import find_split
+    from data.loading import check_sizes
     from engine.state import sole_owner
 
+    check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
     run = Path(options.run)
-    claim(run, options)
+    claim(run)
     with sole_owner(run):
+        settle(run, options)
         start_or_continue(run, options)
 
 
-def claim(run: Path, options: TrainOptions) -> None:
-    """Check the data and make the run folder; UserError where it holds another configuration."""
-    from data.folders import find_split
-    from data.loading import check_sizes
-    from engine.state import write_text
-
-    saved = run / "options.yaml"
-    if saved.exists():
-        check_same(run, from_yaml(saved.read_text(), str(saved)), options)
-    check_sizes(find_split(options.data, "train"), options.data)
+def claim(run: Path) -> None:
+    """Make the run folder; UserError where that is not possible."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        write_text(saved, to_yaml(options))
     except OSError as error:
-        raise UserError(f"run={run}: the folder cannot be made ({error.strerror})") from None
+        raise UserError(f"run={str(run)[:80]}: cannot be made ({error.strerror})") from None
+
+
+def settle(run: Path, options: TrainOptions) -> None:
+    """Write the options into the run folder; UserError where it holds a run of others.
+
+    Before its first checkpoint a run has nothing to lose: it may be started again with other options.
+    """
+    from engine.state import Checkpoints, write_text
+
+    saved = run / "options.yaml"
+    if saved.exists() and Checkpoints(run / "checkpoints").exist():
+        check_same(run, from_yaml(saved.read_text(), str(saved)), options)
+    elif saved.exists() and saved.read_text() != to_yaml(options):
+        (run / "wandb_id").unlink(missing_ok=True)  # another experiment
+    write_text(saved, to_yaml(options))
 
 
 def start_or_continue(run: Path, options: TrainOptions) -> None:

@@ -23,9 +23,7 @@ class DataConfig:
     domains: list[str] = field(default_factory=lambda: ["a", "b"])  # their names, in that order
     train: dict[str, str] = field(default_factory=dict)  # a folder per domain, instead of root's
     test: dict[str, str] = field(default_factory=dict)  # the same for the held-out images
-    channels: list[int] = field(
-        default_factory=lambda: [3]
-    )  # 1 grey, 3 RGB, 4 RGBA; [1,3] per domain
+    channels: list[int] = field(default_factory=lambda: [3])  # 1 grey, 3 RGB; or [1,3], one each
     fit: Fit = "stretch"  # stretch to a square, short_side keeps the aspect, crop leaves the size
     load_size: int = 286  # pixels images are resized to before the crop (not with fit=crop)
     crop_size: int = 256  # pixels of the random square that is trained on

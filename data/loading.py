@@ -1,6 +1,7 @@
 """Sample n of a run, and the stream of batches that training reads."""
 
 import signal
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,28 +97,31 @@ def batches(
     workers: int,
     pinned: bool,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the uint8 batches of steps first_step .. last_step - 1, whatever the worker count."""
+    """Yield the uint8 batches of steps first_step .. last_step - 1, whatever the worker count.
+
+    BadImage names a file that cannot be read. A worker's death is an error that may come at any
+    moment in the process that iterates; `worker_died` recognises it.
+    """
     steps = (
         list(range(step * batch_size, (step + 1) * batch_size))
         for step in range(first_step, last_step)
     )
-    loader = DataLoader(
-        samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate, pin_memory=pinned,
-        worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # the loader draws from it; the run's own stream stays untouched
-    )  # fmt: skip
-    try:
-        for batch in loader:
-            if isinstance(batch, BadImage):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            raise UserError(
-                "a process that reads images was killed (out of memory or of shared memory); "
-                "try data.workers=0"
-            ) from None
-        raise
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # more workers than cores are the user's choice
+        stream = iter(DataLoader(
+            samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate, pin_memory=pinned,
+            worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None,
+            generator=torch.Generator(),  # the loader draws from it; the run's stream stays untouched
+        ))  # fmt: skip
+    for batch in stream:
+        if isinstance(batch, BadImage):
+            raise batch
+        yield batch
+
+
+def worker_died(error: Exception) -> bool:
+    """Say whether an error means that a process reading images was killed."""
+    return "DataLoader worker" in str(error) or isinstance(error, ConnectionError | EOFError)
 
 
 def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] | BadImage:

@@ -37,7 +37,7 @@ def draw_scene(size: int, *key: int) -> Scene:
     """Draw the scene of this key: sky over ground, and one to three shaded ellipses and squares."""
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
     y, x = np.mgrid[0:size, 0:size] / (size - 1)
-    horizon = random.uniform(0.3, 0.7)
+    horizon = random.uniform(0.4, 0.6)
     sky = _gradient(y / horizon, random, (0.45, 0.65, 0.95), (0.85, 0.9, 1.0))
     ground = _gradient((y - horizon) / (1 - horizon), random, (0.35, 0.55, 0.2), (0.55, 0.4, 0.15))
     pixels = np.where((y < horizon)[..., None], sky, ground)
@@ -50,7 +50,7 @@ def draw_scene(size: int, *key: int) -> Scene:
         u, v = (x - centre[0]) / radius[0], (y - centre[1]) / radius[1]
         distance = np.hypot(u, v) if ellipse else np.maximum(abs(u), abs(v))
         inside = distance < 1
-        colour = random.uniform((0.6, 0.3, 0.2), (0.95, 0.75, 0.55))
+        colour = random.uniform((0.65, 0.3, 0.2), (0.95, 0.65, 0.45))
         shade = (1.0 - 0.25 * (u + v) / 2)[..., None]
         pixels = np.where(inside[..., None], colour * shade, pixels)
         depth = np.where(inside, (1 - distance) if ellipse else 0.0, depth)
@@ -59,7 +59,7 @@ def draw_scene(size: int, *key: int) -> Scene:
 
 def season(scene: Scene) -> np.ndarray:
     """Return the scene with its channels exchanged and a gamma on each: green summers turn blue."""
-    return scene.pixels[..., [1, 2, 0]] ** np.array([1.6, 1.3, 0.75])
+    return scene.pixels[..., [1, 2, 0]] ** np.array([1.8, 1.4, 0.7])
 
 
 def paint(scene: Scene) -> np.ndarray:
@@ -126,7 +126,7 @@ def generate(
 def _gradient(
     t: np.ndarray, random: np.random.Generator, top: Sequence[float], bottom: Sequence[float]
 ) -> np.ndarray:
-    start, end = (np.array(colour) + random.uniform(-0.12, 0.12, 3) for colour in (top, bottom))
+    start, end = (np.array(colour) + random.uniform(-0.03, 0.03, 3) for colour in (top, bottom))
     t = t.clip(0, 1)[..., None]
     return start * (1 - t) + end * t
 

@@ -15,6 +15,8 @@ import numpy as np
 from engine.state import write_text
 from errors import UserError, one_line
 
+WandbMode = Literal["auto", "online", "offline", "disabled"]
+
 
 @dataclass(frozen=True)
 class LogConfig:
@@ -23,11 +25,9 @@ class LogConfig:
     every: int = 50  # steps between two lines of metrics.jsonl
     previews_every: int = 500  # steps between two preview grids; 0 draws one at the end
     previews: int = 4  # images of each direction in a preview
-    wandb: Literal["auto", "online", "offline", "disabled"] = (
-        "auto"  # auto: online with a key, else offline
-    )
+    wandb: WandbMode = "auto"  # auto: online where a key is configured, else offline
     project: str = "unpaired-translation"  # W&B project, unless WANDB_PROJECT says
-    tags: list[str] | None = None  # W&B tags
+    tags: list[str] | None = None  # W&B tags of the run
     group: str = ""  # W&B group, for several runs of one experiment
 
     def __post_init__(self) -> None:
@@ -39,24 +39,19 @@ class LogConfig:
 
 
 class MetricsFile:
-    """RUN/metrics.jsonl: one JSON object a line, flushed as it is written; the run's own record."""
+    """RUN/metrics.jsonl: one JSON object a line, on disk when `write` returns; the run's own record."""
 
     def __init__(self, path: Path, from_step: int) -> None:
-        """Open for appending; lines after `from_step`, which will be computed again, are dropped."""
+        """Drop the lines after `from_step`, which will be computed again, and a torn last one."""
         self.path = path
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= from_step]
             write_text(path, "".join(line + "\n" for line in kept))
-        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one line."""
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 class WandbLogger:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.loading import UnpairedSamples, batches, normalise
+from data.loading import UnpairedSamples, batches, normalise, worker_died
 from engine.logger import MetricsFile, WandbLogger, sections
 from engine.optim import MovingAverage, adam
 from engine.preview import draw_previews, translate_all
@@ -29,18 +29,12 @@ class TrainingConfig:
     """How long and how a run learns, and how often it saves itself."""
 
     seed: int = 0  # the run is a function of this, the options and the data
-    duration: str = (
-        "200 epochs"  # length: "N epochs" or "N steps"; an epoch shows the larger domain once
-    )
-    decay_after: str = (
-        "50%"  # full learning rate until then, linear to zero after: N epochs, N steps, N%
-    )
+    duration: str = "200 epochs"  # N epochs (passes through the larger domain) or N steps
+    decay_after: str = "50%"  # then the rate falls to zero, linearly: N epochs, N steps or N%
     batch_size: int = 1  # images of each domain in a step
     learning_rate: float = 0.0002  # Adam's, for every network
     adam_betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's momenta
-    ema_half_life: float = (
-        0.0  # average the translators over so many images; 0: keep the last weights
-    )
+    ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
     checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
     keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
     score_images: int = 16  # training images that rank checkpoints (sliced Wasserstein); 0: no best
@@ -51,6 +45,8 @@ class TrainingConfig:
         for option in positive:
             if getattr(self, option) <= 0:
                 raise UserError(f"{option} must be more than 0, got {getattr(self, option)}")
+        if self.seed >= 2**63:
+            raise UserError(f"seed must be below 2^63, got {self.seed}")
         for option in ("seed", "ema_half_life", "score_images"):
             if getattr(self, option) < 0:
                 raise UserError(f"{option} must be 0 or more, got {getattr(self, option)}")
@@ -130,6 +126,19 @@ class Trainer:
         Interrupted is raised after a signal, with everything saved; RunError (exit code 3) when a
         loss is not finite, with the checkpoints as they were.
         """
+        try:
+            self._fit(log_every, previews_every, previews, workers, wandb)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if worker_died(error):
+                raise RunError(
+                    "a process that reads images was killed (out of memory, most often); "
+                    "the same command continues, data.workers=0 reads in the training process"
+                ) from None
+            raise
+
+    def _fit(
+        self, log_every: int, previews_every: int, previews: int, workers: int, wandb: WandbLogger
+    ) -> None:
         rows = MetricsFile(self.run / "metrics.jsonl", self.step)
         progress = Progress(self.run.name, self.schedule.steps, self.step, self.config.batch_size)
         began = time.monotonic() - self.seconds
@@ -161,7 +170,6 @@ class Trainer:
                     )
                     raise Interrupted(128 + stop.requested)
         progress.close()
-        rows.close()
 
     def state(self) -> dict[str, Any]:
         """Return everything a resumed run needs: randomness, rate and order follow from the step."""

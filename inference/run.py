@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -16,11 +16,8 @@ from engine.state import Checkpoints, load
 from errors import UserError, one_line
 from models import methods
 from models.translator import Translator
-from options.config import TrainOptions
+from options.config import TrainOptions, Weights, Which
 from options.load import from_yaml
-
-Which = Literal["latest", "best"]
-Weights = Literal["average", "live"]
 
 
 @dataclass(frozen=True)

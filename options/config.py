@@ -10,6 +10,9 @@ from engine.trainer import TrainingConfig
 from errors import UserError
 from models.method import Method
 
+Which = Literal["latest", "best"]
+Weights = Literal["average", "live"]
+
 
 @dataclass(frozen=True)
 class TrainOptions(TrainingConfig):
@@ -26,10 +29,8 @@ class TrainOptions(TrainingConfig):
 class TestOptions:
     """Everything test.py can be told."""
 
-    checkpoint: Literal["latest", "best"] = "latest"  # which of the run's checkpoints
-    weights: Literal["average", "live"] = (
-        "average"  # the moving average where there is one, or the last
-    )
+    checkpoint: Which = "latest"  # which of the run's checkpoints
+    weights: Weights = "average"  # the moving average where there is one, or the last
     report_images: int = 24  # pictures of each direction in report.html; 0 shows all
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -46,8 +47,6 @@ class TranslateOptions:
     """Everything translate.py can be told."""
 
     direction: str = ""  # such as photo_to_monet; needed where the run has several
-    checkpoint: Literal["latest", "best"] = "latest"  # which of the run's checkpoints
-    weights: Literal["average", "live"] = (
-        "average"  # the moving average where there is one, or the last
-    )
+    checkpoint: Which = "latest"  # which of the run's checkpoints
+    weights: Weights = "average"  # the moving average where there is one, or the last
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

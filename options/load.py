@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -297,11 +297,9 @@ def _suggestion(name: str, known: Mapping[str, Field]) -> str:
 
 def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     names = list(known)
-    close = difflib.get_close_matches(word, names, 3, 0.6)
-    if not close:  # the last part alone, misspelt: learning_rat, crop_siez
-        leaves: dict[str, Iterator[str] | str] = {name.rpartition(".")[2]: name for name in names}
-        close = [
-            str(leaves[leaf])
-            for leaf in difflib.get_close_matches(word.rpartition(".")[2], leaves, 2)
-        ]
+    leaves = {name.rpartition(".")[2]: name for name in names}
+    leaf = word.rpartition(".")[2]
+    close = difflib.get_close_matches(word, names, 1, 0.75) or [
+        leaves[near] for near in difflib.get_close_matches(leaf, leaves, 2, 0.7)
+    ]
     return f"; did you mean {' or '.join(close)}?" if close else ""

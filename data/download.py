@@ -1,0 +1,209 @@
+"""Fetch a published data set: python -m data.download NAME [OUT]."""
+
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+
+from errors import UserError, one_line, run_command
+
+HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
+PAUSES = (1.0, 3.0, 10.0)  # seconds before another try
+MAX_FILES, MAX_RATIO, MAX_BYTES = 200_000, 200, 50 * 2**30
+NOT_PUBLISHED = {
+    "cityscapes": "its licence forbids copies; get it from cityscapes-dataset.com, then set data.root",
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published zip file; `sha256` is empty where nobody has published one."""
+
+    url: str
+    sha256: str = ""
+
+
+# Preset name -> archive. The publishers give no checksums; the one received is printed and kept.
+ARCHIVES = {
+    name: Archive(f"{HOST}{file}.zip")
+    for name, file in {
+        "horse2zebra": "horse2zebra", "monet2photo": "monet2photo", "vangogh2photo": "vangogh2photo",
+        "cezanne2photo": "cezanne2photo", "ukiyoe2photo": "ukiyoe2photo",
+        "summer2winter": "summer2winter_yosemite", "apple2orange": "apple2orange", "maps": "maps",
+        "facades": "facades", "iphone2dslr_flower": "iphone2dslr_flower",
+    }.items()
+}  # fmt: skip
+
+
+def download(archive: Archive, out: Path, pauses: tuple[float, ...] = PAUSES) -> str:
+    """Fetch an archive and unpack it into the new folder `out`; return its sha256.
+
+    An interrupted transfer continues where it stopped, in this call and in the next. `out` appears
+    only when everything is in place. UserError, in one line, for what the network, the archive or
+    the folder does not allow.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already; remove it to download again")
+    partial = out.with_name(out.name + ".zip.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _transfer(archive.url, partial, pauses)
+        digest = _sha256(partial)
+        if archive.sha256 and digest != archive.sha256:
+            partial.unlink()
+            raise UserError(
+                f"{archive.url}: removed, its sha256 is {digest[:16]}..., not {archive.sha256[:16]}..."
+            )
+        building = out.with_name(out.name + ".partial")
+        shutil.rmtree(building, ignore_errors=True)
+        unpack(partial, building)
+        inner = [entry for entry in building.iterdir() if entry.name != "__MACOSX"]
+        lone = len(inner) == 1 and inner[0].is_dir()  # the archives hold one folder of their name
+        (inner[0] if lone else building).rename(out)
+        shutil.rmtree(building, ignore_errors=True)
+        partial.unlink()
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror or one_line(error)}") from None
+    return digest
+
+
+def unpack(archive: Path, out: Path) -> None:
+    """Unpack a zip file into `out`; UserError for one that is damaged, hostile or a bomb.
+
+    Refused are absolute names, names that leave `out`, links, doubled names, and archives of more than
+    200,000 files, 50 GiB, or 200 times their own size. Nothing is left of a refused archive.
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = file.infolist()
+            _check_members(archive, members)
+            for member in members:
+                target = out / PurePosixPath(member.filename)
+                if member.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with file.open(member) as source, open(target, "wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        shutil.rmtree(out, ignore_errors=True)
+        archive.unlink(missing_ok=True)
+        raise UserError(
+            f"{archive}: not a sound zip file ({one_line(error, 80)}); removed it, try again"
+        ) from None
+    except UserError:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    total = sum(member.file_size for member in members)
+    packed = max(archive.stat().st_size, 1)
+    if len(members) > MAX_FILES or total > MAX_BYTES or total > MAX_RATIO * packed:
+        raise UserError(
+            f"{archive}: unpacks to {total / 1e9:.1f} GB in {len(members)} files; refused"
+        )
+    seen = set()
+    for member in members:
+        name = PurePosixPath(member.filename)
+        leaves = (
+            name.is_absolute() or ".." in name.parts or "\\" in member.filename or "\0" in str(name)
+        )
+        if leaves or stat.S_ISLNK(member.external_attr >> 16) or name in seen:
+            raise UserError(f"{archive}: holds the unsafe name {member.filename[:80]!r}; refused")
+        seen.add(name)
+
+
+def _transfer(url: str, partial: Path, pauses: tuple[float, ...]) -> None:
+    reason = ""
+    for pause in (*pauses, None):
+        try:
+            if _continue(url, partial):
+                return
+            reason = "the connection ended early"
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
+            reason = f"the server answers {error.code}"
+        except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+            reason = one_line(error, 80)
+        if pause is not None:
+            print(f"{reason}; trying again in {pause:.0f} s", file=sys.stderr)
+            time.sleep(pause)
+    raise UserError(
+        f"{url}: cannot be fetched ({reason}); the same command continues from where it stopped"
+    )
+
+
+def _continue(url: str, partial: Path) -> bool:
+    """Append what is missing to `partial`; return whether it is complete."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing beyond what is here
+            return error.headers.get("Content-Range", "").endswith(f"/{have}") or _start_again(
+                partial
+            )
+        raise
+    with answer, open(partial, "ab" if answer.status == 206 else "wb") as file:
+        if answer.status != 206:
+            have = 0
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        while chunk := answer.read(2**18):
+            file.write(chunk)
+            have += len(chunk)
+            _show(partial.name.removesuffix(".partial"), have, total)
+    return total is None or have == total
+
+
+def _start_again(partial: Path) -> bool:
+    partial.unlink()
+    return False
+
+
+def _show(name: str, have: int, total: int | None) -> None:
+    if sys.stderr.isatty():
+        share = f"{have / total:4.0%} of {total / 1e6:.0f} MB" if total else f"{have / 1e6:.0f} MB"
+        end = "\n" if have == total else ""
+        print(f"\r\x1b[K{name}  {share}", end=end, file=sys.stderr, flush=True)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(arguments: list[str]) -> None:
+    """Fetch what the command line names, into datasets/NAME or the folder given."""
+    names = ", ".join(sorted(ARCHIVES))
+    if {"-h", "--help"} & set(arguments):
+        print(f"usage: python -m data.download NAME [OUT]\n\nNAME: {names}\nOUT:  datasets/NAME")
+        return
+    if not 1 <= len(arguments) <= 2:
+        raise UserError(f"usage: python -m data.download NAME [OUT], with NAME one of {names}")
+    name = arguments[0]
+    if name in NOT_PUBLISHED:
+        raise UserError(f"{name}: {NOT_PUBLISHED[name]}")
+    if name not in ARCHIVES:
+        raise UserError(f"unknown data set '{name}'; there are {names}")
+    out = Path(arguments[1]) if len(arguments) > 1 else Path("datasets") / name
+    digest = download(ARCHIVES[name], out)
+    print(
+        f"{out}: ready (sha256 {digest}); train with: python train.py {name} data.root={os.fspath(out)}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,181 @@
+"""Fetching a data set: resumed, checked, unpacked safely, against a server on this machine."""
+
+import hashlib
+import http.server
+import io
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from data import download
+from data.download import ARCHIVES, Archive, unpack
+from errors import UserError
+from tests.conftest import call
+
+
+def zipped(members: dict[str, bytes], links: tuple[str, ...] = ()) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            if name in links:
+                info.external_attr = 0o120777 << 16
+            archive.writestr(info, content)
+    return stream.getvalue()
+
+
+GOOD = zipped({f"set/train{d}/{n}.jpg": bytes(range(256)) * 40 for d in "AB" for n in range(20)})
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serve one file, with ranges; cut the first connections after some bytes."""
+
+    content, cuts, ranges, requests, statuses = GOOD, [], True, [], []
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.requests.append(self.headers.get("Range"))
+        if server.statuses:
+            self.send_error(server.statuses.pop(0))
+            return
+        start = 0
+        if server.ranges and self.headers.get("Range"):
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        if start >= len(server.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(server.content)}")
+            self.end_headers()
+            return
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server(("127.0.0.1", 0), Handler)
+    server.content, server.cuts, server.ranges, server.requests, server.statuses = (
+        GOOD,
+        [],
+        True,
+        [],
+        [],
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetch(server, out: Path, sha256: str = "", pauses: tuple[float, ...] = (0.0,) * 12) -> str:
+    archive = Archive(f"http://127.0.0.1:{server.server_address[1]}/set.zip", sha256)
+    return download.download(archive, out, pauses)
+
+
+def test_an_archive_is_fetched_unpacked_and_its_one_folder_taken_off(server, tmp_path):
+    digest = fetch(server, tmp_path / "out")
+    assert digest == hashlib.sha256(GOOD).hexdigest()
+    assert len(list((tmp_path / "out/trainA").iterdir())) == 20
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_cut_connections_are_continued_from_where_they_ended(server, tmp_path, ranges):
+    server.cuts = [len(GOOD) // 12] * 10
+    server.ranges = ranges
+    fetch(server, tmp_path / "out")
+    assert len(list((tmp_path / "out/trainB").iterdir())) == 20
+    if ranges:
+        assert server.requests[0] is None and all(server.requests[1:])
+
+
+def test_an_interrupted_transfer_is_kept_for_the_next_call(server, tmp_path):
+    server.cuts = [500]
+    with pytest.raises(UserError, match="the same command continues"):
+        fetch(server, tmp_path / "out", pauses=())
+    fetch(server, tmp_path / "out")
+    assert server.requests == [None, "bytes=500-"]
+
+
+def test_a_complete_partial_file_is_not_fetched_again(server, tmp_path):
+    (tmp_path / "out.zip.partial").write_bytes(GOOD)
+    fetch(server, tmp_path / "out")
+    assert server.requests == [f"bytes={len(GOOD)}-"]
+
+
+def test_a_wrong_checksum_removes_the_file_and_says_both(server, tmp_path):
+    with pytest.raises(UserError, match=hashlib.sha256(GOOD).hexdigest()[:16]) as error:
+        fetch(server, tmp_path / "out", sha256="0" * 64)
+    assert "0" * 16 in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_servers_that_fail_are_asked_again_and_those_that_refuse_are_not(server, tmp_path):
+    server.statuses = [503, 500]
+    fetch(server, tmp_path / "out")
+    server.statuses = [404]
+    with pytest.raises(UserError, match="answers 404"):
+        fetch(server, tmp_path / "other")
+
+
+def test_no_server_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot be fetched"):
+        download.download(Archive("http://127.0.0.1:9/x.zip"), tmp_path / "out", ())
+
+
+def test_what_stands_is_not_overwritten(server, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        fetch(server, tmp_path / "out")
+    assert server.requests == []
+
+
+HOSTILE = {
+    "out of the folder": zipped({"../evil.txt": b"x"}),
+    "out, deeper": zipped({"a/../../evil.txt": b"x"}),
+    "absolute": zipped({"/evil.txt": b"x"}),
+    "backslash": zipped({"..\\evil.txt": b"x"}),
+    "a link": zipped({"link": b"/etc/passwd"}, links=("link",)),
+    "twice": zipped({"a/x.txt": b"1", "a//x.txt": b"2"}),
+    "a bomb": zipped({"x": b"\0" * 30_000_000}),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, kind):
+    (tmp_path / "x.zip").write_bytes(HOSTILE[kind])
+    with pytest.raises(UserError, match="refused"):
+        unpack(tmp_path / "x.zip", tmp_path / "in/out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["x.zip"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", GOOD[: len(GOOD) // 2], GOOD[:50] + b"\xff" * 60 + GOOD[110:]]
+)
+def test_a_damaged_archive_is_refused_removed_and_leaves_nothing(tmp_path, content):
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(UserError, match="not a sound zip file"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_published_set_has_its_preset_and_bad_words_are_answered():
+    from options.load import preset_names
+
+    assert set(ARCHIVES) <= set(preset_names())
+    assert all(archive.url.startswith("https://") for archive in ARCHIVES.values())
+    for words in ([], ["nothing"], ["cityscapes"], ["a", "b", "c"]):
+        code, error = call(download, *words)
+        assert code == 2 and error

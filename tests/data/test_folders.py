@@ -1,0 +1,130 @@
+"""Finding images: layouts, names, links, and what is said when they are not there."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data.folders import DataConfig, files_in, find_split, truth_of
+from errors import UserError
+from tests.conftest import write_images
+
+LAYOUTS = {
+    "trainA": ("trainA", "trainB"), "train/name": ("train/monet", "train/photo"),
+    "train/A": ("train/A", "train/B"), "train_A": ("train_A", "train_B"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_usual_layouts_are_found(tmp_path, layout):
+    for folder, count in zip(LAYOUTS[layout], (3, 2), strict=True):
+        write_images(tmp_path / folder, count)
+    found = find_split(DataConfig(root=str(tmp_path), domains=["monet", "photo"]), "train")
+    assert {domain: len(files) for domain, files in found.items()} == {"monet": 3, "photo": 2}
+
+
+def test_an_explicit_folder_wins_over_the_root(tmp_path):
+    for folder in ("trainA", "trainB", "elsewhere"):
+        write_images(tmp_path / folder, 2)
+    config = DataConfig(root=str(tmp_path), train={"a": str(tmp_path / "elsewhere")})
+    assert all(file.parent.name == "elsewhere" for file in find_split(config, "train")["a"])
+
+
+def test_files_come_sorted_by_bytes_from_the_whole_tree_without_hidden_ones(tmp_path):
+    for name in (
+        "b.png",
+        "a.PNG",
+        "sub/c.jpg",
+        ".hidden.png",
+        "__MACOSX/d.png",
+        "notes.txt",
+        "é.png",
+        "Z.png",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    names = [file.relative_to(tmp_path).as_posix() for file in files_in(tmp_path)]
+    assert names == ["Z.png", "a.PNG", "b.png", "sub/c.jpg", "é.png"]
+
+
+def test_links_in_a_circle_end_and_odd_files_are_passed_over(tmp_path):
+    write_images(tmp_path / "real", 2)
+    (tmp_path / "real/again").symlink_to(tmp_path / "real")
+    (tmp_path / "real/up").symlink_to(tmp_path)
+    (tmp_path / "real/broken.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "real/pipe.png")
+    assert len(files_in(tmp_path / "real")) == 2
+
+
+@pytest.mark.parametrize(
+    "name", [b"sp ace.png", b"new\nline.png", b"\xff\xfe.png", b"-rf.png", b"x" * 251 + b".png"]
+)
+def test_strange_names_are_files_like_others(tmp_path, name):
+    Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"x")
+    assert [os.fsencode(file.name) for file in files_in(tmp_path)] == [name]
+
+
+def test_what_is_missing_is_said_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="set data.root=FOLDER"):
+        find_split(DataConfig(), "train")
+    with pytest.raises(UserError, match="data.root: no such folder"):
+        find_split(DataConfig(root=str(tmp_path / "x")), "train")
+    (tmp_path / "horses").mkdir()
+    with pytest.raises(UserError, match=r"has no folder trainA or train/a \(it has horses\)"):
+        find_split(DataConfig(root=str(tmp_path)), "train")
+    with pytest.raises(UserError, match="data.train.a: no such folder"):
+        find_split(DataConfig(train={"a": "/nowhere"}), "train")
+    (tmp_path / "trainA").mkdir()
+    with pytest.raises(UserError, match="trainA: no images"):
+        find_split(DataConfig(root=str(tmp_path)), "train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"domains": ["a"]}, "2 or more"), ({"domains": ["a", "a"]}, "different"),
+        ({"domains": ["a b", "c"]}, "no domain name"), ({"domains": ["x_to_y", "c"]}, "no domain name"),
+        ({"domains": ["../x", "c"]}, "no domain name"), ({"channels": [3, 3, 3]}, "channels"),
+        ({"channels": [0]}, "channels"), ({"crop_size": 300}, "larger than data.load_size"),
+        ({"load_size": 0}, "load_size"), ({"workers": -1}, "workers"),
+        ({"train": {"c": "x"}}, "data.train.a"),
+        ({"colour_jitter": 1.0}, "colour_jitter"), ({"rotate": 270.0}, "rotate"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_refused(changes, match):
+    with pytest.raises(UserError, match=match):
+        DataConfig(**changes)
+
+
+def test_a_limit_takes_the_first_images_of_each_folder(photos):
+    config = DataConfig(root=str(photos), limit=2)
+    assert [len(files) for files in find_split(config, "train").values()] == [2, 2]
+
+
+def test_truth_is_claimed_only_where_the_data_or_the_user_says_so(tmp_path):
+    for folder in ("testA", "testB"):
+        write_images(tmp_path / folder, 3)
+    config = DataConfig(root=str(tmp_path))
+    held_out = find_split(config, "test")
+    assert truth_of(config, held_out) == {}  # equal names alone prove nothing
+    both = truth_of(replace(config, pairs="both"), held_out)
+    assert set(both) == {"a_to_b", "b_to_a"}
+    assert [file.name for file in both["a_to_b"]] == [file.name for file in held_out["b"]]
+    (tmp_path / "dataset.json").write_text(json.dumps({"pairs": "forward"}))
+    assert set(truth_of(config, held_out)) == {"a_to_b"}
+    (tmp_path / "testB/000.png").unlink()
+    with pytest.raises(UserError, match="has no partner in b"):
+        truth_of(config, find_split(config, "test"))
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        truth_of(config, held_out)
+
+
+def test_names_that_end_in_their_domain_pair_up(tmp_path):
+    for folder, letter in (("testA", "A"), ("testB", "B")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"7_{letter}.jpg").write_bytes(b"x")
+    config = DataConfig(root=str(tmp_path), pairs="both")
+    assert truth_of(config, find_split(config, "test"))["a_to_b"][0].name == "7_B.jpg"

@@ -1,0 +1,183 @@
+"""Sample n is a function of (seed, domain, n) alone."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.augment import evaluation_transform, training_transform
+from data.folders import DataConfig, find_split
+from data.loading import (
+    UnpairedSamples,
+    batches,
+    check_sizes,
+    denormalise,
+    held_out,
+    normalise,
+)
+from errors import UserError
+from tests.conftest import write_images
+
+CONFIG = DataConfig(load_size=20, crop_size=16)
+
+
+@pytest.fixture
+def samples(photos):
+    config = replace(CONFIG, root=str(photos))
+    return UnpairedSamples(find_split(config, "train"), config, seed=5)
+
+
+def collected(samples, workers, first=0, last=6, size=3):
+    return [
+        {domain: images.clone() for domain, images in batch.items()}
+        for batch in batches(samples, size, first, last, workers, pinned=False)
+    ]
+
+
+def equal(one, two):
+    return all(
+        torch.equal(x[domain], y[domain])
+        for x, y in zip(one, two, strict=True)
+        for domain in ("a", "b")
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_workers_do_not_change_a_pixel(samples, workers):
+    assert equal(collected(samples, 0), collected(samples, workers))
+
+
+def test_a_restart_in_the_middle_continues_with_the_same_pixels(samples):
+    assert equal(collected(samples, 0)[4:], collected(samples, 1, first=4))
+
+
+def test_the_batch_size_does_not_change_the_order(samples):
+    threes = torch.cat([batch["a"] for batch in collected(samples, 0)])
+    ones = torch.cat([batch["a"] for batch in collected(samples, 0, last=18, size=1)])
+    assert torch.equal(threes, ones)
+
+
+def test_the_global_generators_have_no_say_and_no_cost(samples):
+    first = collected(samples, 0)
+    np.random.seed(7)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    assert equal(first, collected(samples, 0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_image_comes_once_a_pass_and_against_new_partners(samples):
+    order = {d: [samples.file_of(d, n).name for n in range(35)] for d in "ab"}
+    for domain, count in (("a", 7), ("b", 5)):
+        for start in range(0, 35, count):
+            assert len(set(order[domain][start : start + count])) == count
+    assert len(set(zip(order["a"], order["b"], strict=True))) > 15
+    assert len(samples) == 7
+
+
+def test_another_seed_gives_another_order_and_the_domains_differ(photos, samples):
+    other = UnpairedSamples(samples.files, samples.config, seed=6)
+    assert [samples.file_of("a", n) for n in range(21)] != [
+        other.file_of("a", n) for n in range(21)
+    ]
+    twins = UnpairedSamples(
+        {"a": samples.files["a"], "b": samples.files["a"]}, samples.config, seed=5
+    )
+    assert [twins.file_of("a", n) for n in range(21)] != [twins.file_of("b", n) for n in range(21)]
+
+
+def test_flips_and_crops_are_drawn_evenly_and_independently(tmp_path):
+    pixels = np.arange(20 * 20, dtype=np.uint16).reshape(20, 20) % 251
+    image = np.repeat(pixels.astype(np.uint8)[..., None], 3, 2)
+    transform = training_transform(replace(CONFIG, fit="crop"), 3)
+    seen = Counter()
+    for key in range(400):
+        result = transform(image, (0, 0, key, 1))[..., 0]
+        flipped = int(result[0, 1]) - int(result[0, 0]) in (-1, 250)
+        first = result[:, ::-1] if flipped else result
+        seen[flipped, int(np.argwhere(image[:5, :5, 0] == first[0, 0])[0][1])] += 1
+    assert sum(count for (flipped, _), count in seen.items() if flipped) == pytest.approx(
+        200, abs=40
+    )
+    assert len(seen) == 10  # both flips with each of the five places from left to right
+    assert min(seen.values()) >= 15
+
+
+def test_a_pixel_of_a_sample_is_what_it_always_was():
+    # Changes of the libraries' arithmetic must not pass unseen: they change every run.
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    result = training_transform(CONFIG, 3)(image, (1, 2, 3, 4))
+    assert result.shape == (16, 16, 3)
+    assert result[3, 5].tolist() == GOLDEN[0] and result[10, 2].tolist() == GOLDEN[1]
+
+
+GOLDEN = ([168, 76, 172], [182, 147, 89])
+
+
+@pytest.mark.parametrize(
+    ("fit", "shape"), [("stretch", (16, 16)), ("short_side", (16, 24)), ("crop", (24, 36))]
+)
+def test_the_fit_decides_the_size_of_a_held_out_image(fit, shape):
+    transform = evaluation_transform(replace(CONFIG, fit=fit))
+    assert transform(np.zeros((24, 36, 3), np.uint8), (0,)).shape == (*shape, 3)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "short_side", "crop"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
+def test_every_fit_trains_on_square_crops_of_any_channels(fit, channels):
+    config = replace(CONFIG, fit=fit, rotate=20.0)
+    image = np.zeros((24, 36, channels), np.uint8)
+    assert training_transform(config, channels)(image, (0,)).shape == (16, 16, channels)
+
+
+def test_rotation_and_colour_jitter_change_the_picture_and_are_off_by_default():
+    image = np.random.default_rng(0).integers(60, 200, (24, 24, 3), dtype=np.uint8)
+    still = replace(CONFIG, fit="crop", crop_size=24, flip=False)
+    assert np.array_equal(training_transform(still, 3)(image, (0,)), image)
+    for change in ({"rotate": 30.0}, {"colour_jitter": 0.4}):
+        assert not np.array_equal(
+            training_transform(replace(still, **change), 3)(image, (0,)), image
+        )
+
+
+def test_a_shrunk_image_is_free_of_aliasing():
+    stripes = np.zeros((320, 320, 3), np.uint8)
+    stripes[::2] = 255
+    small = evaluation_transform(replace(CONFIG, crop_size=16))(stripes, (0,))
+    assert small.std() < 5 and abs(small.mean() - 127.5) < 2
+
+
+def test_normalising_is_exactly_undone():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert normalise(levels).min() == -1 and normalise(levels).max() == 1
+    assert torch.equal(denormalise(normalise(levels)), levels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_file_is_named_in_one_line_from_any_worker(tmp_path, workers):
+    write_images(tmp_path / "a", 2)
+    write_images(tmp_path / "b", 2)
+    (tmp_path / "a/broken.png").write_bytes(b"no picture")
+    config = replace(CONFIG, train={d: str(tmp_path / d) for d in "ab"})
+    samples = UnpairedSamples(find_split(config, "train"), config, 0)
+    with pytest.raises(UserError, match="broken.png: not an image") as bad:
+        collected(samples, workers)
+    assert "\n" not in str(bad.value)
+
+
+def test_an_image_smaller_than_the_crop_is_found_before_training(tmp_path):
+    write_images(tmp_path / "a", 1, size=(24, 24))
+    Image.new("RGB", (24, 8)).save(tmp_path / "a/flat.png")
+    config = replace(CONFIG, fit="crop", crop_size=16)
+    with pytest.raises(UserError, match=r"flat.png: 24x8 is smaller than data.crop_size=16"):
+        check_sizes({"a": sorted((tmp_path / "a").iterdir())}, config)
+
+
+def test_held_out_images_come_in_order_and_normalised(photos):
+    config = replace(CONFIG, root=str(photos))
+    images = list(held_out(find_split(config, "test")["a"], config, 3))
+    assert [image.shape for image in images] == [(1, 3, 16, 16)] * 3
+    assert all(image.abs().max() <= 1 for image in images)

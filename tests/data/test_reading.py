@@ -1,0 +1,202 @@
+"""Files as people have them: right pixels, or one line that names the file."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.reading import BadImage, image_size, open_upright, read_image
+
+ODDITIES = Path(__file__).resolve().parents[3] / "shared/images/oddities"
+COLOURS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
+
+
+def saved(tmp_path, name, image, **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_eight_exif_orientations_show_the_same_picture(tmp_path, orientation):
+    upright = Image.fromarray(COLOURS)
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transpose that undoes each orientation
+    turned = upright.transpose(Image.Transpose(back[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, "x.png", turned, exif=exif)
+    assert np.array_equal(read_image(path), COLOURS)
+    assert image_size(path) == (4, 6)
+
+
+def test_16_bit_greys_are_scaled_not_clipped(tmp_path):
+    ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    for name in ("ramp.png", "ramp.tif"):
+        pixels = read_image(saved(tmp_path, name, Image.fromarray(ramp)))
+        assert np.array_equal(pixels[..., 0].ravel(), np.arange(256))
+        assert np.array_equal(read_image(tmp_path / name, 1)[..., 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+def test_float_greys_are_scaled_by_their_range(tmp_path, top):
+    ramp = (np.arange(256, dtype=np.float32) / 255 * top).reshape(16, 16)
+    assert np.array_equal(
+        read_image(saved(tmp_path, "f.tif", Image.fromarray(ramp)), 1).ravel(), np.arange(256)
+    )
+
+
+def test_grey_palette_1_bit_and_cmyk_become_rgb(tmp_path):
+    grey = Image.fromarray(COLOURS[..., 0])
+    assert np.array_equal(
+        read_image(saved(tmp_path, "l.png", grey)), np.repeat(COLOURS[..., :1], 3, 2)
+    )
+    palette = Image.fromarray(COLOURS).quantize(24)
+    assert np.array_equal(
+        read_image(saved(tmp_path, "p.png", palette)), np.array(palette.convert("RGB"))
+    )
+    black_and_white = Image.fromarray(COLOURS[..., 0] > 100)
+    assert set(read_image(saved(tmp_path, "1.png", black_and_white)).ravel()) == {0, 255}
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow ink: red
+    red = read_image(saved(tmp_path, "c.jpg", cmyk, quality=95)).reshape(-1, 3).mean(0)
+    assert red[0] > 230 and red[1] < 40 and red[2] < 40
+
+
+def test_transparency_is_laid_over_white_unless_it_is_asked_for(tmp_path):
+    clear = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
+    path = saved(tmp_path, "a.png", clear)
+    assert (read_image(path) == 255).all()
+    assert (read_image(path, 4)[..., 3] == 0).all()
+    keyed = Image.new("P", (4, 4), 0)
+    keyed.putpalette([10, 20, 30])
+    path = saved(tmp_path, "p.png", keyed, transparency=0)
+    assert (read_image(path) == 255).all()
+    half = Image.new("LA", (4, 4), (0, 128))
+    assert abs(int(read_image(saved(tmp_path, "la.png", half))[0, 0, 0]) - 127) <= 1
+
+
+def test_the_first_frame_of_an_animation_counts(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    for name in ("x.gif", "x.webp", "x.png", "x.tif"):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        assert np.array_equal(read_image(tmp_path / name)[0, 0], [255, 0, 0]), name
+
+
+def test_an_icc_profile_is_converted_to_srgb(tmp_path):
+    from PIL import ImageCms
+
+    lab = ImageCms.createProfile("sRGB")
+    plain = Image.fromarray(COLOURS)
+    path = saved(tmp_path, "s.png", plain, icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    assert abs(read_image(path).astype(int) - COLOURS).max() <= 1
+    path = saved(tmp_path, "broken.png", plain, icc_profile=b"not a profile")
+    assert np.array_equal(read_image(path), COLOURS)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+        + chunk(b"IEND", b"")
+    )
+
+
+def damaged_files() -> dict[str, bytes]:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(
+        stream, "JPEG"
+    )
+    jpeg, stream = stream.getvalue(), io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(
+        stream, "PNG"
+    )
+    png = stream.getvalue()
+    flipped = bytearray(png)
+    flipped[len(png) // 2] ^= 255
+    return {
+        "zero.jpg": b"", "text.png": b"hello, not an image", "page.jpg": b"<html><body>404</body></html>",
+        "short.jpg": jpeg[: len(jpeg) // 2], "short.png": png[: len(png) // 2], "crc.png": bytes(flipped),
+        "bomb.png": png_header(20_000, 20_000), "large.png": png_header(10_000, 10_000),
+        "array.npy": b"\x93NUMPY not", "document.pdf.png": b"%PDF-1.4 hello",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", damaged_files())
+def test_a_file_that_is_no_picture_is_refused_in_one_line_that_names_it(tmp_path, name):
+    (tmp_path / name).write_bytes(damaged_files()[name])
+    with pytest.raises(BadImage) as bad:
+        read_image(tmp_path / name)
+    assert name in str(bad.value) and "\n" not in str(bad.value)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])
+def test_extreme_sizes_are_read(tmp_path, size):
+    assert read_image(saved(tmp_path, "x.png", Image.new("RGB", size))).shape == (
+        size[1],
+        size[0],
+        3,
+    )
+
+
+def test_the_suffix_does_not_decide_what_a_file_is(tmp_path):
+    path = tmp_path / "really_png.jpg"
+    Image.fromarray(COLOURS).save(path, "PNG")
+    assert np.array_equal(read_image(path), COLOURS)
+
+
+def test_arrays_of_any_channel_count_are_read_and_scaled(tmp_path):
+    array = np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5)
+    np.save(tmp_path / "x.npy", array)
+    assert np.array_equal(read_image(tmp_path / "x.npy", 5), array)
+    np.save(tmp_path / "y.npy", array.astype(np.uint16) * 257)
+    assert np.array_equal(read_image(tmp_path / "y.npy", 5), array)
+    np.save(tmp_path / "z.npy", array / 255)
+    assert np.array_equal(read_image(tmp_path / "z.npy", 5), array)
+    with pytest.raises(BadImage, match=r"expected an array \[H, W, 3\]"):
+        read_image(tmp_path / "x.npy", 3)
+    np.save(tmp_path / "o.npy", np.array([object()]), allow_pickle=True)
+    with pytest.raises(BadImage, match="o.npy"):
+        read_image(tmp_path / "o.npy", 3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_pixels_are_writable_uint8_with_the_channels_asked_for(tmp_path, channels):
+    pixels = read_image(saved(tmp_path, "x.png", Image.fromarray(COLOURS)), channels)
+    assert pixels.dtype == np.uint8 and pixels.shape == (4, 6, channels) and pixels.flags.writeable
+
+
+@pytest.mark.skipif(
+    not ODDITIES.exists(), reason="a collection of odd files that is not part of the project"
+)
+def test_a_collection_of_odd_files_is_read_or_refused_by_name():
+    refused = set()
+    for file in sorted(ODDITIES.iterdir()):
+        try:
+            pixels = read_image(file)
+            assert pixels.dtype == np.uint8 and pixels.shape[2] == 3 and pixels.size
+        except BadImage as bad:
+            assert file.name in str(bad)
+            refused.add(file.name)
+    assert refused == {
+        "truncated_jpeg.jpg", "truncated_image.png", "broken_data_stream.png", "broken.png",
+        "decompression_bomb.gif", "png_decompression_dos.png", "zero_byte.jpg", "text_not_image.png",
+    }  # fmt: skip
+    landscape = [
+        np.array(open_upright(ODDITIES / f"Landscape_{n}.jpg").resize((60, 40)))
+        for n in range(1, 9)
+    ]
+    for other in landscape[1:]:
+        assert abs(other.astype(int) - landscape[0]).mean() < 4

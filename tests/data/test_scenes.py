@@ -1,0 +1,87 @@
+"""Generated domains: deterministic, unpaired in training, paired when held out."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import scenes
+from data.scenes import HELD_OUT, TRANSLATIONS, draw_scene, generate, to_uint8
+from errors import UserError
+from tests.conftest import call
+
+
+def content(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_same_arguments_write_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        generate("season", tmp_path / name, train=3, test=2)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    generate("season", tmp_path / "three", train=3, test=2, seed=1)
+    assert content(tmp_path / "one") != content(tmp_path / "three")
+
+
+@pytest.mark.parametrize("kind", TRANSLATIONS)
+def test_held_out_images_are_pairs_and_training_images_show_other_scenes(tmp_path, kind):
+    generate(kind, tmp_path / "out", train=4, test=2, size=32)
+    for number in range(2):
+        scene = draw_scene(32, 0, HELD_OUT, number)
+        for folder, pixels in (("testA", scene.pixels), ("testB", TRANSLATIONS[kind](scene))):
+            written = np.array(Image.open(tmp_path / "out" / folder / f"{number:04d}.png"))
+            assert np.array_equal(written, to_uint8(pixels))
+    pictures = [path.read_bytes() for path in (tmp_path / "out").rglob("*A/*.png")]
+    assert len(set(pictures)) == 6
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["pairs"] in ("both", "forward")
+
+
+def test_copying_the_input_scores_about_10_db_on_season():
+    pairs = [draw_scene(64, 0, HELD_OUT, number) for number in range(16)]
+    errors = [np.square(s.pixels - TRANSLATIONS["season"](s)).mean() for s in pairs]
+    assert 8.5 < -10 * np.log10(np.mean(errors)) < 11
+
+
+def test_a_zebra_changes_in_its_ellipses_only():
+    for number in range(8):
+        scene = draw_scene(64, 0, HELD_OUT, number)
+        changed = (TRANSLATIONS["zebra"](scene) != scene.pixels).any(-1)
+        assert not (changed & (scene.depth == 0)).any()
+        assert changed.any() == (scene.depth > 0).any()
+
+
+def test_what_stands_is_kept_and_other_content_is_not_overwritten(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call(scenes, "season", out, "train=2", "test=1")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert call(scenes, "season", out, "train=2", "test=1")[0] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    code, error = call(scenes, "paint", out)
+    assert code == 2 and "holds something else" in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["season"],
+        ["seasons", "x"],
+        ["season", "x", "sise=3"],
+        ["season", "x", "size=1"],
+        ["season", "x", "train=many"],
+    ],
+)
+def test_bad_words_are_answered_in_one_line(words):
+    code, error = call(scenes, *words)
+    assert code == 2 and error
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="holds something else"):
+        generate("season", tmp_path / "file", train=1, test=1)

@@ -1,0 +1,46 @@
+"""The moving average."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.optim import MovingAverage
+
+
+def averaged(half_life: float, steps: int, batch_size: int, start: int = 0) -> float:
+    """Return an average that began at 0 after following a weight of 1."""
+    live = nn.ModuleDict({"x": nn.Linear(1, 1, bias=False)})
+    nn.init.zeros_(live["x"].weight)
+    average = MovingAverage(live, half_life)
+    nn.init.ones_(live["x"].weight)
+    for step in range(1, steps + 1):
+        average.update(start + step * batch_size, batch_size)
+    return average.average["x"].weight.item()
+
+
+def test_after_a_half_life_half_of_the_way_is_gone_whatever_the_batch():
+    # 10,000 images in, the ramp is over: a half-life of 100 images halves the distance each 100.
+    assert averaged(100, 100, 1, start=10_000) == pytest.approx(0.5, abs=1e-5)
+    assert averaged(100, 25, 4, start=10_000) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_decay_of_0_999_has_its_published_value_after_1000_steps():
+    # 0.5^(1 / h) = 0.999 for h = ln 0.5 / ln 0.999; 1 - 0.999^1000 = 0.632305.
+    half_life = -0.6931471805599453 / -0.0010005003335835335
+    assert averaged(half_life, 1000, 1, start=10**9) == pytest.approx(0.632305, abs=1e-4)
+
+
+def test_a_short_run_is_not_an_average_of_its_beginning():
+    assert averaged(100_000, 100, 1) > 0.95
+
+
+def test_the_average_has_no_gradient_and_leaves_the_live_weights_alone():
+    live = nn.ModuleDict({"x": nn.BatchNorm1d(2)})
+    average = MovingAverage(live, 10)
+    live["x"](torch.randn(8, 2))
+    before = live["x"].weight.clone()
+    average.update(100, 1)
+    assert not any(p.requires_grad for p in average.average.parameters())
+    assert torch.equal(live["x"].weight, before)
+    assert torch.equal(average.average["x"].running_mean, live["x"].running_mean)
+    assert average.average["x"].num_batches_tracked == 1

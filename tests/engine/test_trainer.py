@@ -1,0 +1,251 @@
+"""Training: the same command again continues, exactly; and what stands in the run folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from engine.state import Checkpoints
+from tests.conftest import TINY, call
+
+ROOT = Path(train.__file__).parent
+
+
+def words(photos, run, *more):
+    return ["cyclegan", f"data.root={photos}", f"run={run}", "duration=12 steps", "checkpoint_every=5",
+            "log.every=1", "log.previews_every=0", "method.history=3", "batch_size=2", "ema_half_life=8",
+            "method.generator.dropout=0.3", "data.colour_jitter=0.2", *TINY, *more]  # fmt: skip
+
+
+def losses(run):
+    plain = {"seconds", "images_per_second"}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in plain} for row in rows]
+
+
+def final(run):
+    return Checkpoints(run / "checkpoints").load_latest()
+
+
+def assert_same(one, two):
+    """Compare two checkpoints' contents leaf by leaf, bit by bit."""
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one.keys() - {"seconds", "options"}:
+            assert_same(one[key], two[key])
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    elif isinstance(one, list):
+        for x, y in zip(one, two, strict=True):
+            assert_same(x, y)
+    else:
+        assert one == two
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(photos, tmp_path_factory):
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert call(train, *words(photos, run)) == (0, "")
+    return run
+
+
+class Killed(BaseException):
+    """As sudden as a SIGKILL: nothing of the trainer's may run after it."""
+
+
+@pytest.mark.parametrize("moment", [1, 5, 7, 11])
+def test_a_run_killed_at_any_step_and_started_again_is_bit_identical(
+    uninterrupted, photos, tmp_path, monkeypatch, moment
+):
+    from engine.trainer import Trainer
+
+    real = Trainer.take_step
+
+    def take_step(self, batch):
+        if self.step == moment:
+            raise Killed
+        return real(self, batch)
+
+    monkeypatch.setattr(Trainer, "take_step", take_step)
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        train.main(words(photos, run))
+    monkeypatch.undo()
+    assert call(train, *words(photos, run)) == (0, "")
+    assert losses(run) == losses(uninterrupted)
+    assert_same(final(run), final(uninterrupted))
+    assert len(final(run)["method"]["history_a._extra_state"]["images"]) == 3
+
+
+def test_another_number_of_workers_may_continue(uninterrupted, photos, tmp_path, monkeypatch):
+    from engine.trainer import Trainer
+
+    real = Trainer.take_step
+    monkeypatch.setattr(
+        Trainer, "take_step",
+        lambda self, batch: real(self, batch) if self.step < 6 else (_ for _ in ()).throw(Killed),
+    )  # fmt: skip
+    with pytest.raises(Killed):
+        train.main(words(photos, tmp_path / "run"))
+    monkeypatch.undo()
+    assert call(train, *words(photos, tmp_path / "run", "data.workers=2")) == (0, "")
+    assert_same(final(tmp_path / "run"), final(uninterrupted))
+
+
+def test_the_comparison_sees_every_part_of_the_state(uninterrupted):
+    def leaves(value):
+        if isinstance(value, dict):
+            for key in value:
+                yield from ((key, *rest) for rest in leaves(value[key]))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from ((index, *rest) for rest in leaves(item))
+        else:
+            yield ()
+
+    state = final(uninterrupted)
+    parts = {path[0] for path in leaves(state)}
+    assert parts == {"format", "step", "seconds", "method", "optimizers", "average", "options"}
+    moments = [path for path in leaves(state["optimizers"]) if path[-1] == "exp_avg_sq"]
+    assert len(moments) == len(list(leaves(state["method"]))) - 2  # all but the two histories
+
+
+def test_the_same_command_on_a_finished_run_says_so(uninterrupted, photos, capsys):
+    before = losses(uninterrupted)
+    assert call(train, *words(photos, uninterrupted)) == (0, "")
+    assert "is finished: 12 steps" in capsys.readouterr().out
+    assert losses(uninterrupted) == before
+
+
+def test_another_configuration_in_the_folder_is_refused_and_nothing_is_changed(
+    uninterrupted, photos
+):
+    before = {path: path.read_bytes() for path in uninterrupted.rglob("*") if path.is_file()}
+    code, error = call(train, *words(photos, uninterrupted, "learning_rate=0.1"))
+    assert code == 2 and "learning_rate 0.0002 -> 0.1" in error
+    assert before == {
+        path: path.read_bytes() for path in uninterrupted.rglob("*") if path.is_file()
+    }
+
+
+def test_the_options_file_repeats_the_run_elsewhere(uninterrupted, tmp_path):
+    code = call(train, str(uninterrupted / "options.yaml"), f"run={tmp_path / 'again'}")
+    assert code == (0, "")
+    assert losses(tmp_path / "again") == losses(uninterrupted)
+
+
+def test_two_seeds_give_two_runs(uninterrupted, photos, tmp_path):
+    assert call(train, *words(photos, tmp_path / "run", "seed=1")) == (0, "")
+    assert losses(tmp_path / "run") != losses(uninterrupted)
+
+
+def test_a_line_of_the_metrics_has_what_one_wants_to_plot(uninterrupted):
+    rows = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert [row["images"] for row in rows] == list(range(2, 25, 2))
+    for name in (
+        "seconds",
+        "learning_rate",
+        "epoch",
+        "images_per_second",
+        "cycle_a",
+        "discriminator_b",
+    ):
+        assert all(name in row for row in rows)
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_previews_show_every_direction(trained):
+    names = sorted(path.name for path in (trained / "previews").iterdir())
+    assert names == [f"step_{n:08d}_{d}.png" for n in (4, 8) for d in ("a_to_b", "b_to_a")]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_code_3_and_keeps_the_checkpoint(
+    photos, tmp_path, monkeypatch
+):
+    from engine.trainer import Trainer
+
+    real = Trainer.take_step
+
+    def take_step(self, batch):
+        found = real(self, batch)
+        if self.step == 8:
+            found["cycle_a"] = found["cycle_a"] * float("nan")
+        return found
+
+    monkeypatch.setattr(Trainer, "take_step", take_step)
+    code, error = call(train, *words(photos, tmp_path / "run", "log.every=50"))
+    assert code == 3 and "cycle_a became nan at step 8" in error
+    assert final(tmp_path / "run")["step"] == 5
+
+
+def start(photos, run, *more) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *words(photos, run, "duration=100000 steps", *more),
+    ]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=run.parent,
+    )
+
+
+def wait_for_steps(run: Path) -> None:
+    for _ in range(600):
+        if (run / "metrics.jsonl").exists() and len(
+            (run / "metrics.jsonl").read_text().splitlines()
+        ) > 3:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the run did not start")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves_with_its_code(photos, tmp_path, number, code):
+    run = tmp_path / "run"
+    process = start(photos, run, "checkpoint_every=1000000", "data.workers=1")
+    wait_for_steps(run)
+    began = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code and "the same command continues" in out and err == ""
+    assert time.monotonic() - began < 5
+    step = final(run)["step"]
+    assert losses(run)[-1]["step"] == step
+
+
+def test_a_killed_reader_ends_the_run_with_one_line_and_code_1(photos, tmp_path):
+    run = tmp_path / "run"
+    process = start(photos, run, "data.workers=1")
+    wait_for_steps(run)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith("error: a process that reads images was killed")
+    assert "Traceback" not in err
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp_path):
+    from engine.state import sole_owner
+
+    run = tmp_path / "run"
+    run.mkdir()
+    with sole_owner(run):
+        code, error = call(train, *words(photos, run))
+    assert code == 2 and f"in use by process {os.getpid()}" in error

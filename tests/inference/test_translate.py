@@ -1,0 +1,158 @@
+"""Pictures of any kind and size through a trained run."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import train
+import translate
+from inference import load_translator
+from tests.conftest import TINY, call, picture, write_images
+
+HIGHRES = Path(__file__).resolve().parents[3] / "shared/images/highres"
+
+
+def translated(trained, source, target, *more):
+    return call(translate, trained, source, target, "direction=a_to_b", "runtime.device=cpu", *more)
+
+
+def test_a_folder_keeps_its_tree_its_names_and_every_size(trained, tmp_path):
+    write_images(tmp_path / "in", 2, size=(23, 17))
+    write_images(tmp_path / "in/sub dir/deep", 1, size=(64, 8), first=5)
+    Image.new("RGB", (1, 1)).save(tmp_path / "in/dot.png")
+    Image.new("RGB", (9, 30)).save(tmp_path / "in/x.jpg")
+    Image.new("RGB", (9, 30)).save(tmp_path / "in/x.webp")
+    assert translated(trained, tmp_path / "in", tmp_path / "out") == (0, "")
+    for file in (path for path in (tmp_path / "in").rglob("*") if path.is_file()):
+        out = tmp_path / "out" / file.relative_to(tmp_path / "in")
+        assert picture(out).size == picture(file).size
+        assert picture(out).format == picture(file).format
+
+
+def test_one_file_goes_into_a_folder_or_to_a_name(trained, tmp_path):
+    write_images(tmp_path / "in", 1)
+    assert translated(trained, tmp_path / "in/000.png", tmp_path / "out") == (0, "")
+    assert translated(trained, tmp_path / "in/000.png", tmp_path / "named.png") == (0, "")
+    assert (tmp_path / "out/000.png").read_bytes() == (tmp_path / "named.png").read_bytes()
+
+
+def test_a_sideways_photo_comes_out_upright_and_transparency_stays(trained, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "in/turned.jpg", exif=exif)
+    alpha = np.random.default_rng(0).integers(0, 255, (20, 30, 4), dtype=np.uint8)
+    Image.fromarray(alpha).save(tmp_path / "in/alpha.png")
+    assert translated(trained, tmp_path / "in", tmp_path / "out") == (0, "")
+    upright = picture(tmp_path / "out/turned.jpg")
+    assert upright.size == (20, 30) and upright.getexif().get(0x0112, 1) == 1
+    assert np.array_equal(np.array(picture(tmp_path / "out/alpha.png"))[..., 3], alpha[..., 3])
+
+
+def test_formats_that_cannot_hold_the_result_get_png_added_to_their_name(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("P", (16, 16)).save(tmp_path / "in/x.gif")
+    assert translated(trained, tmp_path / "in", tmp_path / "out") == (0, "")
+    assert picture(tmp_path / "out/x.gif.png").format == "PNG"
+
+
+def test_a_bad_file_is_named_passed_over_and_the_exit_code_tells(trained, tmp_path, capsys):
+    write_images(tmp_path / "in", 3)
+    (tmp_path / "in/001.png").write_bytes(b"broken")
+    code, error = translated(trained, tmp_path / "in", tmp_path / "out")
+    assert code == 1 and error.startswith("1 of 3 pictures could not be translated")
+    assert "001.png: not an image" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000.png", "002.png"]
+    assert translated(trained, tmp_path / "in/001.png", tmp_path / "out")[0] == 2
+
+
+def test_a_picture_is_never_overwritten_by_its_own_translation(trained, tmp_path):
+    write_images(tmp_path / "in", 1)
+    before = (tmp_path / "in/000.png").read_bytes()
+    assert translated(trained, tmp_path / "in", tmp_path / "in")[0] == 1
+    code, error = translated(trained, tmp_path / "in/000.png", tmp_path / "in")
+    assert code == 2 and "overwritten" in error
+    assert (tmp_path / "in/000.png").read_bytes() == before
+
+
+def test_mistakes_are_answered_in_one_line(trained, tmp_path):
+    write_images(tmp_path / "in", 1)
+    (tmp_path / "file.txt").write_text("x")
+    source, out = tmp_path / "in", tmp_path / "out"
+    for words, says in [
+        ((trained, source, out), "say which way: direction=a_to_b or direction=b_to_a"),
+        ((trained, source, out, "direction=a_to_c"), "this run has a_to_b and b_to_a"),
+        ((tmp_path / "nowhere", source, out), "no such run"),
+        ((tmp_path, source, out, "direction=a_to_b"), "is no run"),
+        ((tmp_path / "file.txt", source, out, "direction=a_to_b"), "not a readable checkpoint"),
+        ((trained, tmp_path / "x", out, "direction=a_to_b"), "no such file or folder"),
+        ((trained, source, tmp_path / "file.txt", "direction=a_to_b"), "is a file"),
+        ((trained, source), "usage: "), ((trained, source, out, "colour=red"), "unknown option 'colour'"),
+        ((trained, source, out, "runtime.device=tpu"), "runtime.device"),
+    ]:  # fmt: skip
+        code, error = call(translate, *words)
+        assert code == 2 and says in error, error
+
+
+def test_the_translator_in_python_takes_images_arrays_and_tensors(trained):
+    translator = load_translator(trained, device="cpu")["a_to_b"]
+    pixels = np.random.default_rng(0).integers(0, 255, (18, 21, 3), dtype=np.uint8)
+    array = translator(pixels)
+    assert array.shape == pixels.shape and array.dtype == np.uint8
+    assert np.array_equal(np.array(translator(Image.fromarray(pixels))), array)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+    one, many = translator(tensor), translator(tensor[None])
+    assert one.shape == tensor.shape and torch.allclose(one, many[0], atol=1e-6)
+    rounded = ((one + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    assert abs(rounded.astype(int) - array).max() <= 1
+    with pytest.raises(ValueError, match="expected uint8"):
+        translator(pixels.astype(np.float32))
+
+
+def test_a_checkpoint_file_will_do_and_holds_all_it_needs(trained, tmp_path):
+    write_images(tmp_path / "in", 1)
+    newest = sorted((trained / "checkpoints").glob("*.pt"))[-1]
+    assert translated(trained, tmp_path / "in", tmp_path / "one") == (0, "")
+    assert translated(newest, tmp_path / "in", tmp_path / "two") == (0, "")
+    assert (tmp_path / "one/000.png").read_bytes() == (tmp_path / "two/000.png").read_bytes()
+
+
+def test_grey_and_many_channel_runs_translate_too(tmp_path):
+    for domain, kind in (("grey", "png"), ("many", "npy")):
+        folder = tmp_path / domain
+        folder.mkdir()
+        for number in range(2):
+            pixels = np.random.default_rng(number).integers(0, 255, (20, 20, 5), dtype=np.uint8)
+            if kind == "npy":
+                np.save(folder / f"{number}.npy", pixels)
+            else:
+                Image.fromarray(pixels[..., 0]).save(folder / f"{number}.png")
+    command = ["cyclegan", f"run={tmp_path / 'run'}", "data.domains=[grey,many]", "data.channels=[1,5]",
+               f"data.train.grey={tmp_path / 'grey'}", f"data.train.many={tmp_path / 'many'}",
+               "duration=2 steps", *TINY]  # fmt: skip
+    code, error = call(train, *command)
+    assert code == 2 and "set method.identity_weight=0" in error
+    assert call(train, *command, "method.identity_weight=0") == (0, "")
+    run = tmp_path / "run"
+    assert (
+        call(translate, run, tmp_path / "many", tmp_path / "out", "direction=many_to_grey")[0] == 0
+    )
+    translator = load_translator(run)
+    assert translator["many_to_grey"](np.zeros((20, 20, 5), np.uint8)).shape == (20, 20, 1)
+    assert np.load(tmp_path / "out/0.npy").shape == (20, 20, 1)
+    code, error = call(
+        translate, run, tmp_path / "grey/0.png", tmp_path / "x.png", "direction=grey_to_many"
+    )
+    assert code == 2 and ".npy" in error
+
+
+@pytest.mark.skipif(not HIGHRES.exists(), reason="photos that are not part of the project")
+def test_a_large_photo_with_spaces_in_its_name(trained, tmp_path):
+    file = HIGHRES / "Ashim DSilva.jpg"
+    assert translated(trained, file, tmp_path) == (0, "")
+    assert picture(tmp_path / file.name).size == picture(file).size
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]

@@ -1,0 +1,175 @@
+"""CycleGAN's facts: losses worked out by hand, the order of play, and its symmetries."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.optim import adam
+from models.methods.cyclegan import CycleGAN
+from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.resnet_generator import ResnetGenerator
+from tests.conftest import shrink
+
+CHANNELS = {"a": 3, "b": 3}
+
+
+def build(**changes) -> CycleGAN:
+    return CycleGAN(replace(shrink("cyclegan"), **changes), CHANNELS)
+
+
+def play(method, batch, steps=1):
+    """Return the losses of one step without anybody moving."""
+    return {name: loss for turn in method.turns(batch, 0) for name, loss in turn.losses.items()}
+
+
+def batch(count=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {d: torch.rand(count, 3, 16, 16, generator=generator) * 2 - 1 for d in "ab"}
+
+
+def with_constant_networks(judge_bias: float) -> CycleGAN:
+    """All weights 0: generators give 0, discriminators give their last bias."""
+    method = build()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.zero_()
+        for judge in (method.judge_a, method.judge_b):
+            judge.body[-1].bias.fill_(judge_bias)
+    return method
+
+
+@pytest.mark.parametrize(
+    ("bias", "generators", "discriminator"), [(0.0, 17.0, 0.5), (0.3, 15.98, 0.29)]
+)
+def test_the_losses_of_constant_networks_are_those_worked_out_by_hand(
+    bias, generators, discriminator
+):
+    # G = 0 against images of 0.5: cycle 10 * 0.5 and identity 5 * 0.5, twice, and twice (bias - 1)^2:
+    # 2 + 10 + 5 = 17, and 2 * 0.49 + 15 = 15.98. D: ((bias - 1)^2 + bias^2) / 2 = 0.5, 0.29.
+    half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
+    turns = list(with_constant_networks(bias).turns(half, 0))
+    assert turns[0].total().item() == pytest.approx(generators, abs=1e-5)
+    assert [x.item() for x in turns[1].losses.values()] == pytest.approx(
+        [discriminator] * 2, abs=1e-6
+    )
+
+
+def test_the_networks_of_the_paper_have_28_285_832_parameters():
+    method = CycleGAN(CycleGAN.Config(), CHANNELS)
+    assert sum(p.numel() for p in method.parameters()) == 28_285_832
+
+
+def test_swapping_the_domains_and_the_networks_swaps_the_losses_exactly():
+    method, images = build(), batch()
+    straight = play(method, images)
+    method.to_a, method.to_b = method.to_b, method.to_a
+    method.judge_a, method.judge_b = method.judge_b, method.judge_a
+    method.history_a, method.history_b = method.history_b, method.history_a
+    swapped = play(method, {"a": images["b"], "b": images["a"]})
+    other = {"a": "b", "b": "a"}
+    assert {name: swapped[name[:-1] + other[name[-1]]].item() for name in straight} == {
+        name: loss.item() for name, loss in straight.items()
+    }
+
+
+def test_a_batch_of_two_is_the_mean_of_two_batches_of_one():
+    method, two = build(), batch(2)
+    both = play(method, two)
+    ones = [play(method, {d: x[i : i + 1] for d, x in two.items()}) for i in (0, 1)]
+    for name, loss in both.items():
+        assert loss.item() == pytest.approx(
+            (ones[0][name].item() + ones[1][name].item()) / 2, abs=1e-5
+        )
+
+
+def test_a_turn_moves_its_players_and_leaves_the_others_without_a_gradient():
+    method = build()
+    players = method.players()
+    optimizers = {name: adam(player, 2e-4, (0.5, 0.999)) for name, player in players.items()}
+    for turn in method.turns(batch(), 0):
+        (mover,) = turn.players
+        before = {n: [p.clone() for p in player.parameters()] for n, player in players.items()}
+        parameters = list(players[mover].parameters())
+        for parameter in method.parameters():
+            parameter.grad = None
+        turn.total().backward(inputs=parameters)
+        optimizers[mover].step()
+        for name, player in players.items():
+            same = all(
+                torch.equal(p, q) for p, q in zip(player.parameters(), before[name], strict=True)
+            )
+            assert same == (name != mover)
+            assert name == mover or all(p.grad is None for p in player.parameters())
+
+
+def test_the_discriminators_see_fakes_without_a_graph_made_before_the_generators_moved():
+    method = build()
+    turns = method.turns(batch(), 0)
+    next(turns)
+    with torch.no_grad():
+        for parameter in method.to_b.parameters():
+            parameter.add_(0.1)
+    seen = []
+    method.judge_b.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    next(turns)
+    _, fake = seen
+    assert not fake.requires_grad
+    assert not torch.allclose(fake, method.to_b(batch()["a"]), atol=1e-4)
+
+
+def test_the_generators_pass_through_a_new_discriminator_every_term_can_be_switched_off():
+    images = batch()
+    assert set(play(build(cycle_weight=0), images)) == {
+        "adversarial_a", "adversarial_b", "discriminator_a", "discriminator_b"}  # fmt: skip
+    assert "identity_a" not in play(build(identity_weight=0), images)
+    assert "adversarial_a" not in play(build(adversarial_weight=0), images)
+
+
+def test_a_weight_scales_its_term_and_the_identity_is_a_share_of_the_cycle():
+    method, images = build(), batch()
+    once = play(method, images)
+    method.config = replace(method.config, cycle_weight=20.0)
+    twice = play(method, images)
+    for name in ("cycle_a", "cycle_b", "identity_a", "identity_b"):
+        assert twice[name].item() == pytest.approx(2 * once[name].item(), rel=1e-6)
+    assert twice["adversarial_a"].item() == once["adversarial_a"].item()
+
+
+def test_domains_of_different_channels_need_the_identity_loss_off():
+    with pytest.raises(ValueError, match="set method.identity_weight=0"):
+        CycleGAN(shrink("cyclegan"), {"a": 1, "b": 3})
+    method = CycleGAN(replace(shrink("cyclegan"), identity_weight=0.0), {"a": 1, "b": 4})
+    images = {"a": torch.rand(2, 1, 16, 16), "b": torch.rand(2, 4, 16, 16)}
+    assert all(torch.isfinite(loss) for loss in play(method, images).values())
+    assert method.translators()["a_to_b"](images["a"]).shape == (2, 4, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [(30, "multiple of 4"), (4, "multiple of 4"), (16, "too small")]
+)
+def test_a_crop_that_cannot_work_is_refused_with_the_reason(size, reason):
+    config = replace(
+        shrink("cyclegan"), discriminator=PatchDiscriminator.Config(channels=4, layers=3)
+    )
+    with pytest.raises(ValueError, match=reason):
+        CycleGAN(config, CHANNELS).check_size(size, size)
+
+
+def test_the_first_adam_step_moves_every_weight_by_the_learning_rate():
+    # Kingma & Ba: at t = 1 the bias-corrected step is lr * g / (|g| + eps), whatever the loss's scale.
+    method = build(discriminator=PatchDiscriminator.Config(channels=4, layers=1))
+    judge = method.judge_a
+    before = judge.body[0].weight.clone()
+    optimizer = adam(judge, 2e-4, (0.5, 0.999))
+    (judge(batch()["a"]) * 1000).square().mean().backward()
+    optimizer.step()
+    assert (judge.body[0].weight - before).abs().detach() == pytest.approx(2e-4, abs=1e-8)
+
+
+def test_resize_upsampling_and_dropout_are_choices():
+    config = ResnetGenerator.Config(channels=4, blocks=2, upsampling="resize", dropout=0.5)
+    generator = ResnetGenerator(3, 3, config)
+    kinds = {type(module).__name__ for module in generator.modules()}
+    assert {"Upsample", "Dropout"} <= kinds and "ConvTranspose2d" not in kinds
+    assert generator(torch.zeros(1, 3, 16, 24)).shape == (1, 3, 16, 24)

@@ -1,0 +1,128 @@
+"""Parameter counts, receptive fields, shapes and initial weights of the published networks."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.resnet_generator import ResnetGenerator, together
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 11_378_179), ({"blocks": 6}, 7_837_699), ({"channels": 32}, 2_850_563),
+        ({"channels": 16}, 715_651), ({"norm": "batch"}, 11_383_427), ({"upsampling": "resize"}, 11_378_179),
+    ],
+)  # fmt: skip
+def test_the_generator_has_the_published_number_of_parameters(changes, expected):
+    assert count(ResnetGenerator(3, 3, ResnetGenerator.Config(**changes))) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 2_764_737), ({"layers": 1}, 136_385), ({"layers": 2}, 662_977), ({"layers": 4}, 6_959_553),
+        ({"layers": 5}, 11_154_369), ({"norm": "batch"}, 2_765_633), ({"kind": "pixel"}, 8_705),
+        ({"kind": "pixel", "norm": "batch"}, 8_832),
+    ],
+)  # fmt: skip
+def test_the_discriminator_has_the_published_number_of_parameters(changes, expected):
+    assert count(PatchDiscriminator(3, PatchDiscriminator.Config(**changes))) == expected
+
+
+def without_norm(module: nn.Module) -> nn.Module:
+    """Instance norm makes every gradient global; receptive fields are measured without it."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.InstanceNorm2d | nn.ReLU | nn.LeakyReLU | nn.Tanh):
+            setattr(module, name, nn.Identity())
+        else:
+            without_norm(child)
+    return module
+
+
+def receptive_field(module: nn.Module, size: int) -> int:
+    """Return how many pixels of a row move the centre of the output."""
+    torch.nn.init.ones_(torch.empty(1))
+    for parameter in without_norm(module).parameters():
+        nn.init.constant_(parameter, 0.01)
+    image = torch.zeros(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    scores = module.double()(image)
+    middle = scores.shape[-1] // 2
+    scores[0, 0, middle, middle].backward()
+    assert image.grad is not None
+    return int((image.grad[0, 0].abs().sum(0) > 0).sum())
+
+
+@pytest.mark.parametrize(("layers", "expected"), [(1, 16), (2, 34), (3, 70), (4, 142), (5, 286)])
+def test_a_score_sees_a_patch_of_the_published_size(layers, expected):
+    config = PatchDiscriminator.Config(channels=1, layers=layers)
+    assert receptive_field(PatchDiscriminator(1, config), 512) == expected
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(3, 69), (6, 117), (9, 165)])
+def test_a_generated_pixel_sees_a_field_that_grows_with_the_blocks(blocks, expected):
+    config = ResnetGenerator.Config(channels=1, blocks=blocks)
+    assert receptive_field(ResnetGenerator(1, 1, config), 256) == expected
+
+
+@pytest.mark.parametrize(("size", "scores"), [(256, 30), (128, 14), (64, 6), (32, 2), (24, 1)])
+def test_the_discriminator_gives_the_published_number_of_scores(size, scores):
+    judge = PatchDiscriminator(3, PatchDiscriminator.Config(channels=2))
+    assert judge(torch.zeros(1, 3, size, size)).shape == (1, 1, scores, scores)
+    assert judge.score_size(size) == scores
+
+
+def test_23_pixels_are_too_few_for_70x70_patches():
+    judge = PatchDiscriminator(3, PatchDiscriminator.Config(channels=2))
+    assert judge.score_size(23) < 1
+    with pytest.raises(ValueError, match="spatial"):
+        judge(torch.zeros(1, 3, 23, 23))
+
+
+def test_the_pixel_discriminator_judges_every_pixel_alone():
+    judge = without_norm(PatchDiscriminator(3, PatchDiscriminator.Config(kind="pixel", channels=2)))
+    assert (
+        receptive_field(
+            PatchDiscriminator(1, PatchDiscriminator.Config(kind="pixel", channels=1)), 16
+        )
+        == 1
+    )
+    assert judge(torch.zeros(1, 3, 9, 7)).shape == (1, 1, 9, 7)
+
+
+def test_weights_begin_as_a_gaussian_of_deviation_0_02_and_biases_as_zero():
+    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(blocks=1))
+    weight = generator.trunk[0].body[1].weight
+    assert weight.numel() == 589_824
+    # Three standard errors of a deviation over n draws: 3 * 0.02 / sqrt(2 n) = 5.5e-5.
+    assert weight.std().item() == pytest.approx(0.02, abs=3 * 0.02 / math.sqrt(2 * weight.numel()))
+    assert weight.mean().item() == pytest.approx(0, abs=3 * 0.02 / math.sqrt(weight.numel()))
+    assert all(not p.any() for name, p in generator.named_parameters() if name.endswith("bias"))
+
+
+def test_there_is_no_activation_after_the_sum_of_a_residual_block():
+    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1))
+    assert (generator.trunk(torch.full((1, 16, 8, 8), -1.0)) < 0).any()
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_two_batches_together_are_what_they_are_apart(norm):
+    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1, norm=norm))
+    one, two = torch.rand(2, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    for joint, image in zip(together(generator, one, two), (one, two), strict=True):
+        assert torch.allclose(joint, generator(image), atol=1e-6)
+
+
+def test_dropout_is_drawn_in_training_only():
+    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1, dropout=0.5))
+    image = torch.rand(1, 3, 16, 16)
+    assert not torch.equal(generator(image), generator(image))
+    generator.eval()
+    assert torch.equal(generator(image), generator(image))

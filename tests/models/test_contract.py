@@ -1,0 +1,76 @@
+"""What every method in models/methods/ promises; a new file is found by itself."""
+
+import copy
+
+import pytest
+import torch
+
+from models import methods
+from models.translator import Translator
+from tests.conftest import shrink
+
+CHANNELS = {"a": 3, "b": 3}
+
+
+@pytest.fixture(params=methods.names())
+def method(request):
+    return methods.find(request.param)(shrink(request.param), CHANNELS)
+
+
+def batch():
+    return {domain: torch.rand(2, 3, 16, 16) * 2 - 1 for domain in CHANNELS}
+
+
+def test_the_players_share_out_every_parameter_and_none_twice(method):
+    shared_out = [id(p) for player in method.players().values() for p in player.parameters()]
+    assert sorted(shared_out) == sorted(id(p) for p in method.parameters() if p.requires_grad)
+
+
+def test_turns_name_players_and_give_finite_scalars_under_unique_names(method):
+    names = []
+    for turn in method.turns(batch(), 0):
+        assert turn.players and set(turn.players) <= set(method.players())
+        for name, loss in turn.losses.items():
+            assert loss.ndim == 0 and torch.isfinite(loss) and loss.requires_grad, name
+        names += turn.losses
+    assert names and len(names) == len(set(names))
+
+
+def test_turns_leave_grad_mode_and_autocast_alone(method):
+    for _ in method.turns(batch(), 0):
+        assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+def test_every_player_moves_in_a_step(method):
+    moved = {name for turn in method.turns(batch(), 0) for name in turn.players}
+    assert moved == set(method.players())
+
+
+def test_translators_are_named_by_their_ends_and_keep_any_size(method):
+    for name, translator in method.translators().items():
+        assert isinstance(translator, Translator)
+        assert name == f"{translator.source}_to_{translator.target}"
+        for height, width in ((16, 16), (17, 23), (5, 40), (1, 1)):
+            image = torch.rand(1, translator.in_channels, height, width) * 2 - 1
+            assert translator(image).shape == (1, translator.out_channels, height, width)
+
+
+def test_the_state_round_trips(method):
+    for _ in method.turns(batch(), 0):
+        pass
+    other = type(method)(shrink(type(method).Config().name), CHANNELS)
+    other.load_state_dict(copy.deepcopy(method.state_dict()))
+    images = batch()
+    torch.manual_seed(1)
+    one = [turn.total().item() for turn in method.turns(images, 1)]
+    torch.manual_seed(1)
+    assert one == [turn.total().item() for turn in other.turns(images, 1)]
+
+
+def test_the_same_seed_gives_the_same_step(method):
+    images, totals = batch(), []
+    for _ in range(2):
+        torch.manual_seed(3)
+        again = copy.deepcopy(method)
+        totals.append([turn.total().item() for turn in again.turns(images, 0)])
+    assert totals[0] == totals[1]

@@ -1,0 +1,228 @@
+"""From words to options: presets, help, and an answer to every mistake."""
+
+from dataclasses import replace
+
+import pytest
+
+from errors import UserError, one_line
+from models import methods
+from options.config import TestOptions, TrainOptions, TranslateOptions
+from options.fields import walk
+from options.load import (
+    check_same,
+    from_yaml,
+    preset_list,
+    preset_names,
+    to_yaml,
+    train_options,
+    with_settings,
+)
+
+
+def loaded(*words: str) -> TrainOptions:
+    options = train_options(list(words))
+    assert options is not None
+    return options
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_builds_and_says_what_it_is(name):
+    options = loaded(name)
+    assert options.run == f"runs/{name}"
+    channels = options.data.channels_of()
+    small = replace(options.method, **{
+        part: replace(getattr(options.method, part), channels=2) for part in ("generator", "discriminator")
+    })  # fmt: skip
+    method = methods.find(options.method.name)(small, channels)
+    method.check_size(options.data.crop_size, options.data.crop_size)
+    line = next(line for line in preset_list().splitlines() if line.split()[:1] == [name])
+    assert len(line.split()) > 3
+
+
+def test_the_presets_have_the_papers_settings():
+    paper = loaded("cyclegan")
+    assert (paper.method.cycle_weight, paper.method.identity_weight, paper.method.history) == (
+        10,
+        0.5,
+        50,
+    )
+    assert (paper.method.objective, paper.learning_rate, paper.adam_betas) == (
+        "lsgan",
+        2e-4,
+        [0.5, 0.999],
+    )
+    assert (paper.duration, paper.decay_after, paper.batch_size) == ("200 epochs", "50%", 1)
+    assert (paper.data.load_size, paper.data.crop_size, paper.method.generator.blocks) == (
+        286,
+        256,
+        9,
+    )
+    assert paper.ema_half_life == 0
+    for name in ("monet2photo", "vangogh2photo", "cezanne2photo", "ukiyoe2photo"):
+        assert loaded(name).method.identity_weight == 0.5
+        assert loaded(name).data.domains[1] == "photo"
+    for name in ("horse2zebra", "apple2orange", "summer2winter", "maps", "facades", "cityscapes"):
+        assert loaded(name).method.identity_weight == 0
+    small = loaded("cityscapes")
+    assert (small.data.crop_size, small.method.generator.blocks) == (128, 6)
+    assert loaded("horse2zebra").data.domains == ["horse", "zebra"]
+    assert loaded("summer2winter").data.domains == ["summer", "winter"]
+
+
+def test_what_is_written_is_a_preset_that_gives_the_same_options(tmp_path):
+    options = loaded(
+        "monet2photo", "run=x", "data.train.monet=/a b", "learning_rate=1e-4", "log.tags=[x,y]"
+    )
+    path = tmp_path / "options.yaml"
+    path.write_text(to_yaml(options))
+    assert loaded(str(path)) == options
+    assert from_yaml(to_yaml(options), "there") == options
+    assert loaded(str(tmp_path), "run=y") == replace(options, run="y")
+
+
+def test_a_preset_builds_on_another_and_the_command_line_has_the_last_word(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: demo\nbatch_size: 7\nmethod: {generator: {blocks: 3}}\n")
+    options = loaded(str(path), "method.generator.channels=5")
+    assert (options.batch_size, options.learning_rate) == (7, 0.0005)
+    assert (options.method.generator.blocks, options.method.generator.channels) == (3, 5)
+    assert options.run == "runs/mine"
+
+
+def test_texts_stay_texts_and_lists_are_lists():
+    options = loaded(
+        "demo", "run=001", "data.domains=[monet,photo]", "data.channels=[1,3]", "log.group=1e3"
+    )
+    assert (options.run, options.log.group) == ("001", "1e3")
+    assert options.data.domains == ["monet", "photo"]
+    assert options.data.channels_of() == {"monet": 1, "photo": 3}
+    assert loaded("demo", "--batch_size=3").batch_size == 3
+
+
+# Words after `demo`, and what the one line must say.
+MISTAKES = {
+    "learning_rat=1": "did you mean learning_rate?",
+    "lr=1": "unknown option 'lr'",
+    "crop_size=32": "did you mean data.crop_size?",
+    "method.generator.chanels=3": "method.generator.channels",
+    "data.croop_size=3": "did you mean data.crop_size?",
+    "batch_size=two": "batch_size: ",
+    "batch_size=1.5": "batch_size: ",
+    "batch_size=": "batch_size",
+    "batch_size=0": "batch_size must be more than 0",
+    "learning_rate=-1": "learning_rate must be more than 0",
+    "learning_rate=nan": "learning_rate must be a finite number",
+    "learning_rate=inf": "learning_rate must be a finite number",
+    "method.objective=wgann": "method.objective: ",
+    "method.name=cyclegam": "did you mean cyclegan?",
+    "data.fit=squash": "data.fit: ",
+    "data.flip=maybe": "data.flip: ",
+    "duration=40": "write '200 epochs' or '5000 steps'",
+    "duration=40 stepps": "write '200 epochs'",
+    "decay_after=half": "decay_after",
+    "data.crop_size=300": "larger than data.load_size",
+    "data.domains=monet": "data.domains",
+    "data.domains[0]=x": "give the whole list: data.domains=[...]",
+    "adam_betas=[0.5]": "adam_betas must be two numbers",
+    "adam_betas=[0.5,1]": "adam_betas must be two numbers",
+    "method.cycle_weight=-1": "method.cycle_weight must be 0 or more",
+    "method.discriminator.layers=9": "must be 1 to 5",
+    "method=3": "method",
+    "method.generator=[1]": "method.generator",
+    "data.train.c=x": "data.train.a",
+    "log.every=0": "log.every must be at least 1",
+    "log.wandb=onlin": "log.wandb: ",
+    "run=${oc.env:HOME}": "not allowed",
+    "run=a\0b": "zero byte",
+    "seed=-1": "seed must be 0 or more",
+    "--fast": "options are written fast=value",
+    "cyclegan": "one preset at a time",
+    "=3": "unknown option ''",
+    "checkpoint_every=0": "checkpoint_every must be more than 0",
+    "ema_half_life=-3": "ema_half_life",
+    "score_images=1e400": "score_images",
+    "data.load_size={a: 1}": "data.load_size",
+    "seed=99999999999999999999999": "seed",
+}
+
+
+@pytest.mark.parametrize("word", MISTAKES)
+def test_a_mistake_is_answered_in_one_short_line(word):
+    with pytest.raises(UserError) as answer:
+        options = loaded("demo", word)
+        methods.find(options.method.name)(options.method, options.data.channels_of())
+    text = str(answer.value)
+    assert MISTAKES[word] in text and "\n" not in text and len(text) <= 200
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["dmo"], "did you mean demo?"), (["horse2zebr"], "did you mean horse2zebra?"), ([], "name a preset"),
+    (["nowhere.yaml"], "no such preset file"), (["/"], "no such preset file"),
+])  # fmt: skip
+def test_a_preset_that_is_not_there_is_answered(words, says):
+    with pytest.raises(UserError, match=says.replace("?", r"\?")):
+        train_options(words)
+
+
+@pytest.mark.parametrize("text", [
+    "!!python/object/apply:os.system ['touch marker']", "a: 1\na: 2", "[1, 2]", "3", "a: [", "\tx: 1",
+    "run: ${oc.env:HOME}", "base: 3", "base: [demo]", "base: nothing", "batch_size: many", "unknown: 1",
+    "data: 3", "1: 2", "learning_rate: .nan", "x" * 10_000, "[" * 3000, "method: {name: 7}",
+    "data: {train: {a: {b: c}}}", "method: null", "log: [1]", "a: &x [1]\nb: *x",
+])  # fmt: skip
+def test_a_broken_preset_is_answered_in_one_line_that_names_it(tmp_path, text, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UserError) as answer:
+        train_options([str(tmp_path / "bad.yaml")])
+    assert "\n" not in one_line(answer.value)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_bases_in_a_circle_are_found(tmp_path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.yaml").write_text(f"base: {tmp_path}/{other}.yaml\n")
+    with pytest.raises(UserError, match="circle"):
+        train_options([str(tmp_path / "a.yaml")])
+
+
+def test_binary_presets_and_folders_are_answered(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00binary")
+    with pytest.raises(UserError, match="x.yaml"):
+        train_options([str(tmp_path / "x.yaml")])
+
+
+def test_help_explains_every_option_with_the_values_of_the_preset(capsys):
+    assert train_options(["cityscapes", "--help"]) is None
+    page = capsys.readouterr().out
+    assert "data.crop_size=128" in page and "method.generator.blocks=6" in page
+    for field in walk(TrainOptions, {"method": methods.find("cyclegan").Config}):
+        assert f"  {field.name}=" in page
+    assert train_options(["--help"]) is None
+    assert train_options(["--list"]) is None
+    assert "monet2photo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [TrainOptions, TestOptions, TranslateOptions])
+def test_every_option_is_explained(options):
+    for name in methods.names():
+        for field in walk(options, {"method": methods.find(name).Config}):
+            assert len(field.explanation) > 8, f"{field.name} has no comment behind it"
+
+
+def test_the_other_commands_take_options_too(capsys):
+    changed = with_settings(TestOptions(), ["checkpoint=best", "data.crop_size=64"], "usage")
+    assert changed is not None
+    assert (changed.checkpoint, changed.data.crop_size) == ("best", 64)
+    assert with_settings(TestOptions(), ["--help"], "usage of test") is None
+    assert "usage of test" in capsys.readouterr().out
+    for word in ("checkpont=best", "checkpoint=worst", "stray", "--fast"):
+        with pytest.raises(UserError):
+            with_settings(TestOptions(), [word], "usage")
+
+
+def test_another_configuration_in_the_same_folder_is_refused_with_the_difference(tmp_path):
+    saved = loaded("demo")
+    check_same(tmp_path, saved, replace(saved, checkpoint_every=3, log=replace(saved.log, every=7)))
+    with pytest.raises(UserError, match=r"learning_rate 0.0005 -> 0.1"):
+        check_same(tmp_path, saved, replace(saved, learning_rate=0.1))
