@@ -23,7 +23,6 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	@touch $@
 
 demo: setup  ## train on generated images, evaluate
-	@$(BIN)/python -m data.scenes season scenes/season
 	@$(BIN)/python train.py demo run=$(RUN)
 	@$(BIN)/python test.py $(RUN)
 

@@ -20,8 +20,10 @@ def train(options: TrainOptions) -> None:
     """Train what `options` describe in the folder options.run, from its last checkpoint if there is one."""
     from data.folders import find_split
     from data.loading import check_sizes
+    from data.scenes import provide
     from engine.state import sole_owner
 
+    provide(options.data.root)
     check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
     run = Path(options.run)
     claim(run)

@@ -97,6 +97,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mutations.py", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MUTATIONS))
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     parser.add_argument("--json", action="store_true")
     known = parser.parse_args(arguments)
     erred = 0
@@ -107,7 +108,7 @@ def main(arguments: list[str]) -> int:
             contextlib.redirect_stdout(sys.stderr),
             patch(),
         ):
-            steps = [f"duration={known.steps} steps"]
+            steps = [f"duration={known.steps} steps", f"runtime.threads={known.threads}"]
             scores = known_truth("cyclegan", 0, [*steps, *settings], Path(folder))
         worst = min(float(scores["psnr_a_to_b"]), float(scores["psnr_b_to_a"]))
         passed = worst >= GATE

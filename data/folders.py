@@ -95,7 +95,10 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
         raise UserError(f"no images: set data.root=FOLDER, or {option}=FOLDER for every domain")
     root = Path(config.root).expanduser()
     if not root.is_dir():
-        raise UserError(f"data.root: no such folder: {root}")
+        fetch = f"; fetch it with: python -m data.download {root.name}"
+        raise UserError(
+            f"data.root: no such folder: {root}{fetch if root.parent.name == 'datasets' else ''}"
+        )
     letter = chr(ord("A") + config.domains.index(domain))
     tried = [f"{split}{letter}", f"{split}/{domain}", f"{split}/{letter}", f"{split}_{letter}"]
     for name in tried:

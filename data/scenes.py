@@ -105,6 +105,19 @@ def generate(
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and holds something else; name a new folder or remove it")
+    try:
+        _write(translate, out, description, (train, test, size, seed))
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _write(
+    translate: Callable[[Scene], np.ndarray],
+    out: Path,
+    description: dict[str, str | int],
+    numbers: tuple[int, int, int, int],
+) -> None:
+    train, test, size, seed = numbers
     building = out.with_name(out.name + ".partial")
     shutil.rmtree(building, ignore_errors=True)
     sets = (
@@ -121,6 +134,14 @@ def generate(
     if out.exists():
         out.rmdir()  # an empty folder
     building.rename(out)
+
+
+def provide(root: str) -> None:
+    """Generate the default set for a root of the form scenes/KIND that is not there yet."""
+    path = Path(root)
+    if path.parent.name == "scenes" and path.name in TRANSLATIONS and not path.exists():
+        print(f"{path}: generating scenes")
+        generate(path.name, path)
 
 
 def _gradient(
@@ -158,10 +179,7 @@ def main(arguments: list[str]) -> None:
             )
         numbers[key] = int(value)
     out = Path(words[1])
-    try:
-        generate(words[0], out, **numbers)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+    generate(words[0], out, **numbers)
     print(
         f"{out}: {numbers['train']} + {numbers['train']} images to train, {numbers['test']} pairs held out"
     )

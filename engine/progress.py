@@ -42,7 +42,9 @@ class Progress:
     def log(self, losses: Mapping[str, float], learning_rate: float) -> None:
         """Take the newest losses; without a terminal, print them."""
         self.losses, self.learning_rate = dict(losses), learning_rate
-        if not self.live:
+        if self.live:
+            self._draw()
+        else:
             terms = "  ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
             print(
                 f"step {self.done}/{self.total}  {self.images_per_second():.3g} images/s  "

@@ -1,0 +1,49 @@
+"""Five steps of every method, which no refactoring may move.
+
+Where a change is meant to move them: python -m tests.test_golden writes them anew.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.runtime import Runtime, RuntimeConfig
+from engine.schedule import plan
+from engine.trainer import Trainer, TrainingConfig
+from models import methods
+from tests.conftest import shrink
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def trajectory(name: str, folder: Path) -> list[dict[str, float]]:
+    """Return the losses of the first five steps of a toy-sized method on fixed noise."""
+    torch.manual_seed(0)
+    method = methods.find(name)(shrink(name), {"a": 3, "b": 3})
+    config = TrainingConfig(duration="5 steps", batch_size=2)
+    schedule = plan(config.duration, config.decay_after, 2, 10)
+    runtime = Runtime(RuntimeConfig(device="cpu"))
+    trainer = Trainer(method, None, {}, config, schedule, runtime, folder)
+    generator = torch.Generator().manual_seed(1)
+    rows = []
+    for _ in range(5):
+        batch = {d: torch.randint(0, 256, (2, 3, 16, 16), generator=generator).byte() for d in "ab"}
+        rows.append({term: loss.item() for term, loss in trainer.take_step(batch).items()})
+    return rows
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_first_five_steps_are_what_they_were(name, tmp_path):
+    expected = json.loads((GOLDEN / f"{name}.json").read_text())
+    for row, golden in zip(trajectory(name, tmp_path), expected, strict=True):
+        assert row == pytest.approx(golden, rel=2e-4)  # kernels differ between processors
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    GOLDEN.mkdir(exist_ok=True)
+    for method_name in methods.names():
+        rows = trajectory(method_name, Path("."))
+        (GOLDEN / f"{method_name}.json").write_text(json.dumps(rows, indent=1) + "\n")
