@@ -1,6 +1,11 @@
 """Device, precision, compilation and randomness: what differs between machines ends here."""
 
+import functools
 import hashlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
+from models.networks.normalisation import NormActPad, fusible_norm_act_pad
+from models.networks.resnet_generator import ResnetGenerator
+
+Compile = Literal["none", "regions", "networks"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,8 @@ class RuntimeConfig:
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # weights and losses stay in fp32
-    compile: bool = False  # compile the networks: a slow start, faster steps
+    compile: Compile = "none"  # regions (norm, activation, padding) or whole networks: faster steps
+    checkpoint_activations: bool = False  # recompute the generators' trunks: less memory, more time
     threads: int = 0  # CPU threads; 0 leaves it to torch
 
 
@@ -32,6 +42,16 @@ class Runtime:
             raise UserError(f"runtime.threads must be 0 or more, got {config.threads}")
         if config.threads:
             torch.set_num_threads(config.threads)
+        self.compiling: Literal["regions", "networks"] | None = None
+        if config.compile != "none":
+            missing = _missing_compiler(self.device)
+            if missing:
+                print(f"note: runtime.compile={config.compile} needs {missing}; running uncompiled")
+            else:
+                self.compiling = config.compile
+        # Eager instance norm copies to the contiguous layout and back; the fused one takes either.
+        laid_out = self.compiling is not None or self.device.type == "cuda"
+        self.memory_format = torch.channels_last if laid_out else torch.contiguous_format
         fast = config.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = fast
         torch.backends.cudnn.allow_tf32 = fast
@@ -42,15 +62,22 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def prepare(self, module: nn.Module, networks: list[nn.Module]) -> None:
-        """Move `module` to the device, and compile each of its `networks` where that is asked for."""
-        module.to(self.device)
-        if self.config.compile:
+        """Move `module` to the device, and make it and its `networks` run as the options say."""
+        module.to(self.device).to(memory_format=self.memory_format)
+        for part in module.modules():
+            if isinstance(part, ResnetGenerator):
+                part.recompute_trunk = self.config.checkpoint_activations
+            if isinstance(part, NormActPad) and self.compiling:
+                part.kernel = (
+                    compiled_norm_act_pad() if self.compiling == "regions" else fusible_norm_act_pad
+                )
+        if self.compiling == "networks":
             for network in networks:
                 network.compile()  # in place: the names in a checkpoint stay clean
 
     def receive(self, images: Tensor) -> Tensor:
-        """Bring a tensor to the device."""
-        return images.to(self.device, non_blocking=True)
+        """Bring images to the device, in the memory layout of the networks."""
+        return images.to(self.device, non_blocking=True, memory_format=self.memory_format)
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Average the gradients over all processes; one process has nothing to do."""
@@ -62,6 +89,23 @@ class Runtime:
             "device": str(self.device), "gpu": name, "precision": self.config.precision,
             "threads": torch.get_num_threads(),
         }  # fmt: skip
+
+
+@functools.cache
+def compiled_norm_act_pad() -> Callable[..., Tensor]:
+    """Return the norm, activation and padding fused into one kernel for each shape it meets."""
+    import torch._dynamo  # late: two seconds that only a compiled run should wait for
+
+    # One function serves every layer; its shapes (and the evaluation's) are more than the default.
+    torch._dynamo.config.recompile_limit = 256
+    return torch.compile(fusible_norm_act_pad)
+
+
+def _missing_compiler(device: torch.device) -> str:
+    """Return what torch.compile lacks on this machine, or nothing."""
+    if device.type == "cuda":
+        return "" if importlib.util.find_spec("triton") else "the triton package"
+    return "" if shutil.which(os.environ.get("CXX", "g++")) else "a C++ compiler (g++, or CXX=...)"
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

@@ -21,7 +21,7 @@ from engine.state import Checkpoints
 from engine.stopping import StopSignals
 from errors import Interrupted, RunError, UserError
 from metrics.sliced_wasserstein import sliced_wasserstein
-from models.method import Method
+from models.method import Method, Turn
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class TrainingConfig:
     duration: str = "200 epochs"  # N epochs (passes through the larger domain) or N steps
     decay_after: str = "50%"  # then the rate falls to zero, linearly: N epochs, N steps or N%
     batch_size: int = 1  # images of each domain in a step
+    accumulate: int = 1  # parts that a batch is computed in, one after the other: less memory
     learning_rate: float = 0.0002  # Adam's, for every network
     adam_betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's momenta
     ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
@@ -45,6 +46,10 @@ class TrainingConfig:
         for option in positive:
             if getattr(self, option) <= 0:
                 raise UserError(f"{option} must be more than 0, got {getattr(self, option)}")
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise UserError(
+                f"accumulate must divide batch_size={self.batch_size}, got {self.accumulate}"
+            )
         if self.seed >= 2**63:
             raise UserError(f"seed must be below 2^63, got {self.seed}")
         for option in ("seed", "ema_half_life", "score_images"):
@@ -58,12 +63,12 @@ class Trainer:
     """One loop for every method: for each turn clear, backward, average, step."""
 
     def __init__(
-        self, method: Method, samples: UnpairedSamples, fixed: Mapping[str, Sequence[Tensor]],
+        self, method: Method, samples: UnpairedSamples | None, fixed: Mapping[str, Sequence[Tensor]],
         config: TrainingConfig, schedule: Schedule, runtime: Runtime, run: Path,
     ) -> None:  # fmt: skip
         """Prepare to train `method` on `samples` in the folder `run`.
 
-        `fixed` holds the images [1, C, H, W] of each domain for previews and for ranking checkpoints.
+        Without `samples` single steps can be taken on batches from elsewhere, but not `fit`. `fixed` holds the images [1, C, H, W] of each domain for previews and for ranking checkpoints.
         """
         self.method = method
         self.samples = samples
@@ -95,28 +100,40 @@ class Trainer:
         """Play one step on a uint8 batch; return every loss by name, still on the device."""
         seed_step(self.config.seed, self.step)
         rate = self.config.learning_rate * self.schedule.factor(self.step)
-        images = {domain: normalise(self.runtime.receive(x)) for domain, x in batch.items()}
         losses: dict[str, Tensor] = {}
-        turns = self.method.turns(images, self.step)
-        while True:
-            with self.runtime.autocast():
-                turn = next(turns, None)
-            if turn is None:
-                break
+        plays = [self.method.turns(part, self.step) for part in self._parts(batch)]
+        while turn := self._play(plays[0]):
             parameters = [p for name in turn.players for p in self.players[name].parameters()]
             for parameter in parameters:
                 parameter.grad = None
-            turn.total().backward(inputs=parameters)
+            for number in range(len(plays)):
+                # The parts of a batch play the same turn before anybody moves: gradients add up.
+                current = turn if number == 0 else self._play(plays[number])
+                assert current is not None and current.players == turn.players
+                (current.total() / len(plays)).backward(inputs=parameters)
+                for name, loss in current.losses.items():
+                    losses[name] = losses.get(name, 0.0) + loss.detach() / len(plays)
             self.runtime.average_gradients(parameters)
             for name in turn.players:
                 for group in self.optimizers[name].param_groups:
                     group["lr"] = rate
                 self.optimizers[name].step()
-            losses |= {name: loss.detach() for name, loss in turn.losses.items()}
         self.step += 1
         if self.average:
             self.average.update(self.step * self.config.batch_size, self.config.batch_size)
         return losses
+
+    def _play(self, turns: Iterator[Turn]) -> Turn | None:
+        """Return the next turn of a play, computed in the run's precision, or None at its end."""
+        with self.runtime.autocast():
+            return next(turns, None)
+
+    def _parts(self, batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return the batch, normalised and on the device, in as many parts as it is computed in."""
+        images = {domain: normalise(self.runtime.receive(x)) for domain, x in batch.items()}
+        parts = {domain: x.chunk(self.config.accumulate) for domain, x in images.items()}
+        count = len(next(iter(parts.values())))
+        return [{domain: pieces[i] for domain, pieces in parts.items()} for i in range(count)]
 
     def fit(
         self, log_every: int, previews_every: int, previews: int, workers: int, wandb: WandbLogger
@@ -201,6 +218,7 @@ class Trainer:
 
     def _timed_batches(self, workers: int) -> Iterator[tuple[dict[str, Tensor], float]]:
         """Yield each batch with the seconds it was waited for."""
+        assert self.samples is not None
         pinned = self.runtime.device.type == "cuda"
         stream = batches(
             self.samples, self.config.batch_size, self.step, self.schedule.steps, workers, pinned

@@ -1,27 +1,64 @@
-"""The normalisation layers that generators and discriminators choose between."""
+"""Normalisation, and all that stands with it between two convolutions."""
 
 from typing import Literal
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 Norm = Literal["instance", "batch"]
+EPSILON = 1e-5
 
 
-def normalisation(kind: Norm, channels: int) -> nn.Module:
-    """Return a norm over [B, channels, H, W].
+class NormActPad(nn.Module):
+    """Norm, shortcut or activation, and reflection padding: one pass over memory where compiled.
 
-    `instance` has no affine part and no running statistics, so an image's result depends on that
-    image alone, in training and after; `batch` is affine and keeps statistics.
+    `slope` is that of a (leaky) ReLU for negative values, 1 for no activation. `instance` has no
+    affine part and no running statistics (Ulyanov et al. 2016, arXiv:1607.08022), so an image's
+    result depends on that image alone; `batch` is affine and keeps statistics.
     """
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=False)
+
+    def __init__(self, channels: int, norm: Norm, slope: float = 0.0, padding: int = 0) -> None:
+        super().__init__()
+        self.slope = slope
+        self.padding = padding
+        self.batch_norm = nn.BatchNorm2d(channels) if norm == "batch" else None
+        self.kernel = instance_norm_act_pad  # engine/runtime.py may put a compiled one in its place
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """Map [B, C, H, W] to [B, C, H + 2 padding, W + 2 padding]; `shortcut` is added after the norm."""
+        if self.batch_norm is None:
+            return self.kernel(x, shortcut, self.slope, self.padding)
+        return _act_pad(self.batch_norm(x), shortcut, self.slope, self.padding)
 
 
-def bias_before(kind: Norm) -> bool:
+def instance_norm_act_pad(x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> Tensor:
+    """Normalise every channel of every image to mean 0 and variance 1, add, activate and pad."""
+    return _act_pad(F.instance_norm(x, eps=EPSILON), shortcut, slope, padding)
+
+
+def fusible_norm_act_pad(x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> Tensor:
+    """Do the same in elementary operations, which a compiler fuses; statistics in float32."""
+    full = x.float()
+    variance, mean = torch.var_mean(full, dim=(2, 3), correction=0, keepdim=True)
+    normed = (full - mean) * torch.rsqrt(variance + EPSILON)
+    if shortcut is not None:
+        normed = normed + shortcut.float()
+    return _act_pad(normed, None, slope, padding).to(x.dtype)
+
+
+def _act_pad(x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> Tensor:
+    if shortcut is not None:
+        x = x + shortcut
+    if slope != 1.0:
+        x = F.relu(x) if slope == 0.0 else F.leaky_relu(x, slope)
+    return F.pad(x, (padding,) * 4, mode="reflect") if padding else x
+
+
+def bias_before(norm: Norm) -> bool:
     """Say whether a convolution before this norm has a bias.
 
     The reference keeps it before an instance norm, which cancels it: it is dead weight, kept so that
     parameter counts and checkpoints agree with the published ones.
     """
-    return kind == "instance"
+    return norm == "instance"

@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.networks.initialise import initialise
-from models.networks.normalisation import Norm, bias_before, normalisation
+from models.networks.normalisation import Norm, NormActPad, bias_before
 
 
 class ResnetGenerator(nn.Module):
@@ -42,23 +43,34 @@ class ResnetGenerator(nn.Module):
         width, norm, bias = config.channels, config.norm, bias_before(config.norm)
         self.encoder = nn.Sequential(
             nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7, bias=bias),
-            normalisation(norm, width), nn.ReLU(inplace=True),
-            *_down(width, 2 * width, norm),
-            *_down(2 * width, 4 * width, norm),
+            NormActPad(width, norm),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias),
+            NormActPad(2 * width, norm),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1, bias=bias),
+            NormActPad(4 * width, norm),
         )  # fmt: skip
         self.trunk = nn.Sequential(
             *(ResidualBlock(4 * width, norm, config.dropout) for _ in range(config.blocks))
         )
         self.decoder = nn.Sequential(
             *_up(4 * width, 2 * width, norm, config.upsampling),
+            NormActPad(2 * width, norm),
             *_up(2 * width, width, norm, config.upsampling),
-            nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, 7), nn.Tanh(),
+            NormActPad(width, norm, padding=3),
+            nn.Conv2d(width, out_channels, 7), nn.Tanh(),
         )  # fmt: skip
+        self.recompute_trunk = False  # engine/runtime.py: less memory for one more forward
         initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
-        return self.decoder(self.trunk(self.encoder(image)))
+        x = self.encoder(image)
+        if self.recompute_trunk and torch.is_grad_enabled():
+            for block in self.trunk:
+                x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = self.trunk(x)
+        return self.decoder(x)
 
 
 class ResidualBlock(nn.Module):
@@ -67,22 +79,21 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
         super().__init__()
         bias = bias_before(norm)
-        self.body = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias),
-            normalisation(norm, channels), nn.ReLU(inplace=True),
-            *([nn.Dropout(dropout)] if dropout else []),
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias),
-            normalisation(norm, channels),
-        )  # fmt: skip
+        self.pad = nn.ReflectionPad2d(1)
+        self.first = nn.Conv2d(channels, channels, 3, bias=bias)
+        # Dropout stands between the activation and the second padding.
+        self.between = NormActPad(channels, norm, padding=0 if dropout else 1)
+        self.dropout = (
+            nn.Sequential(nn.Dropout(dropout), nn.ReflectionPad2d(1)) if dropout else None
+        )
+        self.second = nn.Conv2d(channels, channels, 3, bias=bias)
+        self.end = NormActPad(channels, norm, slope=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
-def _down(inward: int, outward: int, norm: Norm) -> Iterator[nn.Module]:
-    yield nn.Conv2d(inward, outward, 3, stride=2, padding=1, bias=bias_before(norm))
-    yield normalisation(norm, outward)
-    yield nn.ReLU(inplace=True)
+        between = self.between(self.first(self.pad(x)))
+        if self.dropout is not None:
+            between = self.dropout(between)
+        return self.end(self.second(between), x)
 
 
 def _up(inward: int, outward: int, norm: Norm, upsampling: str) -> Iterator[nn.Module]:
@@ -93,12 +104,10 @@ def _up(inward: int, outward: int, norm: Norm, upsampling: str) -> Iterator[nn.M
         yield nn.Upsample(scale_factor=2, mode="nearest")
         yield nn.ReflectionPad2d(1)
         yield nn.Conv2d(inward, outward, 3, bias=bias)
-    yield normalisation(norm, outward)
-    yield nn.ReLU(inplace=True)
 
 
-def together(generator: ResnetGenerator, *images: Tensor) -> tuple[Tensor, ...]:
-    """Send several batches of equal size through one generator in one forward.
+def together(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
+    """Send several batches of equal size through one network in one forward.
 
     Exact where samples do not see each other (instance norm); with batch norm they go one by one.
     """

@@ -249,3 +249,36 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp
     with sole_owner(run):
         code, error = call(train, *words(photos, run))
     assert code == 2 and f"in use by process {os.getpid()}" in error
+
+
+def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole(tmp_path):
+    from engine.runtime import Runtime, RuntimeConfig
+    from engine.schedule import plan
+    from engine.trainer import Trainer, TrainingConfig
+    from models import methods
+    from tests.conftest import shrink
+
+    found = []
+    for parts in (1, 2, 4):
+        torch.manual_seed(0)
+        method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
+        config = TrainingConfig(duration="5 steps", batch_size=4, accumulate=parts)
+        trainer = Trainer(
+            method,
+            None,
+            {},
+            config,
+            plan("5 steps", "50%", 4, 10),
+            Runtime(RuntimeConfig(device="cpu")),
+            tmp_path,
+        )
+        generator = torch.Generator().manual_seed(1)
+        batch = {d: torch.randint(0, 256, (4, 3, 16, 16), generator=generator).byte() for d in "ab"}
+        losses = trainer.take_step(batch)
+        found.append((losses, [p.grad for p in method.parameters() if p.ndim > 1]))
+    for losses, gradients in found[1:]:
+        assert {n: x.item() for n, x in losses.items()} == pytest.approx(
+            {n: x.item() for n, x in found[0][0].items()}, rel=1e-5
+        )
+        for one, two in zip(gradients, found[0][1], strict=True):
+            assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))

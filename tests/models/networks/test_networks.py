@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from models.networks.normalisation import NormActPad, fusible_norm_act_pad, instance_norm_act_pad
 from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.resnet_generator import ResnetGenerator, together
 
@@ -39,11 +41,13 @@ def test_the_discriminator_has_the_published_number_of_parameters(changes, expec
 
 def without_norm(module: nn.Module) -> nn.Module:
     """Instance norm makes every gradient global; receptive fields are measured without it."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.InstanceNorm2d | nn.ReLU | nn.LeakyReLU | nn.Tanh):
-            setattr(module, name, nn.Identity())
-        else:
-            without_norm(child)
+    for part in module.modules():
+        if isinstance(part, NormActPad):
+            part.kernel = lambda x, shortcut, slope, padding: F.pad(
+                x if shortcut is None else x + shortcut, (padding,) * 4, mode="reflect"
+            )
+        elif isinstance(part, nn.Tanh):
+            part.forward = lambda x: x
     return module
 
 
@@ -99,7 +103,7 @@ def test_the_pixel_discriminator_judges_every_pixel_alone():
 
 def test_weights_begin_as_a_gaussian_of_deviation_0_02_and_biases_as_zero():
     generator = ResnetGenerator(3, 3, ResnetGenerator.Config(blocks=1))
-    weight = generator.trunk[0].body[1].weight
+    weight = generator.trunk[0].first.weight
     assert weight.numel() == 589_824
     # Three standard errors of a deviation over n draws: 3 * 0.02 / sqrt(2 n) = 5.5e-5.
     assert weight.std().item() == pytest.approx(0.02, abs=3 * 0.02 / math.sqrt(2 * weight.numel()))
@@ -126,3 +130,42 @@ def test_dropout_is_drawn_in_training_only():
     assert not torch.equal(generator(image), generator(image))
     generator.eval()
     assert torch.equal(generator(image), generator(image))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("padding", [0, 1, 3])
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_the_fusible_form_of_the_norm_computes_the_same_forward_and_backward(
+    slope, padding, shortcut
+):
+    x = torch.randn(2, 5, 8, 9).requires_grad_()
+    added = torch.randn(2, 5, 8, 9).requires_grad_() if shortcut else None
+    inputs = [x] if added is None else [x, added]
+    results = []
+    for kernel in (instance_norm_act_pad, fusible_norm_act_pad):
+        y = kernel(x, added, slope, padding)
+        results.append(
+            [y, *torch.autograd.grad((y * torch.arange(y.numel()).view_as(y).sin()).sum(), inputs)]
+        )
+    for one, two in zip(*results, strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+    assert results[0][0].shape == (2, 5, 8 + 2 * padding, 9 + 2 * padding)
+
+
+def test_an_instance_norm_gives_every_channel_mean_0_and_variance_1():
+    y = NormActPad(3, "instance", slope=1.0)(torch.randn(2, 3, 16, 16) * 5 + 3)
+    assert torch.allclose(y.mean((2, 3)), torch.zeros(2, 3), atol=1e-5)
+    assert torch.allclose(y.var((2, 3), correction=0), torch.ones(2, 3), atol=1e-4)
+
+
+def test_recomputing_the_trunk_changes_neither_output_nor_gradient():
+    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=2, dropout=0.3))
+    image, found = torch.rand(1, 3, 16, 16), []
+    for recompute in (False, True):
+        generator.recompute_trunk = recompute
+        generator.zero_grad()
+        torch.manual_seed(5)
+        loss = generator(image).square().sum()
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in generator.parameters())])
+    assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*found, strict=True))

@@ -1,0 +1,203 @@
+"""Time the training step against the reference's and against the limit of the machine.
+
+    python benchmarks/step.py [--reference PATH] [--size 256] [--batch 1] [--json] [--rounds 5]
+
+Variants take turns, so that a machine that slows down slows all; medians. The reference is a checkout
+of pytorch-CycleGAN-and-pix2pix or CUT, with its default options: it is given our weights, and losses
+and gradients of one fp32 step are compared before anything is timed. `share_of_peak` is the step's
+counted floating-point operations over its time, as a share of the fastest matrix product or
+convolution measured in the same run in the same precision.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.reference import ReferenceStep
+from data.loading import normalise
+from engine.runtime import Runtime, RuntimeConfig
+from engine.schedule import plan
+from engine.trainer import Trainer, TrainingConfig
+from errors import run_command
+from models.methods.cyclegan import CycleGAN
+from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.resnet_generator import ResnetGenerator
+
+# Name -> precision, compilation.
+VARIANTS = {
+    "fp32": RuntimeConfig(precision="fp32"),
+    "fp32 compiled": RuntimeConfig(precision="fp32", compile="regions"),
+    "tf32": RuntimeConfig(precision="tf32"),
+    "bf16": RuntimeConfig(precision="bf16"),
+    "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
+}
+CPU_VARIANTS = ("fp32", "bf16", "bf16 compiled")
+
+
+def trainer_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: int) -> Trainer:
+    """Return a trainer of CycleGAN at full size, without data."""
+    torch.manual_seed(0)
+    config = CycleGAN.Config(
+        generator=ResnetGenerator.Config(channels=channels, blocks=blocks),
+        discriminator=PatchDiscriminator.Config(channels=channels),
+    )
+    method = CycleGAN(config, {"a": 3, "b": 3})
+    training = TrainingConfig(duration="1000000 steps", batch_size=batch)
+    schedule = plan(training.duration, training.decay_after, batch, 1000)
+    folder = Path(tempfile.gettempdir())
+    return Trainer(method, None, {}, training, schedule, Runtime(runtime), folder)
+
+
+def images(size: int, batch: int) -> dict[str, torch.Tensor]:
+    """Return a fixed uint8 batch of noise."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        d: torch.randint(0, 256, (batch, 3, size, size), generator=generator).byte() for d in "ab"
+    }
+
+
+def seconds_of(action: Callable[[], object], device: torch.device) -> float:
+    """Return how long a call takes, with the device's work done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the most floating-point operations a second of a large product and a convolution."""
+    rates = []
+    n = 8192 if device.type == "cuda" else 3072
+    x, y = (
+        torch.randn(n, n, device=device, dtype=dtype),
+        torch.randn(n, n, device=device, dtype=dtype),
+    )
+    image = torch.randn(4, 256, 64, 64, device=device, dtype=dtype)
+    kernel = torch.randn(256, 256, 3, 3, device=device, dtype=dtype)
+    image = image.contiguous(memory_format=torch.channels_last)
+    products = (
+        (2 * n**3, lambda: x @ y),
+        (2 * 9 * 256 * 256 * 4 * 62 * 62, lambda: F.conv2d(image, kernel)),
+    )
+    with torch.no_grad():
+        for operations, product in products:
+            product()
+            rates.append(operations / min(seconds_of(product, device) for _ in range(7)))
+    return max(rates)
+
+
+def operations_of(trainer: Trainer, batch: dict[str, torch.Tensor]) -> float:
+    """Return the floating-point operations of one step, counted as it runs."""
+    with FlopCounterMode(display=False) as counter:
+        trainer.take_step(batch)
+    return counter.get_total_flops()
+
+
+def compare(
+    trainer: Trainer, reference: ReferenceStep, batch: dict[str, torch.Tensor]
+) -> dict[str, float]:
+    """Return the largest relative differences of losses and gradients in a step from equal weights."""
+    assert isinstance(trainer.method, CycleGAN)
+    reference.take_weights_of(trainer.method)
+    ours = {name: loss.item() for name, loss in trainer.take_step(batch).items()}
+    reference.step(*(normalise(trainer.runtime.receive(batch[domain])) for domain in "ab"))
+    theirs = reference.losses()
+    method = trainer.method
+    worst = 0.0
+    pairs = zip(
+        reference.networks(),
+        (method.to_b, method.to_a, method.judge_a, method.judge_b),
+        strict=True,
+    )
+    for network, mine in pairs:
+        for one, two in zip(network.parameters(), mine.parameters(), strict=True):
+            # A bias before an instance norm has a true gradient of zero; what is there is rounding.
+            if one.ndim == 1 or one.grad is None or two.grad is None:
+                continue
+            difference = (one.grad - two.grad).norm() / one.grad.norm()
+            worst = max(worst, difference.item())
+    return {
+        "losses": max(abs(ours[name] - theirs[name]) / abs(theirs[name]) for name in theirs),
+        "gradients": worst,
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="step.py", description=__doc__)
+    parser.add_argument("--reference", type=Path, help="a checkout to time beside ours")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--variants", default="", help=f"of {', '.join(VARIANTS)}; separated by commas"
+    )
+    parser.add_argument("--json", action="store_true")
+    known = parser.parse_args(arguments)
+    device = Runtime(RuntimeConfig()).device
+    batch = images(known.size, known.batch)
+    names = known.variants.split(",") if known.variants else list(
+        CPU_VARIANTS if device.type == "cpu" else VARIANTS
+    )  # fmt: skip
+    trainers = {
+        name: trainer_for(VARIANTS[name], known.batch, known.channels, known.blocks)
+        for name in names
+    }
+    actions: dict[str, Callable[[], object]] = {
+        name: functools.partial(trainer.take_step, batch) for name, trainer in trainers.items()
+    }
+    if known.reference:
+        reference = ReferenceStep(known.reference, device)
+        plain = trainer_for(VARIANTS["fp32"], known.batch, known.channels, known.blocks)
+        difference = compare(plain, reference, batch)
+        print(json.dumps({"difference_to_reference": difference}))
+        a, b = (normalise(batch[domain].to(device)) for domain in "ab")
+        actions["reference"] = lambda: reference.step(a, b)
+    operations = operations_of(
+        trainer_for(VARIANTS["fp32"], known.batch, known.channels, known.blocks), batch
+    )
+    peaks = {p: peak(t, device) for p, t in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+    first = {name: seconds_of(action, device) for name, action in actions.items()}  # compiles
+    for action in actions.values():
+        action()
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(known.rounds):
+        for name, action in actions.items():
+            times[name].append(seconds_of(action, device))
+    for name, values in times.items():
+        median = statistics.median(values)
+        precision = "bf16" if "bf16" in name else "fp32"
+        row = {
+            "precision": name, "seconds": round(median, 5), "spread": round(max(values) - min(values), 5),
+            "ratio": round(statistics.median(times["reference"]) / median, 3) if known.reference else None,
+            "share_of_peak": round(operations / median / peaks[precision], 3),
+            "tflop": round(operations / 1e12, 3), "peak_tflops": round(peaks[precision] / 1e12, 3),
+            "first_step_seconds": round(first[name], 2), "size": known.size, "batch": known.batch,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        line = (
+            f"{name:<14} {median:8.3f} s  ratio {row['ratio']}  {row['share_of_peak']:.0%} of peak"
+        )
+        print(json.dumps(row) if known.json else line, flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
