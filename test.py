@@ -21,19 +21,24 @@ def main(arguments: list[str]) -> None:
             with_settings(TestOptions(), ["--help"], USAGE)
             return
         raise UserError("name a run, such as: python test.py runs/demo; --help explains")
-    from inference.run import open_run, saved_options
+    from inference.run import open_run, options_of
 
-    path, settings = Path(arguments[0]), arguments[1:]
-    options = with_settings(TestOptions(data=saved_options(path).data), settings, USAGE)
+    path, settings = Path(arguments[0]).expanduser(), arguments[1:]
+    options = with_settings(TestOptions(data=options_of(path).data), settings, USAGE)
     if options is None:
         return
+    trained = options_of(path).data
+    if options.data.channels_of() != trained.channels_of():
+        raise UserError(
+            f"data.domains and data.channels are what the run was trained on: {trained.domains}"
+        )
 
     from inference.evaluate import evaluate, table, write_metrics
     from inference.report import write_report
 
     run = open_run(path, options.runtime, options.checkpoint, options.weights)
     result = evaluate(run, options.data, options.report_images)
-    metrics = write_metrics(run, result)
+    metrics = write_metrics(run, result, options.data)
     report = write_report(run, result)
     print(table(result.figures))
     print(f"metrics: {metrics}\nreport:  {report}")

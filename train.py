@@ -1,12 +1,13 @@
 """Train a translator: python train.py PRESET [option=value ...]; the same command again continues."""
 
 import secrets
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from errors import UserError, run_command
 from options.config import TrainOptions
-from options.load import check_same, from_yaml, to_dict, to_yaml, train_options
+from options.load import check_same, saved_options, to_dict, to_yaml, train_options
 
 
 def main(arguments: list[str]) -> None:
@@ -18,14 +19,15 @@ def main(arguments: list[str]) -> None:
 
 def train(options: TrainOptions) -> None:
     """Train what `options` describe in the folder options.run, from its last checkpoint if there is one."""
-    from data.folders import find_split
+    from data.folders import absolute, find_split
     from data.loading import check_sizes
     from data.scenes import provide
     from engine.state import sole_owner
 
     provide(options.data.root)
+    options = replace(options, data=absolute(options.data))
     check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
-    run = Path(options.run)
+    run = Path(options.run).expanduser()
     claim(run)
     with sole_owner(run):
         settle(run, options)
@@ -49,8 +51,8 @@ def settle(run: Path, options: TrainOptions) -> None:
 
     saved = run / "options.yaml"
     if saved.exists() and Checkpoints(run / "checkpoints").exist():
-        check_same(run, from_yaml(saved.read_text(), str(saved)), options)
-    elif saved.exists() and saved.read_text() != to_yaml(options):
+        check_same(run, saved_options(saved), options)
+    elif saved.is_file() and saved.read_bytes() != to_yaml(options).encode():
         (run / "wandb_id").unlink(missing_ok=True)  # another experiment
     write_text(saved, to_yaml(options))
 
@@ -81,12 +83,16 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     files = find_split(options.data, "train")
     samples = UnpairedSamples(files, options.data, options.seed)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
-    count = max(options.score_images, options.log.previews)
-    fixed = {
-        domain: list(held_out(spread(paths, count), options.data, channels[domain]))
-        for domain, paths in files.items()
-    }
-    trainer = Trainer(method, samples, fixed, options, schedule, runtime, run)
+    previewed, scored = (
+        {
+            domain: list(
+                held_out(spread(paths, count), options.data, channels[domain], cropped=True)
+            )
+            for domain, paths in files.items()
+        }
+        for count in (options.log.previews, options.score_images)
+    )
+    trainer = Trainer(method, samples, previewed, scored, options, schedule, runtime, run)
     if trainer.checkpoints.exist():
         trainer.restore(trainer.checkpoints.load_latest())
         if trainer.step >= schedule.steps:
@@ -117,7 +123,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     code = 1
     try:
         log = options.log
-        trainer.fit(log.every, log.previews_every, log.previews, options.data.workers, wandb)
+        trainer.fit(log.every, log.previews_every, options.data.workers, wandb)
         code = 0
     finally:
         wandb.finish(code)

@@ -16,8 +16,8 @@ the input. RUN is a folder that train.py made, or a checkpoint in it.
 
 def main(arguments: list[str]) -> None:
     """Do what the command line asks for."""
-    paths = [word for word in arguments if "=" not in word and not word.startswith("-")]
-    settings = [word for word in arguments if word not in paths]
+    paths = [word for word in arguments if not _is_setting(word)]
+    settings = [word for word in arguments if _is_setting(word)]
     options = with_settings(TranslateOptions(), settings, USAGE)
     if options is None:
         return
@@ -29,10 +29,18 @@ def main(arguments: list[str]) -> None:
     from inference.run import direction_of, open_run
     from inference.translate import translate_paths
 
-    run = open_run(paths[0], options.runtime, options.checkpoint, options.weights)
+    run = open_run(
+        Path(paths[0]).expanduser(), options.runtime, options.checkpoint, options.weights
+    )
     direction = direction_of(run, options.direction)
-    count = translate_paths(run, direction, Path(paths[1]), Path(paths[2]))
+    count = translate_paths(
+        run, direction, Path(paths[1]).expanduser(), Path(paths[2]).expanduser()
+    )
     print(f"{count} translated {direction} into {paths[2]}")
+
+
+def _is_setting(word: str) -> bool:
+    return word.startswith("-") or ("=" in word and not Path(word).exists())
 
 
 if __name__ == "__main__":

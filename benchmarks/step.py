@@ -57,7 +57,7 @@ def trainer_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: int) 
     training = TrainingConfig(duration="1000000 steps", batch_size=batch)
     schedule = plan(training.duration, training.decay_after, batch, 1000)
     folder = Path(tempfile.gettempdir())
-    return Trainer(method, None, {}, training, schedule, Runtime(runtime), folder)
+    return Trainer(method, None, {}, {}, training, schedule, Runtime(runtime), folder)
 
 
 def images(size: int, batch: int) -> dict[str, torch.Tensor]:

@@ -2,21 +2,62 @@
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from data.folders import DataConfig
 
-Transform = Callable[[np.ndarray, Sequence[int]], np.ndarray]
-"""(uint8 [H, W, C], key) -> uint8 [H', W', C]; the same key gives the same result, anywhere."""
+
+class Transform:
+    """A pipeline: uint8 [H, W, C] and a key in, uint8 [H', W', C] out; the same key, the same result.
+
+    The library's objects are made where they are first used: a transform travels to the processes
+    that read images, however those are started.
+    """
+
+    def __init__(self, config: DataConfig, channels: int, training: bool) -> None:
+        self.config = config
+        self.channels = channels
+        self.training = training
+        self._pipeline: Any = None
+
+    def __call__(self, image: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        # The colour and geometry steps silently misread anything but uint8 [H, W, C].
+        assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
+        if self._pipeline is None:
+            steps = training_steps(self.config, self.channels) if self.training else resizing_steps(
+                self.config, self.config.crop_size
+            )  # fmt: skip
+            self._pipeline = _libraries()[1].Compose(steps, strict=True)
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(tuple(key))))
+        # One stream shared by all steps: a seed per step would make them move in lockstep.
+        self._pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        result = self._pipeline(image=image)["image"]
+        return result if result.ndim == 3 else result[..., None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pipeline": None}
 
 
 def training_transform(config: DataConfig, channels: int) -> Transform:
     """Return what a training image goes through: resize, turn, crop, flip, colour."""
+    return Transform(config, channels, training=True)
+
+
+def evaluation_transform(config: DataConfig) -> Transform:
+    """Return what a held-out image goes through: resized to the crop size, never cropped.
+
+    `stretch` gives a square, `short_side` keeps the aspect, `crop` leaves the image as it is.
+    """
+    return Transform(config, 0, training=False)
+
+
+def training_steps(config: DataConfig, channels: int) -> list[Any]:
+    """Return the library's steps for a training image."""
     cv2, library = _libraries()
-    steps: list[Any] = list(_resize(config, config.load_size))
+    steps = resizing_steps(config, config.load_size)
     if config.rotate:
         steps.append(library.Rotate(
             limit=(-config.rotate, config.rotate), border_mode=cv2.BORDER_REFLECT_101,
@@ -29,15 +70,19 @@ def training_transform(config: DataConfig, channels: int) -> Transform:
         share = (1 - config.colour_jitter, 1 + config.colour_jitter)
         saturation = share if channels == 3 else (1.0, 1.0)
         steps.append(library.ColorJitter(share, share, saturation, hue=(0, 0), p=1.0))
-    return _compose(steps)
+    return steps
 
 
-def evaluation_transform(config: DataConfig) -> Transform:
-    """Return what a held-out image goes through: resized to the crop size, never cropped.
-
-    `stretch` gives a square, `short_side` keeps the aspect, `crop` leaves the image as it is.
-    """
-    return _compose(list(_resize(config, config.crop_size)))
+def resizing_steps(config: DataConfig, size: int) -> list[Any]:
+    """Return the library's steps that bring an image to `size` as data.fit says."""
+    cv2, library = _libraries()
+    # Bicubic as the reference; by area where it shrinks, which is free of aliasing.
+    how = {"interpolation": cv2.INTER_CUBIC, "area_for_downscale": "image"}
+    if config.fit == "stretch":
+        return [library.Resize(size, size, **how)]
+    if config.fit == "short_side":
+        return [library.SmallestMaxSize(max_size=size, **how)]
+    return []
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -49,30 +94,3 @@ def _libraries() -> tuple[Any, Any]:
 
     cv2.setNumThreads(0)  # a worker is one process on one core
     return cv2, albumentations
-
-
-def _resize(config: DataConfig, size: int) -> Sequence[Any]:
-    cv2, library = _libraries()
-    # Bicubic as the reference; by area where it shrinks, which is free of aliasing.
-    how = {"interpolation": cv2.INTER_CUBIC, "area_for_downscale": "image"}
-    if config.fit == "stretch":
-        return [library.Resize(size, size, **how)]
-    if config.fit == "short_side":
-        return [library.SmallestMaxSize(max_size=size, **how)]
-    return []
-
-
-def _compose(steps: list[Any]) -> Transform:
-    _, library = _libraries()
-    pipeline = library.Compose(steps, strict=True)
-
-    def transform(image: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        # The colour and geometry steps silently misread anything but uint8 [H, W, C].
-        assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(tuple(key))))
-        # One stream shared by all steps: a seed per step would make them move in lockstep.
-        pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
-        result = pipeline(image=image)["image"]
-        return result if result.ndim == 3 else result[..., None]
-
-    return transform

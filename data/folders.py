@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +65,8 @@ class DataConfig:
         for option in ("rotate", "colour_jitter", "workers", "limit"):
             if getattr(self, option) < 0:
                 raise UserError(f"data.{option} must be 0 or more, got {getattr(self, option)}")
+        if self.colour_jitter and not set(self.channels) <= {1, 3}:
+            raise UserError("data.colour_jitter works on grey and RGB images only; set it to 0")
         if self.rotate > 180 or self.colour_jitter >= 1:
             raise UserError("data.rotate must be at most 180 and data.colour_jitter below 1")
 
@@ -76,10 +78,25 @@ class DataConfig:
 
 def find_split(config: DataConfig, split: Literal["train", "test"]) -> dict[str, list[Path]]:
     """Return domain -> its sorted image files in `split`; UserError where a domain has none."""
-    return {
-        domain: files_in(folder_of(config, split, domain), config.limit)
-        for domain in config.domains
+    folders = {domain: folder_of(config, split, domain) for domain in config.domains}
+    if len({folder.resolve() for folder in folders.values()}) < len(folders):
+        raise UserError(
+            f"the {split} images of two domains are one folder: {folders[config.domains[0]]}"
+        )
+    return {domain: files_in(folder, config.limit) for domain, folder in folders.items()}
+
+
+def absolute(config: DataConfig) -> DataConfig:
+    """Return the options with every folder as an absolute path: they mean the same from anywhere."""
+
+    def resolved(folder: str) -> str:
+        return os.path.abspath(os.path.expanduser(folder)) if folder else folder
+
+    folders = {
+        split: {d: resolved(f) for d, f in getattr(config, split).items()}
+        for split in ("train", "test")
     }
+    return replace(config, root=resolved(config.root), **folders)
 
 
 def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) -> Path:
@@ -87,6 +104,8 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
     explicit: Mapping[str, str] = getattr(config, split)
     option = f"data.{split}.{domain}"
     if domain in explicit:
+        if not explicit[domain]:
+            raise UserError(f"{option} is empty; name a folder")
         folder = Path(explicit[domain]).expanduser()
         if not folder.is_dir():
             raise UserError(f"{option}: no such folder: {folder}")
@@ -144,7 +163,8 @@ def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict
     """Return direction "a_to_b" -> the true file for each held-out image of a, where known.
 
     `data.pairs=auto` believes what ROOT/dataset.json says in its key `pairs`. A pair is two held-out
-    files of the same stem (a trailing _A or _B aside); UserError names one that has no partner.
+    files of one name in their folders (suffix and a trailing _A or _B aside); UserError names one
+    that has no partner.
     """
     pairs = config.pairs
     if pairs == "auto":
@@ -155,19 +175,27 @@ def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict
     directions = [(first, second)] + ([(second, first)] if pairs == "both" else [])
     truth = {}
     for source, target in directions:
-        by_stem = {_stem(file): file for file in held_out[target]}
-        lonely = [file for file in held_out[source] if _stem(file) not in by_stem]
+        by_name = _by_scene(config, target, held_out[target])
+        wanted = _by_scene(config, source, held_out[source])
+        lonely = [file for name, file in wanted.items() if name not in by_name]
         if lonely:
             raise UserError(
                 f"data.pairs={config.pairs}: {lonely[0]} has no partner in {target}; "
                 "use data.pairs=none for unpaired held-out images"
             )
-        truth[f"{source}_to_{target}"] = [by_stem[_stem(file)] for file in held_out[source]]
+        truth[f"{source}_to_{target}"] = [by_name[name] for name in wanted]
     return truth
 
 
-def _stem(file: Path) -> str:
-    return re.sub(r"_[AB]$", "", file.stem)
+def _by_scene(config: DataConfig, domain: str, files: Sequence[Path]) -> dict[str, Path]:
+    """Return the files of a domain by their name in its folder, without suffix and _A or _B."""
+    folder, found = folder_of(config, "test", domain), {}
+    for file in files:
+        name = re.sub(r"_[AB]$", "", os.fspath(file.relative_to(folder).with_suffix("")))
+        if name in found:
+            raise UserError(f"data.pairs={config.pairs}: {found[name]} and {file} have one name")
+        found[name] = file
+    return found
 
 
 def _described(config: DataConfig) -> dict[str, str]:
@@ -176,6 +204,6 @@ def _described(config: DataConfig) -> dict[str, str]:
         return {}
     try:
         content = json.loads(description.read_text())
-    except ValueError:
+    except (ValueError, OSError):
         raise UserError(f"{description}: not valid JSON; mend or remove it") from None
     return content if isinstance(content, dict) else {}

@@ -121,7 +121,10 @@ def batches(
 
 def worker_died(error: Exception) -> bool:
     """Say whether an error means that a process reading images was killed."""
-    return "DataLoader worker" in str(error) or isinstance(error, ConnectionError | EOFError)
+    broken = isinstance(error, ConnectionError | EOFError) and not isinstance(
+        error, BrokenPipeError
+    )
+    return "DataLoader worker" in str(error) or broken
 
 
 def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] | BadImage:
@@ -138,11 +141,20 @@ def _quiet_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def held_out(files: Sequence[Path], config: DataConfig, channels: int) -> Iterator[Tensor]:
-    """Yield each file as a float image [1, C, H, W] in [-1, 1], fitted as in evaluation."""
+def held_out(
+    files: Sequence[Path], config: DataConfig, channels: int, cropped: bool = False
+) -> Iterator[Tensor]:
+    """Yield each file as a float image [1, C, H, W] in [-1, 1], fitted as in evaluation.
+
+    `cropped` takes the square of data.crop_size in its middle, as big as what is trained on.
+    """
     transform = evaluation_transform(config)
     for file in files:
-        yield normalise(to_tensor(transform(read_image(file, channels), (0,))))[None]
+        image = normalise(to_tensor(transform(read_image(file, channels), (0,))))[None]
+        if cropped:
+            top, left = ((side - config.crop_size) // 2 for side in image.shape[-2:])
+            image = image[..., top : top + config.crop_size, left : left + config.crop_size]
+        yield image
 
 
 def check_sizes(files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:

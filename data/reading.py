@@ -53,7 +53,7 @@ def open_upright(source: str | Path | io.BytesIO, name: str | Path | None = None
                         f"{name}: {image.width}x{image.height} is over {PIXEL_LIMIT} pixels"
                     )
                 image.load()
-                return _to_srgb(_to_8_bit(_transposed(image)))
+                return upright(image)
         except (BadImage, FileNotFoundError):
             raise
         except Image.UnidentifiedImageError:
@@ -64,6 +64,11 @@ def open_upright(source: str | Path | io.BytesIO, name: str | Path | None = None
             Exception
         ) as error:  # decoders raise whatever they like: struct, Syntax, OS, Value...
             raise BadImage(f"{name}: cannot be decoded: {one_line(error, 120)}") from None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return a decoded image as displayed: upright, in sRGB, 8 bits a sample, in L, LA, RGB or RGBA."""
+    return _to_srgb(_to_8_bit(_transposed(image)))
 
 
 def pixels_of(image: Image.Image, channels: int, name: str | Path = "image") -> np.ndarray:

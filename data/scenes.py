@@ -101,7 +101,7 @@ def generate(
         "pairs": "forward" if kind == "paint" else "both",
     }  # fmt: skip
     written = out / "dataset.json"
-    if written.is_file() and json.loads(written.read_text()) == description:
+    if _read(written) == description:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and holds something else; name a new folder or remove it")
@@ -109,6 +109,13 @@ def generate(
         _write(translate, out, description, (train, test, size, seed))
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _read(description: Path) -> object:
+    try:
+        return json.loads(description.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _write(

@@ -69,8 +69,11 @@ class WandbLogger:
         mode = wandb_mode(config.wandb)
         if mode == "disabled":
             return
+        keyless = mode == "online" and not _has_key()  # the library would ask, and wait for ever
+        mode = "offline" if keyless else mode
         try:
             self._start(config, mode, run_folder, run_id, resolved)
+            self.message += " (no key for online: wandb login)" if keyless else ""
         except Exception as error:  # the library raises its own, the network's and the server's
             self.message = f"W&B: not available ({one_line(error, 120)}); "
             if mode == "offline":

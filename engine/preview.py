@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from data.loading import denormalise
 from engine.runtime import Runtime
 
-GAP, HEADER = 4, 16  # pixels
+GAP, HEADER, LEAST = 4, 16, 96  # pixels
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def translate_all(
 
 def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str]) -> np.ndarray:
     """Lay images [1, C, H, W] in [-1, 1] out in rows under `titles`; return uint8 [H, W, 3]."""
-    pictures = [[to_rgb(image) for image in row] for row in rows]
+    pictures = [[_enlarged(to_rgb(image)) for image in row] for row in rows]
     widths = [max(row[column].shape[1] for row in pictures) for column in range(len(pictures[0]))]
     heights = [max(picture.shape[0] for picture in row) for row in pictures]
     height = HEADER + sum(heights) + GAP * (len(heights) + 1)
@@ -54,6 +54,12 @@ def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str]) -> np.ndarray:
         draw.text((left + 2, 3), title[: max(1, width // 6)], fill=(220, 220, 220))
         left += width + GAP
     return np.array(labelled)
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    """Repeat the pixels of a small picture until it is wide enough to look at, and for its title."""
+    times = -(-LEAST // picture.shape[1])
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def to_rgb(image: Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
 
+import os
 import shutil
 import sys
 import time
@@ -46,16 +47,14 @@ class Progress:
             self._draw()
         else:
             terms = "  ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
-            print(
+            self._write(
                 f"step {self.done}/{self.total}  {self.images_per_second():.3g} images/s  "
-                f"left {clock(self.seconds_left())}  lr {learning_rate:.3g}  {terms}",
-                file=self.stream, flush=True,
-            )  # fmt: skip
+                f"left {clock(self.seconds_left())}  lr {learning_rate:.3g}  {terms}\n"
+            )
 
     def note(self, text: str) -> None:
         """Print a line of its own without tearing the bar."""
-        self._erase()
-        print(text, file=self.stream, flush=True)
+        self._write(self._erased() + text + "\n")
 
     def close(self) -> None:
         """Leave the last state on the screen."""
@@ -87,15 +86,20 @@ class Progress:
             if len(line) + len(term) + 2 > width:
                 break
             line += ("  " if line else "") + term
-        self._erase()
-        print(f"{self.name} \x1b[36m{bar}\x1b[0m{right}"[: width + 9], file=self.stream)
-        print(f"\x1b[2m{line}\x1b[0m", file=self.stream, flush=True)
+        first = f"{self.name} \x1b[36m{bar}\x1b[0m{right}"[: width + 9]
+        self._write(f"{self._erased()}{first}\n\x1b[2m{line}\x1b[0m\n")
         self._lines, self._drawn_at = 2, time.monotonic()
 
-    def _erase(self) -> None:
-        if self._lines:
-            self.stream.write(f"\x1b[{self._lines}A\x1b[J")
-            self._lines = 0
+    def _erased(self) -> str:
+        lines, self._lines = self._lines, 0
+        return f"\x1b[{lines}A\x1b[J" if lines else ""
+
+    def _write(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except BrokenPipeError:  # nobody reads any more; the run's record is metrics.jsonl
+            self.stream, self.live = open(os.devnull, "w"), False  # noqa: SIM115 (for as long as we live)
 
 
 def clock(seconds: float) -> str:

@@ -17,6 +17,7 @@ from errors import UserError
 from models.networks.normalisation import NormActPad, fusible_norm_act_pad
 from models.networks.resnet_generator import ResnetGenerator
 
+MOST_THREADS = 1024
 Compile = Literal["none", "regions", "networks"]
 
 
@@ -38,8 +39,8 @@ class Runtime:
         """Choose the device; UserError where the one asked for is not there."""
         self.config = config
         self.device = _device(config.device)
-        if config.threads < 0:
-            raise UserError(f"runtime.threads must be 0 or more, got {config.threads}")
+        if not 0 <= config.threads <= MOST_THREADS:
+            raise UserError(f"runtime.threads must be 0 to {MOST_THREADS}, got {config.threads}")
         if config.threads:
             torch.set_num_threads(config.threads)
         self.compiling: Literal["regions", "networks"] | None = None

@@ -30,8 +30,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except (PermissionError, NotADirectoryError, FileNotFoundError) as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); name another place"
+        ) from None
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise  # not of the disk: torch's writer names its source file
         status = os.statvfs(path.parent)
         free = status.f_bavail * status.f_frsize
         raise RunError(
@@ -46,7 +52,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 @contextmanager
@@ -55,7 +61,11 @@ def sole_owner(run: Path) -> Iterator[None]:
 
     The lock belongs to the process and dies with it, however it dies.
     """
-    with open(run / ".lock", "a+") as lock:
+    try:
+        lock = open(run / ".lock", "a+")  # noqa: SIM115 (the next line enters it)
+    except OSError as error:
+        raise UserError(f"run={run}: cannot be written ({error.strerror})") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -59,28 +59,40 @@ class TrainingConfig:
             raise UserError(f"adam_betas must be two numbers in [0, 1), got {self.adam_betas}")
 
 
+def _networks_of(player: nn.Module) -> list[nn.Module]:
+    """Return the networks a player consists of: itself, or the members of its list."""
+    return list(player) if isinstance(player, nn.ModuleList) else [player]
+
+
+Images = Mapping[str, Sequence[Tensor]]
+"""Domain -> fixed images, each [1, C, H, W] in [-1, 1]."""
+
+
 class Trainer:
     """One loop for every method: for each turn clear, backward, average, step."""
 
     def __init__(
-        self, method: Method, samples: UnpairedSamples | None, fixed: Mapping[str, Sequence[Tensor]],
+        self, method: Method, samples: UnpairedSamples | None, previewed: Images, scored: Images,
         config: TrainingConfig, schedule: Schedule, runtime: Runtime, run: Path,
     ) -> None:  # fmt: skip
         """Prepare to train `method` on `samples` in the folder `run`.
 
-        Without `samples` single steps can be taken on batches from elsewhere, but not `fit`. `fixed` holds the images [1, C, H, W] of each domain for previews and for ranking checkpoints.
+        Without `samples` single steps can be taken on batches from elsewhere, but not `fit`.
+        `previewed` and `scored` hold the images of each domain for previews and for ranking checkpoints.
         """
         self.method = method
         self.samples = samples
-        self.fixed = fixed
+        self.previewed = previewed
+        self.scored = scored
         self.config = config
         self.schedule = schedule
         self.runtime = runtime
         self.run = run
         self.step = 0
         self.seconds = 0.0
-        runtime.prepare(method, networks=list(method.children()))
         self.players = method.players()
+        networks = [network for player in self.players.values() for network in _networks_of(player)]
+        runtime.prepare(method, networks)
         betas = (config.adam_betas[0], config.adam_betas[1])
         self.optimizers = {
             name: adam(network, config.learning_rate, betas)
@@ -135,27 +147,23 @@ class Trainer:
         count = len(next(iter(parts.values())))
         return [{domain: pieces[i] for domain, pieces in parts.items()} for i in range(count)]
 
-    def fit(
-        self, log_every: int, previews_every: int, previews: int, workers: int, wandb: WandbLogger
-    ) -> None:
+    def fit(self, log_every: int, previews_every: int, workers: int, wandb: WandbLogger) -> None:
         """Train to the end of the schedule.
 
         Interrupted is raised after a signal, with everything saved; RunError (exit code 3) when a
         loss is not finite, with the checkpoints as they were.
         """
         try:
-            self._fit(log_every, previews_every, previews, workers, wandb)
+            self._fit(log_every, previews_every, workers, wandb)
         except (RuntimeError, ConnectionError, EOFError) as error:
-            if worker_died(error):
+            if workers and worker_died(error):
                 raise RunError(
                     "a process that reads images was killed (out of memory, most often); "
                     "the same command continues, data.workers=0 reads in the training process"
                 ) from None
             raise
 
-    def _fit(
-        self, log_every: int, previews_every: int, previews: int, workers: int, wandb: WandbLogger
-    ) -> None:
+    def _fit(self, log_every: int, previews_every: int, workers: int, wandb: WandbLogger) -> None:
         rows = MetricsFile(self.run / "metrics.jsonl", self.step)
         progress = Progress(self.run.name, self.schedule.steps, self.step, self.config.batch_size)
         began = time.monotonic() - self.seconds
@@ -172,20 +180,16 @@ class Trainer:
                 if logging:
                     self._log(self._checked(losses), rows, progress, wandb)
                 if done or (previews_every and self.step % previews_every == 0):
-                    self._preview(previews, wandb)
-                if stop.requested is None and (
-                    done or self.step % self.config.checkpoint_every == 0
-                ):
+                    self._preview(wandb)
+                due = done or self.step % self.config.checkpoint_every == 0
+                if due or stop.requested is not None:
                     self._checked(losses)
-                    self.checkpoints.save(self.state(), self.step, self._score())
-                if stop.requested is not None:
-                    self._checked(losses)
-                    path = self.checkpoints.save(self.state(), self.step)
-                    progress.close()
-                    progress.note(
-                        f"stopped at step {self.step}, saved in {path}; the same command continues"
-                    )
-                    raise Interrupted(128 + stop.requested)
+                    score = self._score() if due else None
+                    path = self.checkpoints.save(self.state(), self.step, score)
+                    if stop.requested is not None and not done:
+                        progress.close()
+                        progress.note(f"stopped and saved in {path}; the same command continues")
+                        raise Interrupted(128 + stop.requested)
         progress.close()
 
     def state(self) -> dict[str, Any]:
@@ -235,7 +239,7 @@ class Trainer:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise RunError(
-                    f"the loss {name} became {value} at step {self.step}; the last checkpoint is intact: "
+                    f"the loss {name} became {value} at step {self.step}; earlier checkpoints are intact: "
                     "lower learning_rate, or use runtime.precision=fp32",
                     exit_code=3,
                 )
@@ -258,28 +262,25 @@ class Trainer:
             self.step,
         )
 
-    def _preview(self, count: int, wandb: WandbLogger) -> None:
-        if not count:
+    def _preview(self, wandb: WandbLogger) -> None:
+        if not any(self.previewed.values()):
             return
-        images = {domain: list(rows)[:count] for domain, rows in self.fixed.items()}
-        translators = self.translators().eval()
-        grids = draw_previews(translators, images, self.runtime, self.run / "previews", self.step)
+        translators, folder = self.translators().eval(), self.run / "previews"
+        grids = draw_previews(translators, self.previewed, self.runtime, folder, self.step)
         self.method.train()
         captions = {name: f"{name} at step {self.step}: real, fake, restored" for name in grids}
         wandb.images(grids, captions, self.step, self.step * self.config.batch_size)
 
     def _score(self) -> float | None:
         """Return the mean sliced Wasserstein distance of fakes to real images, or None if off."""
-        count = self.config.score_images
-        if not count:
+        if not any(self.scored.values()):
             return None
-        images = {domain: list(rows)[:count] for domain, rows in self.fixed.items()}
-        rows = translate_all(self.translators().eval(), images, self.runtime)
+        rows = translate_all(self.translators().eval(), self.scored, self.runtime)
         self.method.train()
         distances = [
             sliced_wasserstein(
-                [row[1] for row in rows[direction]], list(images[str(translator.target)])
+                [row[1] for row in rows[name]], list(self.scored[str(translator.target)])
             )
-            for direction, translator in self.translators().items()
+            for name, translator in self.translators().items()
         ]
         return sum(distances) / len(distances)

@@ -1,6 +1,7 @@
 """Translate every held-out image in every direction, and measure."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from data.folders import DataConfig, find_split, folder_of, truth_of
 from data.loading import denormalise, held_out, normalise
 from engine.progress import counted
 from engine.state import write_text
+from errors import UserError
 from inference.pictures import write_picture, written_name
 from inference.run import Run
 from metrics.distortion import Distortion
@@ -45,8 +47,8 @@ def evaluate(run: Run, data: DataConfig, keep_rows: int) -> Result:
     Per direction: cycle_l1 and cycle_psnr of the restored image against the input (where the run has
     the way back), truth_psnr and truth_ssim against the true translation (where it is known), and
     copy_psnr, copy_ssim: what handing back the input unchanged would score. PSNR is from the pooled
-    squared error, values range over [-1, 1]; fakes are measured as the 8-bit pictures they are
-    written as. `keep_rows` rows of each direction are kept for a report (0 keeps all).
+    squared error, values range over [-1, 1]; fakes are measured rounded to 8 bits, before
+    a format such as JPEG loses more. `keep_rows` rows of each direction are kept for a report (0 keeps all).
     """
     files = find_split(data, "test")
     truths = truth_of(data, files)
@@ -83,6 +85,7 @@ def _evaluate_direction(
     channels = data.channels_of()
     truths = held_out(truth_files, data, channels[translator.target]) if truth_files else None
     images = held_out(files, data, channels[translator.source])
+    shutil.rmtree(run.path / "test" / direction, ignore_errors=True)  # of an earlier evaluation
     wanted, rows = min(keep_rows or len(files), len(files)), []
     for number, (file, real) in enumerate(
         zip(counted(files, len(files), direction), images, strict=True)
@@ -100,6 +103,10 @@ def _evaluate_direction(
             alone |= _named("cycle", cycle.update(restored, real))
         true = next(truths) if truths is not None else None
         if true is not None:
+            if true.shape[-2:] != real.shape[-2:]:
+                raise UserError(
+                    f"{file} and its true translation differ in size; use data.fit=stretch"
+                )
             alone |= _named("truth", truth.update(normalise(fake_bytes), true))
             if real.shape == true.shape:
                 copied.update(real, true)
@@ -117,11 +124,11 @@ def _named(label: str, figures: Mapping[str, float | None]) -> dict[str, float |
     return {f"{label}_{name}": value for name, value in figures.items() if name != "count"}
 
 
-def write_metrics(run: Run, result: Result) -> Path:
+def write_metrics(run: Run, result: Result, data: DataConfig) -> Path:
     """Write RUN/test/metrics.json: the figures by direction, and the protocol they were measured by."""
     path = run.path / "test" / "metrics.json"
     content = {"run": run.path.name, "directions": result.figures, "protocol": result.protocol,
-               "data": asdict(run.options.data)}  # fmt: skip
+               "data": asdict(data)}  # fmt: skip
     write_text(path, json.dumps(content, indent=1) + "\n")
     return path
 

@@ -7,10 +7,15 @@ import numpy as np
 from PIL import Image
 
 from engine.state import write_atomically
+from errors import UserError
 from inference.run import to_image, without_alpha
 
-LOSSLESS = {".webp": {"lossless": True}, ".jpg": {"quality": 95, "subsampling": 0}}
-LOSSLESS |= dict.fromkeys((".jpeg", ".jpe", ".jfif", ".mpo"), LOSSLESS[".jpg"])
+ENCODING = {
+    ".webp": {"lossless": True},
+    ".avif": {"quality": 95},
+    ".jpg": {"quality": 95, "subsampling": 0},
+}
+ENCODING |= dict.fromkeys((".jpeg", ".jpe", ".jfif", ".mpo"), ENCODING[".jpg"])
 OPAQUE = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".ppm", ".pgm", ".pnm"])
 UNWRITABLE = frozenset([".pfm", ".gif", ".apng", ".pgm"])  # no room for 8-bit RGB: PNG instead
 
@@ -22,7 +27,10 @@ def written_name(name: Path) -> Path:
 
 def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
     """Write a picture (or, to .npy, uint8 [H, W, C]) atomically, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from None
     suffix = path.suffix.lower()
     if suffix == ".npy":
         pixels = np.array(picture)
@@ -40,5 +48,5 @@ def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
         else "PNG"
     )
     encoded = io.BytesIO()
-    image.save(encoded, kind, **LOSSLESS.get(suffix, {}))
+    image.save(encoded, kind, **ENCODING.get(suffix, {}))
     write_atomically(path, lambda file: file.write(encoded.getbuffer()))

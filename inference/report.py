@@ -1,9 +1,11 @@
 """The report of an evaluation: one HTML file that needs nothing beside it."""
 
 import base64
+import contextlib
 import html
 import io
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
@@ -42,10 +44,12 @@ def write_report(run: Run, result: Result) -> Path:
         step=f"{run.step:,}",
         weights="moving average of the weights" if run.weights == "average" else "last weights",
         sections=sections,
-        command=html.escape(f"python train.py {run.path / 'options.yaml'} run=runs/again"),
+        command=html.escape(
+            f"python train.py {shlex.quote(str(run.path / 'options.yaml'))} run=runs/again"
+        ),
         protocol=html.escape(json.dumps(result.protocol, indent=1)),
         options=html.escape(to_yaml(run.options)),
-        curves=_curves(run.path / "metrics.jsonl"),
+        curves=_curves(run.path / "metrics.jsonl") or "too few steps were logged to draw a curve",
     )
     write_text(path, page)
     return path
@@ -68,7 +72,7 @@ def _section(run: Run, direction: str, figures: Mapping[str, Any], rows: list[Ro
     pictures = "\n".join(_row(row, source, target) for row in rows)
     return (
         f'<section><h2>{source} <span class="arrow">→</span> {target}</h2>'
-        f'<div class="figures">{cards}</div><p class="note">{shown}; drag across a picture to compare</p>'
+        f'<div class="figures">{cards}</div><p class="note">{shown}; drag across the first to compare</p>'
         f'<div class="rows">{pictures}</div></section>'
     )
 
@@ -123,7 +127,10 @@ def _number(key: str, value: float) -> str:
 
 def _curves(path: Path) -> str:
     """Return a small SVG line chart for every loss in metrics.jsonl."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # the torn last line of a killed run
+            rows.append(json.loads(line))
     plain = {"step", "images", "epoch", "seconds", "learning_rate", "images_per_second"}
     names = sorted({name for row in rows for name in row} - plain)
     return "".join(

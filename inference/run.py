@@ -10,14 +10,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from data.loading import denormalise, normalise, to_tensor
-from data.reading import over_white, pixels_of
+from data.reading import over_white, pixels_of, upright
 from engine.runtime import Runtime, RuntimeConfig
 from engine.state import Checkpoints, load
 from errors import UserError, one_line
 from models import methods
 from models.translator import Translator
 from options.config import TrainOptions, Weights, Which
-from options.load import from_yaml
+from options.load import from_yaml, saved_options
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def open_run(
     )
 
 
-def saved_options(path: str | Path) -> TrainOptions:
+def options_of(path: str | Path) -> TrainOptions:
     """Return the options of a run folder (or of a checkpoint file in it) without opening its weights."""
     folder = Path(path).parent.parent if Path(path).is_file() else Path(path)
     if not folder.exists():
@@ -83,7 +83,7 @@ def saved_options(path: str | Path) -> TrainOptions:
     saved = folder / "options.yaml"
     if not saved.is_file():
         raise UserError(f"{path} is no run: it has no options.yaml; train.py makes one")
-    return from_yaml(saved.read_text(), str(saved))
+    return saved_options(saved)
 
 
 def direction_of(run: Run, wanted: str = "") -> str:
@@ -143,7 +143,11 @@ class PictureTranslator:
         return denormalise(translated).permute(1, 2, 0).cpu().numpy()
 
     def image(self, image: Image.Image) -> Image.Image:
-        """Translate a picture, its alpha channel (if any) laid over the result."""
+        """Translate a picture, its alpha channel (if any) laid over the result.
+
+        A picture fresh from its file is turned upright and brought to sRGB first.
+        """
+        image = upright(image)
         translated = to_image(self.pixels(pixels_of(image, self.translator.in_channels)))
         if image.mode in ("LA", "RGBA") and translated.mode in ("L", "RGB"):
             translated.putalpha(image.getchannel("A"))

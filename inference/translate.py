@@ -1,6 +1,5 @@
 """Translate a file or a folder of pictures of any size."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -25,20 +24,29 @@ def translate_paths(run: Run, direction: str, source: Path, target: Path) -> int
     if not source.exists():
         raise UserError(f"no such file or folder: {source}")
     single = not source.is_dir()
-    files = [source] if single else files_in(source)
+    if target.resolve() == source.resolve() or (
+        single and target.resolve() == source.parent.resolve()
+    ):
+        raise UserError(
+            f"{target}: pictures would be overwritten by their translations; name another place"
+        )
     into_file = single and target.suffix.lower() in SUFFIXES and not target.is_dir()
-    if target.is_file() and not into_file:
-        raise UserError(f"{target} is a file; name a folder for the translated pictures")
+    if not into_file and (target.is_file() or (single and target.suffix and not target.is_dir())):
+        kind = "a file" if target.is_file() else "no picture's name"
+        raise UserError(f"{target} is {kind}; name a folder, or a file such as out.png")
+    inside = target.resolve()
+    files = (
+        [source] if single else [f for f in files_in(source) if inside not in f.resolve().parents]
+    )
     translate = PictureTranslator(run.translators[direction], run.runtime)
-    failed = []
+    failed, made = [], set()
     for file in counted(files, len(files), direction):
         name = Path(file.name) if single else file.relative_to(source)
         out = target if into_file else target / written_name(name)
         try:
-            if os.path.exists(out) and os.path.samefile(out, file):
-                raise UserError(
-                    f"{out} would be overwritten by its own translation; name another folder"
-                )
+            if out in made:
+                raise UserError(f"{file}: {out} was made from another picture; rename one of them")
+            made.add(out)
             write_picture(out, translated(translate, file))
         except UserError as error:
             if single:

@@ -22,14 +22,20 @@ def sliced_wasserstein(
     over levels of the mean distance between sorted projections. 0 for equal sets. The same seed
     draws the same patches and directions.
     """
-    generator = torch.Generator().manual_seed(seed)
     levels = min(_levels(image) for image in images + reference)
     distances = []
     for level in range(levels):
-        fake = _descriptors(images, level, levels, patches, generator)
-        real = _descriptors(reference, level, levels, patches, generator)
+        # Both sides draw from the same stream: a set is at distance 0 from itself.
+        fake, real = (
+            _descriptors(x, level, levels, patches, torch.Generator().manual_seed(seed))
+            for x in (images, reference)
+        )
+        generator = torch.Generator().manual_seed(seed + 1)
         rows = min(len(fake), len(real))
-        fake, real = (x[torch.randperm(len(x), generator=generator)[:rows]] for x in (fake, real))
+        fake, real = (
+            x if len(x) == rows else x[torch.randperm(len(x), generator=generator)[:rows]]
+            for x in (fake, real)
+        )
         mean, deviation = real.mean(dim=(0, 2), keepdim=True), real.std(dim=(0, 2), keepdim=True)
         fake, real = (((x - mean) / (deviation + 1e-8)).flatten(1) for x in (fake, real))
         axes = F.normalize(torch.randn(fake.shape[1], directions, generator=generator), dim=0)
@@ -52,9 +58,11 @@ def _descriptors(
     rows = []
     for image in images:
         band = F.pad(_band(image.float().cpu(), level, levels), (PATCH // 2,) * 4, mode="replicate")
-        windows = F.unfold(band, PATCH)[0].T  # [positions, C * 49]
-        chosen = torch.randint(len(windows), (patches,), generator=generator)
-        rows.append(windows[chosen].unflatten(1, (image.shape[1], PATCH * PATCH)))
+        windows = band[0].unfold(1, PATCH, 1).unfold(2, PATCH, 1)  # a view: [C, H, W, 7, 7]
+        down, right = (
+            torch.randint(side, (patches,), generator=generator) for side in windows.shape[1:3]
+        )
+        rows.append(windows[:, down, right].transpose(0, 1).flatten(2))
     return torch.cat(rows)
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -102,6 +102,14 @@ def from_yaml(text: str, origin: str) -> TrainOptions:
     for name, value in values.items():
         _set(config, known, name, value, origin)
     return _typed(config, TrainOptions)
+
+
+def saved_options(path: Path) -> TrainOptions:
+    """Return the options in a file that `to_yaml` wrote; UserError names it where it is damaged."""
+    try:
+        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {one_line(error, 100)}") from None
 
 
 def check_same(run: Path, saved: TrainOptions, wanted: TrainOptions) -> None:
@@ -239,6 +247,9 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         raise UserError(f"{where}{name} needs a value: {name}=...")
     if "${" in str(value):
         raise UserError(f"{where}{name}: references such as ${{...}} are not allowed here")
+    if name in known and get_origin(known[name].type) is list and not isinstance(value, list):
+        # a,b is as good as [a,b], and 3 as [3]
+        value = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     try:
         if in_folders:
             config.data[group.rpartition(".")[2]][leaf] = str(value)

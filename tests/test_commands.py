@@ -105,12 +105,13 @@ def test_the_shell_sees_one_line_code_2_and_no_longer_a_wait_than_for_importing_
     assert min(t for t, _ in times) < min(t for _, t in times) + 0.5
 
 
-def test_help_and_list_cost_no_more_than_an_import_and_a_closed_pipe_is_quiet():
+def test_list_into_a_closed_pipe_is_quiet():
+    # head closes before the list is printed: python is still importing.
     done = subprocess.run(
-        f"{sys.executable} {ROOT / 'train.py'} demo --help | head -3", shell=True,
+        ["bash", "-c", f"{sys.executable} {ROOT / 'train.py'} --list | true; echo ${{PIPESTATUS[0]}}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0 and "usage: python train.py" in done.stdout and done.stderr == ""
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_no_network_no_home_and_a_plain_locale_do_not_matter(photos, tmp_path):

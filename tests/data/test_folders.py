@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.folders import DataConfig, files_in, find_split, truth_of
+from data.folders import DataConfig, absolute, files_in, find_split, truth_of
 from errors import UserError
 from tests.conftest import write_images
 
@@ -77,6 +77,7 @@ def test_what_is_missing_is_said_in_one_line(tmp_path):
     with pytest.raises(UserError, match="data.train.a: no such folder"):
         find_split(DataConfig(train={"a": "/nowhere"}), "train")
     (tmp_path / "trainA").mkdir()
+    (tmp_path / "trainB").mkdir()
     with pytest.raises(UserError, match="trainA: no images"):
         find_split(DataConfig(root=str(tmp_path)), "train")
 
@@ -90,7 +91,8 @@ def test_what_is_missing_is_said_in_one_line(tmp_path):
         ({"channels": [0]}, "channels"), ({"crop_size": 300}, "larger than data.load_size"),
         ({"load_size": 0}, "load_size"), ({"workers": -1}, "workers"),
         ({"train": {"c": "x"}}, "data.train.a"),
-        ({"colour_jitter": 1.0}, "colour_jitter"), ({"rotate": 270.0}, "rotate"),
+        ({"colour_jitter": 1.0}, "colour_jitter"),
+        ({"colour_jitter": 0.1, "channels": [4]}, "colour_jitter"), ({"rotate": 270.0}, "rotate"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_are_refused(changes, match):
@@ -128,3 +130,30 @@ def test_names_that_end_in_their_domain_pair_up(tmp_path):
         (tmp_path / folder / f"7_{letter}.jpg").write_bytes(b"x")
     config = DataConfig(root=str(tmp_path), pairs="both")
     assert truth_of(config, find_split(config, "test"))["a_to_b"][0].name == "7_B.jpg"
+
+
+def test_pairs_are_found_by_their_place_in_the_tree_not_by_their_stem(tmp_path):
+    for letter in "AB":
+        for place in "xy":
+            write_images(tmp_path / f"test{letter}" / place, 1)
+    config = DataConfig(root=str(tmp_path), pairs="both")
+    held_out = find_split(config, "test")
+    assert [file.parent.name for file in truth_of(config, held_out)["a_to_b"]] == ["x", "y"]
+    (tmp_path / "testB/x/000.jpg").write_bytes(b"x")
+    with pytest.raises(UserError, match="have one name"):
+        truth_of(config, find_split(config, "test"))
+
+
+def test_an_empty_folder_name_and_one_folder_for_both_domains_are_refused(tmp_path):
+    write_images(tmp_path / "a", 1)
+    with pytest.raises(UserError, match="data.train.a is empty"):
+        find_split(DataConfig(train={"a": "", "b": str(tmp_path / "a")}), "train")
+    with pytest.raises(UserError, match="one folder"):
+        find_split(DataConfig(train={"a": str(tmp_path / "a"), "b": f"{tmp_path}/a/."}), "train")
+
+
+def test_folders_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = absolute(DataConfig(root="x", train={"a": "y"}))
+    assert (config.root, config.train) == (str(tmp_path / "x"), {"a": str(tmp_path / "y")})
+    assert absolute(DataConfig()).root == ""

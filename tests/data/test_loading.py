@@ -181,3 +181,18 @@ def test_held_out_images_come_in_order_and_normalised(photos):
     images = list(held_out(find_split(config, "test")["a"], config, 3))
     assert [image.shape for image in images] == [(1, 3, 16, 16)] * 3
     assert all(image.abs().max() <= 1 for image in images)
+
+
+def test_samples_travel_to_spawned_workers(samples):
+    import pickle
+
+    before = collected(samples, 0, last=2)
+    assert equal(before, collected(pickle.loads(pickle.dumps(samples)), 0, last=2))
+
+
+def test_a_preview_is_a_square_from_the_middle(photos):
+    config = replace(CONFIG, root=str(photos), fit="crop")
+    (image, *_) = held_out(find_split(config, "test")["a"], config, 3, cropped=True)
+    (whole, *_) = held_out(find_split(config, "test")["a"], config, 3)
+    assert whole.shape == (1, 3, 20, 24)
+    assert torch.equal(image, whole[..., 2:18, 4:20])

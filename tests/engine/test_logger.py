@@ -164,3 +164,14 @@ def test_a_log_call_that_fails_ends_logging_with_one_note(tmp_path, capsys):
     logger.log({"x": 1}, 1)
     logger.log({"x": 1}, 2)
     assert capsys.readouterr().out.count("W&B stopped logging (gone)") == 1
+
+
+def test_online_without_a_key_is_offline_and_asks_nothing(tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    logger = WandbLogger(LogConfig(wandb="online"), tmp_path, "abc", {})
+    assert "offline run abc" in logger.message and "no key for online" in logger.message
+    logger.finish()

@@ -267,6 +267,7 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole(tmp_path):
             method,
             None,
             {},
+            {},
             config,
             plan("5 steps", "50%", 4, 10),
             Runtime(RuntimeConfig(device="cpu")),
@@ -282,3 +283,34 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole(tmp_path):
         )
         for one, two in zip(gradients, found[0][1], strict=True):
             assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
+
+
+def test_a_closed_output_does_not_stop_a_run(photos, tmp_path):
+    run = tmp_path / "run"
+    command = " ".join([sys.executable, str(ROOT / "train.py"), *words(photos, run)]).replace(
+        "12 steps", "12\\ steps"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert final(run)["step"] == 12
+
+
+def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch):
+    from engine.trainer import Trainer
+
+    real = Trainer._score
+
+    def score(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "_score", score)
+    assert call(train, *words(photos, tmp_path / "run"))[0] == 143
+    monkeypatch.undo()
+    (entry,) = json.loads((tmp_path / "run/checkpoints/manifest.json").read_text())[
+        "files"
+    ].values()
+    assert entry["step"] == 5 and entry["score"] is not None

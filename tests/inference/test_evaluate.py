@@ -1,6 +1,7 @@
 """Every held-out image, both directions, and figures that can be checked by hand."""
 
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -93,7 +94,9 @@ def test_test_equals_preview_bit_for_bit(trained, photos):
     (image, *_) = held_out(sorted((photos / "trainA").iterdir()), data, 3)
     fake = run.translators["a_to_b"](image)
     grid = np.asarray(picture(trained / "previews/step_00000008_a_to_b.png"))
-    shown = grid[20 : 20 + 16, 4 + 16 + 4 : 4 + 16 + 4 + 16]
+    shown = grid[
+        20 : 20 + 96 : 6, 4 + 96 + 4 : 4 + 96 + 4 + 96 : 6
+    ]  # 16 pixels, drawn 6 times as large
     assert np.array_equal(shown, ((fake[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 
@@ -115,7 +118,43 @@ def test_other_images_may_be_evaluated_and_mistakes_are_answered(trained, photos
         ((), "name a run"), ((tmp_path / "x",), "no such run"), ((tmp_path,), "is no run"),
         ((trained, "data.test.c=x"), "data.test.a"), ((trained, "data.root=/nowhere"), "no such folder"),
         ((trained, "data.pairs=both"), "has no partner"), ((trained, "checkpoint=first"), "checkpoint"),
-        ((trained, "stray"), "not understood"), ((trained, "report_images=-1"), "report_images"),
+        ((trained, "stray"), "not understood"), ((trained, "data.domains=[x,y]"), "trained on"),
+        ((trained, "data.channels=1"), "trained on"), ((trained, "report_images=-1"), "report_images"),
     ]:  # fmt: skip
         code, error = call(test_command, *words)
         assert code == 2 and says in error, error
+
+
+def test_the_protocol_names_the_data_that_was_evaluated_and_old_pictures_are_gone(trained, photos):
+    assert call(test_command, trained)[0] == 0
+    assert call(test_command, trained, f"data.test.a={photos / 'trainA'}", "data.limit=1")[0] == 0
+    metrics = json.loads((trained / "test/metrics.json").read_text())
+    assert (
+        metrics["data"]["test"] == {"a": str(photos / "trainA")} and metrics["data"]["limit"] == 1
+    )
+    assert [path.name for path in (trained / "test/a_to_b").iterdir()] == ["000.png"]
+
+
+def test_a_torn_metrics_file_and_strange_names_do_not_spoil_the_report(trained, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "cyc')
+    (tmp_path / "odd").mkdir()
+    shutil.copy(
+        next((trained / "test/a_to_b").iterdir()), os.fsencode(tmp_path / "odd") + b"/caf\xe9.png"
+    )
+    assert call(test_command, run, f"data.test.a={tmp_path / 'odd'}") == (0, "")
+    assert "caf" in (run / "test/report.html").read_text()
+
+
+def test_a_truth_of_another_size_is_answered_with_both_names(trained, tmp_path):
+    from tests.conftest import write_images
+
+    write_images(tmp_path / "a", 1, size=(48, 24))
+    write_images(tmp_path / "b", 1, size=(24, 48))
+    words = [f"data.test.{d}={tmp_path / d}" for d in "ab"]
+    code, error = call(test_command, trained, *words, "data.fit=short_side", "data.pairs=both")
+    assert code == 2 and "differ in size" in error

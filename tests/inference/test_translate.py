@@ -73,7 +73,8 @@ def test_a_bad_file_is_named_passed_over_and_the_exit_code_tells(trained, tmp_pa
 def test_a_picture_is_never_overwritten_by_its_own_translation(trained, tmp_path):
     write_images(tmp_path / "in", 1)
     before = (tmp_path / "in/000.png").read_bytes()
-    assert translated(trained, tmp_path / "in", tmp_path / "in")[0] == 1
+    code, error = translated(trained, tmp_path / "in", tmp_path / "in")
+    assert code == 2 and "overwritten" in error
     code, error = translated(trained, tmp_path / "in/000.png", tmp_path / "in")
     assert code == 2 and "overwritten" in error
     assert (tmp_path / "in/000.png").read_bytes() == before
@@ -156,3 +157,56 @@ def test_a_large_photo_with_spaces_in_its_name(trained, tmp_path):
     assert translated(trained, file, tmp_path) == (0, "")
     assert picture(tmp_path / file.name).size == picture(file).size
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+
+
+def test_the_python_translator_reads_pictures_as_the_command_does(trained, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    keyed = Image.new("P", (16, 20), 0)
+    keyed.putpalette([10, 200, 30])
+    (tmp_path / "in").mkdir()
+    Image.fromarray((np.arange(320, dtype=np.uint16) * 200).reshape(20, 16)).save(
+        tmp_path / "in/16.png"
+    )
+    keyed.save(tmp_path / "in/keyed.png", transparency=0)
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "in/turned.png", exif=exif)
+    assert translated(trained, tmp_path / "in", tmp_path / "out") == (0, "")
+    translator = load_translator(trained, device="cpu")["a_to_b"]
+    for name in ("16.png", "keyed.png", "turned.png"):
+        with Image.open(tmp_path / "in" / name) as raw:
+            assert np.array_equal(
+                np.array(translator(raw)), np.array(picture(tmp_path / "out" / name))
+            ), name
+
+
+def test_an_output_folder_inside_the_input_is_not_translated_again(trained, tmp_path):
+    write_images(tmp_path / "in", 1)
+    for _ in range(2):
+        assert translated(trained, tmp_path / "in", tmp_path / "in/out") == (0, "")
+    assert [path.name for path in (tmp_path / "in/out").rglob("*")] == ["000.png"]
+
+
+def test_two_pictures_never_share_an_output(trained, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("P", (16, 16)).save(tmp_path / "in/a.gif")
+    Image.new("RGB", (16, 16)).save(tmp_path / "in/a.gif.png")
+    code, error = translated(trained, tmp_path / "in", tmp_path / "out")
+    assert (
+        code == 1 and "1 of 2" in error and "made from another picture" in capsys.readouterr().err
+    )
+
+
+def test_outputs_that_cannot_be_are_answered(trained, tmp_path):
+    write_images(tmp_path / "in", 1)
+    (tmp_path / "in/x=y.png").write_bytes((tmp_path / "in/000.png").read_bytes())
+    (tmp_path / "file").write_text("x")
+    source = tmp_path / "in/000.png"
+    for target in (
+        tmp_path / "file/x",
+        tmp_path / "file/x.png",
+        tmp_path / "out.pdf",
+        "/proc/x.png",
+    ):
+        code, error = translated(trained, source, target)
+        assert code == 2 and error, (target, error)
+    assert translated(trained, tmp_path / "in/x=y.png", tmp_path / "out") == (0, "")

@@ -33,6 +33,11 @@ def test_a_shift_in_colour_has_its_closed_value():
     assert measured == pytest.approx(2.0 * (2 / torch.pi) ** 0.5, rel=0.1)
 
 
+def test_a_set_is_at_distance_0_from_itself():
+    images = noise(4, 0.3, 0)
+    assert sliced_wasserstein(images, [image.clone() for image in images]) == 0
+
+
 def test_the_same_seed_gives_the_same_figure_and_sizes_may_differ():
     one, two = noise(4, 0.3, 0), noise(3, 0.4, 1, size=48)
     assert sliced_wasserstein(one, two) == sliced_wasserstein(one, two)
