@@ -1,6 +1,7 @@
 """Train a translator: python train.py PRESET [option=value ...]; the same command again continues."""
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -64,6 +65,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     from data.folders import find_split
     from data.loading import UnpairedSamples, held_out
     from engine.logger import WandbLogger
+    from engine.progress import counted
     from engine.provenance import provenance
     from engine.runtime import Runtime
     from engine.schedule import plan
@@ -81,7 +83,12 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
         raise UserError(str(error)) from None
 
     files = find_split(options.data, "train")
-    samples = UnpairedSamples(files, options.data, options.seed)
+
+    def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
+        images = list(paths)
+        return counted(images, len(images), "decoding")
+
+    samples = UnpairedSamples(files, options.data, options.seed, counted_files)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
     previewed, scored = (
         {

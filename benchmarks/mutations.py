@@ -1,6 +1,6 @@
 """Break CycleGAN in six ways and show that the known-truth gate notices each.
 
-    python benchmarks/mutations.py [--steps 600] [--json] [NAME ...]
+    python benchmarks/mutations.py [--steps 1000] [--json] [NAME ...]
 
 A gate that cannot fail proves nothing. Each mutation is applied to the method in memory, trained on
 `season` as benchmarks/known_truth.py does, and scored. The gate is 22 dB to the truth in both
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
     """Run every mutation, print a row for each, and return 1 if the gate erred."""
     parser = argparse.ArgumentParser(prog="mutations.py", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MUTATIONS))
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     parser.add_argument("--json", action="store_true")
     known = parser.parse_args(arguments)

@@ -1,8 +1,9 @@
 """Augmentation of one image; the only place that knows albumentations."""
 
+import functools
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,15 @@ class Transform:
     that read images, however those are started.
     """
 
-    def __init__(self, config: DataConfig, channels: int, training: bool) -> None:
-        self.config = config
-        self.channels = channels
-        self.training = training
+    def __init__(self, steps: Callable[[], list[Any]]) -> None:
+        self.steps = steps
         self._pipeline: Any = None
 
-    def __call__(self, image: np.ndarray, key: Sequence[int]) -> np.ndarray:
+    def __call__(self, image: np.ndarray, key: Sequence[int] = (0,)) -> np.ndarray:
         # The colour and geometry steps silently misread anything but uint8 [H, W, C].
         assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
         if self._pipeline is None:
-            steps = training_steps(self.config, self.channels) if self.training else resizing_steps(
-                self.config, self.config.crop_size
-            )  # fmt: skip
-            self._pipeline = _libraries()[1].Compose(steps, strict=True)
+            self._pipeline = _libraries()[1].Compose(self.steps(), strict=True)
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(tuple(key))))
         # One stream shared by all steps: a seed per step would make them move in lockstep.
         self._pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
@@ -41,9 +37,14 @@ class Transform:
         return {**self.__dict__, "_pipeline": None}
 
 
+def resizing(config: DataConfig, size: int) -> Transform:
+    """Return what brings an image to `size` as data.fit says; nothing in it is random."""
+    return Transform(functools.partial(resizing_steps, config, size))
+
+
 def training_transform(config: DataConfig, channels: int) -> Transform:
-    """Return what a training image goes through: resize, turn, crop, flip, colour."""
-    return Transform(config, channels, training=True)
+    """Return what a resized training image goes through: turn, crop, flip, colour."""
+    return Transform(functools.partial(training_steps, config, channels))
 
 
 def evaluation_transform(config: DataConfig) -> Transform:
@@ -51,13 +52,13 @@ def evaluation_transform(config: DataConfig) -> Transform:
 
     `stretch` gives a square, `short_side` keeps the aspect, `crop` leaves the image as it is.
     """
-    return Transform(config, 0, training=False)
+    return resizing(config, config.crop_size)
 
 
 def training_steps(config: DataConfig, channels: int) -> list[Any]:
-    """Return the library's steps for a training image."""
+    """Return the library's random steps for a training image."""
     cv2, library = _libraries()
-    steps = resizing_steps(config, config.load_size)
+    steps: list[Any] = []
     if config.rotate:
         steps.append(library.Rotate(
             limit=(-config.rotate, config.rotate), border_mode=cv2.BORDER_REFLECT_101,

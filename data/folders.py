@@ -32,6 +32,7 @@ class DataConfig:
     colour_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this share
     workers: int = 2  # processes that read images; 0 reads in the training process
     pairs: Pairs = "auto"  # held-out files of one name show one scene: none, forward (a to b), both
+    cache: str = ""  # keep decoded, resized images in this folder: reading is faster from then on
     limit: int = 0  # use only the first so many images of each folder; 0 uses all
 
     def __post_init__(self) -> None:
@@ -96,7 +97,7 @@ def absolute(config: DataConfig) -> DataConfig:
         split: {d: resolved(f) for d, f in getattr(config, split).items()}
         for split in ("train", "test")
     }
-    return replace(config, root=resolved(config.root), **folders)
+    return replace(config, root=resolved(config.root), cache=resolved(config.cache), **folders)
 
 
 def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) -> Path:

@@ -1,8 +1,9 @@
 """Sample n of a run, and the stream of batches that training reads."""
 
+import functools
 import signal
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.augment import evaluation_transform, training_transform
+from data.augment import evaluation_transform, resizing, training_transform
+from data.cache import DecodedImages, decoded
 from data.folders import DataConfig
 from data.reading import BadImage, image_size, read_image
 from errors import UserError
@@ -27,15 +29,28 @@ class UnpairedSamples(Dataset):
     images of the other domain, whatever their numbers.
     """
 
-    def __init__(self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int) -> None:
+    def __init__(
+        self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int,
+        counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+    ) -> None:  # fmt: skip
+        """Take domain -> files; with data.cache, decode them all now (`counted` shows how far)."""
         self.files = {domain: list(paths) for domain, paths in files.items()}
         self.seed = seed
         self.channels = config.channels_of()
         self.config = config
+        self.resize = resizing(config, config.load_size)
         self.transforms = {
             domain: training_transform(config, channels)
             for domain, channels in self.channels.items()
         }
+        self.cached: dict[str, DecodedImages] = {}
+        if config.cache:
+            recipe = f"{config.fit} {config.load_size}"
+            for domain, channels in self.channels.items():
+                decode = functools.partial(self.read, channels=channels)
+                self.cached[domain] = decoded(
+                    Path(config.cache), self.files[domain], f"{recipe} {channels}", decode, counted
+                )
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -44,33 +59,46 @@ class UnpairedSamples(Dataset):
 
     def file_of(self, domain: str, position: int) -> Path:
         """Return the file that `domain` shows at `position`."""
-        files, number = self.files[domain], list(self.files).index(domain)
-        turn, index = divmod(position, len(files))
+        return self.files[domain][self.index_of(domain, position)]
+
+    def index_of(self, domain: str, position: int) -> int:
+        """Return the number of that file among the domain's."""
+        count, number = len(self.files[domain]), list(self.files).index(domain)
+        turn, index = divmod(position, count)
         if self._orders.get(number, (None,))[0] != turn:
             key = np.random.SeedSequence((self.seed, number, turn, ORDER))
-            self._orders[number] = (
-                turn,
-                np.random.Generator(np.random.PCG64(key)).permutation(len(files)),
-            )
-        return files[self._orders[number][1][index]]
+            order = np.random.Generator(np.random.PCG64(key)).permutation(count)
+            self._orders[number] = (turn, order)
+        return int(self._orders[number][1][index])
+
+    def read(self, file: Path, channels: int) -> np.ndarray:
+        """Return a file's pixels resized for training; BadImage where that cannot be."""
+        config = self.config
+        least = config.load_size if config.fit != "crop" else 0
+        try:
+            pixels = read_image(file, channels, least)
+        except OSError as error:
+            raise BadImage(f"{file}: {error.strerror or error}") from None
+        if config.fit == "crop" and min(pixels.shape[:2]) < config.crop_size:
+            raise BadImage(too_small(file, pixels.shape[0], pixels.shape[1], config.crop_size))
+        return self.resize(pixels)
 
     def __getitem__(self, position: int) -> dict[str, Tensor] | BadImage:
         """Return domain -> uint8 [C, crop, crop]; a bad file is returned, for the reader to raise."""
         sample = {}
         for number, (domain, transform) in enumerate(self.transforms.items()):
-            file = self.file_of(domain, position)
+            index = self.index_of(domain, position)
             try:
-                pixels = read_image(file, self.channels[domain])
+                pixels = (
+                    self.cached[domain][index]
+                    if domain in self.cached
+                    else self.read(self.files[domain][index], self.channels[domain])
+                )
             except BadImage as bad:
                 return bad
-            except OSError as error:
-                return BadImage(f"{file}: {error.strerror or error}")
-            if self.config.fit == "crop" and min(pixels.shape[:2]) < self.config.crop_size:
-                return BadImage(
-                    too_small(file, pixels.shape[0], pixels.shape[1], self.config.crop_size)
-                )
-            pixels = transform(pixels, (self.seed, number, position, AUGMENTATION))
-            sample[domain] = to_tensor(pixels)
+            sample[domain] = to_tensor(
+                transform(pixels, (self.seed, number, position, AUGMENTATION))
+            )
         return sample
 
 
@@ -150,7 +178,7 @@ def held_out(
     """
     transform = evaluation_transform(config)
     for file in files:
-        image = normalise(to_tensor(transform(read_image(file, channels), (0,))))[None]
+        image = normalise(to_tensor(transform(read_image(file, channels))))[None]
         if cropped:
             top, left = ((side - config.crop_size) // 2 for side in image.shape[-2:])
             image = image[..., top : top + config.crop_size, left : left + config.crop_size]

@@ -1,5 +1,6 @@
 """Sample n is a function of (seed, domain, n) alone."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.augment import evaluation_transform, training_transform
+from data.augment import evaluation_transform, resizing, training_transform
 from data.folders import DataConfig, find_split
 from data.loading import (
     UnpairedSamples,
@@ -18,6 +19,7 @@ from data.loading import (
     held_out,
     normalise,
 )
+from data.reading import read_image
 from errors import UserError
 from tests.conftest import write_images
 
@@ -109,7 +111,7 @@ def test_flips_and_crops_are_drawn_evenly_and_independently(tmp_path):
 def test_a_pixel_of_a_sample_is_what_it_always_was():
     # Changes of the libraries' arithmetic must not pass unseen: they change every run.
     image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
-    result = training_transform(CONFIG, 3)(image, (1, 2, 3, 4))
+    result = training_transform(CONFIG, 3)(resizing(CONFIG, 20)(image), (1, 2, 3, 4))
     assert result.shape == (16, 16, 3)
     assert result[3, 5].tolist() == GOLDEN[0] and result[10, 2].tolist() == GOLDEN[1]
 
@@ -129,7 +131,7 @@ def test_the_fit_decides_the_size_of_a_held_out_image(fit, shape):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
 def test_every_fit_trains_on_square_crops_of_any_channels(fit, channels):
     config = replace(CONFIG, fit=fit, rotate=20.0)
-    image = np.zeros((24, 36, channels), np.uint8)
+    image = resizing(config, config.load_size)(np.zeros((24, 36, channels), np.uint8))
     assert training_transform(config, channels)(image, (0,)).shape == (16, 16, channels)
 
 
@@ -196,3 +198,58 @@ def test_a_preview_is_a_square_from_the_middle(photos):
     (whole, *_) = held_out(find_split(config, "test")["a"], config, 3)
     assert whole.shape == (1, 3, 20, 24)
     assert torch.equal(image, whole[..., 2:18, 4:20])
+
+
+@pytest.mark.parametrize("fit", ["stretch", "short_side", "crop"])
+def test_the_cache_does_not_change_a_pixel_and_is_built_once(photos, tmp_path, fit, monkeypatch):
+    config = replace(CONFIG, root=str(photos), fit=fit)
+    files = find_split(config, "train")
+    plain = UnpairedSamples(files, config, seed=5)
+    cached = UnpairedSamples(files, replace(config, cache=str(tmp_path / "cache")), seed=5)
+    assert equal(collected(plain, 0), collected(cached, 0))
+    assert equal(collected(plain, 0), collected(cached, 2))
+    monkeypatch.setattr("data.loading.read_image", None)  # nothing is decoded any more
+    again = UnpairedSamples(files, replace(config, cache=str(tmp_path / "cache")), seed=5)
+    assert equal(collected(cached, 0), collected(again, 0))
+
+
+def test_changed_files_sizes_and_channels_are_cached_anew(photos, tmp_path):
+    config = replace(CONFIG, root=str(photos), cache=str(tmp_path))
+    files = find_split(config, "train")
+    names = set()
+    for change in ({}, {"load_size": 24}, {"fit": "short_side"}, {"channels": [1]}):
+        names |= {
+            images.path
+            for images in UnpairedSamples(files, replace(config, **change), 0).cached.values()
+        }
+    assert len(names) == 8
+    os.utime(files["a"][0], ns=(1, 1))
+    names |= {images.path for images in UnpairedSamples(files, config, 0).cached.values()}
+    assert len(names) == 9
+
+
+def test_a_cache_of_a_bad_file_names_it_and_keeps_nothing_half_built(tmp_path):
+    for domain in "ab":
+        write_images(tmp_path / domain, 2)
+    (tmp_path / "a/zz.png").write_bytes(b"no picture")
+    config = replace(
+        CONFIG, train={d: str(tmp_path / d) for d in "ab"}, cache=str(tmp_path / "cache")
+    )
+    with pytest.raises(UserError, match="zz.png"):
+        UnpairedSamples(find_split(config, "train"), config, 0)
+    (tmp_path / "a/zz.png").unlink()
+    assert len(UnpairedSamples(find_split(config, "train"), config, 0).cached["a"]) == 2
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="data.cache="):
+        UnpairedSamples(
+            find_split(config, "train"), replace(config, cache=str(tmp_path / "file")), 0
+        )
+
+
+def test_a_large_jpeg_is_decoded_smaller_but_never_below_what_is_needed(tmp_path):
+    y, x = np.mgrid[0:400, 0:600]
+    pixels = np.stack([x % 256, y % 256, (x + y) % 256], -1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.jpg", quality=95)
+    assert read_image(tmp_path / "x.jpg", 3, least=90).shape == (100, 150, 3)
+    assert read_image(tmp_path / "x.jpg", 3, least=201).shape == (400, 600, 3)
+    assert read_image(tmp_path / "x.jpg").shape == (400, 600, 3)

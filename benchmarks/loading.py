@@ -1,0 +1,110 @@
+"""Time one core from image files to augmented tensors, beside the reference's pipeline.
+
+    python benchmarks/loading.py [--json] [--images 64] [--rounds 5]
+
+The reference's pipeline is restated with the same libraries it uses: PIL, torchvision's Resize to 286
+(bicubic), RandomCrop to 256, RandomHorizontalFlip, ToTensor, Normalize. Ours ends in the uint8 tensor
+that travels to the device, which normalises it. Variants take turns; medians. Images are generated.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from data.folders import DataConfig
+from data.loading import UnpairedSamples
+from data.scenes import draw_scene, to_uint8
+from errors import run_command
+
+SIZES = {"256x256": (256, 256), "1024x768": (1024, 768)}
+
+
+def write_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
+    """Write JPEGs of (width, height): scenes with fine noise, which compress as photos do."""
+    files = []
+    for number in range(count):
+        random = np.random.default_rng(number)
+        scene = Image.fromarray(to_uint8(draw_scene(256, 0, number).pixels)).resize(
+            size, Image.Resampling.BICUBIC
+        )
+        noise = random.normal(0, 6, (size[1], size[0], 1))
+        pixels = np.clip(np.asarray(scene, float) + noise, 0, 255).astype(np.uint8)
+        files.append(folder / f"{number}.jpg")
+        Image.fromarray(pixels).save(files[-1], quality=90)
+    return files
+
+
+def reference_pipeline(files: list[Path]) -> Callable[[int], object]:
+    """Return the reference's way from file number n to a tensor."""
+    transform = transforms.Compose([
+        transforms.Resize([286, 286], transforms.InterpolationMode.BICUBIC), transforms.RandomCrop(256),
+        transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3),
+    ])  # fmt: skip
+
+    def load(number: int) -> object:
+        with Image.open(files[number]) as image:
+            return transform(image.convert("RGB"))
+
+    return load
+
+
+def our_pipeline(files: list[Path], cache: str) -> Callable[[int], object]:
+    """Return our way from position n to a sample of one domain."""
+    config = DataConfig(cache=cache)
+    samples = UnpairedSamples({"a": files, "b": files}, config, 0)
+    del samples.transforms["b"]  # one image a sample, as the reference's
+    return samples.__getitem__
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="loading.py", description=__doc__)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    known = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    for label, size in SIZES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_photos(Path(folder), size, known.images)
+            loaders = {
+                "reference": reference_pipeline(files),
+                "decoding": our_pipeline(files, ""),
+                "cached": our_pipeline(files, f"{folder}/cache"),
+            }
+            times: dict[str, list[float]] = {name: [] for name in loaders}
+            for timed in range(known.rounds + 1):
+                for name, load in loaders.items():
+                    started = time.perf_counter()
+                    for _ in map(load, range(known.images)):
+                        pass
+                    if timed:  # the first round warms up
+                        times[name].append(time.perf_counter() - started)
+        rates = {name: known.images / statistics.median(values) for name, values in times.items()}
+        for name, rate in rates.items():
+            ratio = rate / rates["reference"]
+            row = {
+                "source": label,
+                "pipeline": name,
+                "images_per_second": round(rate, 1),
+                "ratio": round(ratio, 2),
+            }
+            text = functools.reduce(lambda line, value: f"{line}{value!s:<14}", row.values(), "")
+            print(json.dumps(row) if known.json else text, flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
