@@ -3,16 +3,19 @@
 import argparse
 import contextlib
 import io
+import multiprocessing
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from models.methods.cyclegan import CycleGAN
 
 OURS = ("models", "options", "data", "util")  # package names that both projects use
 
@@ -65,16 +68,18 @@ class ReferenceStep:
         model = self.model
         return [model.netG_A, model.netG_B, model.netD_B, model.netD_A]
 
-    def take_weights_of(self, method: CycleGAN) -> None:
-        """Copy our weights: both sides declare their layers in the same order."""
-        ours = [method.to_b, method.to_a, method.judge_a, method.judge_b]
+    def take_weights(self, weights: list[list[Tensor]]) -> None:
+        """Copy our weights, a list of parameters a network: both declare their layers in one order."""
         with torch.no_grad():
-            for theirs, mine in zip(self.networks(), ours, strict=True):
-                for target, source in zip(theirs.parameters(), mine.parameters(), strict=True):
+            for network, ours in zip(self.networks(), weights, strict=True):
+                for target, source in zip(network.parameters(), ours, strict=True):
                     target.copy_(source)
 
-    def step(self, a: Tensor, b: Tensor) -> None:
-        """Take one training step on images [B, 3, H, W] in [-1, 1]."""
+    def step(self, a: Tensor, b: Tensor) -> float:
+        """Take one training step on images [B, 3, H, W] in [-1, 1]; return its seconds."""
+        return seconds_of(lambda: self._step(a, b), a.device)
+
+    def _step(self, a: Tensor, b: Tensor) -> None:
         self.model.set_input({"A": a, "B": b, "A_paths": "", "B_paths": ""})
         self.model.optimize_parameters()
 
@@ -82,3 +87,67 @@ class ReferenceStep:
         """Return the last step's losses under our names."""
         found = self.model.get_current_losses()
         return {ours: float(found[theirs]) for theirs, ours in self.LOSSES.items()}
+
+    def gradients(self) -> list[list[Tensor]]:
+        """Return the last step's gradients on the CPU, a list a network."""
+        parameters = [list(network.parameters()) for network in self.networks()]
+        return [
+            [p.grad.cpu().clone() for p in network if p.grad is not None] for network in parameters
+        ]
+
+
+def seconds_of(action: Callable[[], object], device: torch.device) -> float:
+    """Return how long a call takes, with the device's work done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+class ReferenceProcess:
+    """The reference in a process of its own, which none of our settings reach.
+
+    `ask(name, *arguments)` calls a method of its ReferenceStep and returns the answer.
+    """
+
+    def __init__(self, path: Path, device: torch.device, images: list[Tensor]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        arguments = (path, str(device), [image.numpy() for image in images], theirs)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        self.ask("ready")
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Call a method over there."""
+        self._connection.send((name, arguments))
+        answer = self._connection.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(path: Path, device_name: str, images: list[Any], connection: Any) -> None:
+    try:
+        device = torch.device(device_name)
+        reference = ReferenceStep(path, device)
+        a, b = (torch.from_numpy(image).to(device) for image in images)
+    except Exception as error:  # told to the process that asked
+        connection.recv()
+        connection.send(error)
+        return
+    while True:
+        name, arguments = connection.recv()
+        answer: Any = None
+        if name == "step":
+            answer = reference.step(a, b)
+        elif name == "take_weights":
+            reference.take_weights([[torch.from_numpy(x) for x in xs] for xs in arguments[0]])
+        elif name == "gradients":
+            answer = [[x.numpy() for x in xs] for xs in reference.gradients()]
+        elif name == "losses":
+            answer = reference.losses()
+        connection.send(answer)

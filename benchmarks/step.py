@@ -15,7 +15,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.reference import ReferenceStep
+from benchmarks.reference import ReferenceProcess, seconds_of
 from data.loading import normalise
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
@@ -68,17 +67,6 @@ def images(size: int, batch: int) -> dict[str, torch.Tensor]:
     }
 
 
-def seconds_of(action: Callable[[], object], device: torch.device) -> float:
-    """Return how long a call takes, with the device's work done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def peak(dtype: torch.dtype, device: torch.device) -> float:
     """Return the most floating-point operations a second of a large product and a convolution."""
     rates = []
@@ -109,28 +97,25 @@ def operations_of(trainer: Trainer, batch: dict[str, torch.Tensor]) -> float:
 
 
 def compare(
-    trainer: Trainer, reference: ReferenceStep, batch: dict[str, torch.Tensor]
+    trainer: Trainer, reference: ReferenceProcess, batch: dict[str, torch.Tensor]
 ) -> dict[str, float]:
     """Return the largest relative differences of losses and gradients in a step from equal weights."""
-    assert isinstance(trainer.method, CycleGAN)
-    reference.take_weights_of(trainer.method)
-    ours = {name: loss.item() for name, loss in trainer.take_step(batch).items()}
-    reference.step(*(normalise(trainer.runtime.receive(batch[domain])) for domain in "ab"))
-    theirs = reference.losses()
     method = trainer.method
+    assert isinstance(method, CycleGAN)
+    networks = (method.to_b, method.to_a, method.judge_a, method.judge_b)
+    weights = [
+        [p.detach().cpu().clone().numpy() for p in network.parameters()] for network in networks
+    ]
+    reference.ask("take_weights", weights)
+    ours = {name: loss.item() for name, loss in trainer.take_step(batch).items()}
+    reference.ask("step")
+    theirs, gradients = reference.ask("losses"), reference.ask("gradients")
     worst = 0.0
-    pairs = zip(
-        reference.networks(),
-        (method.to_b, method.to_a, method.judge_a, method.judge_b),
-        strict=True,
-    )
-    for network, mine in pairs:
-        for one, two in zip(network.parameters(), mine.parameters(), strict=True):
+    for network, found in zip(networks, gradients, strict=True):
+        for parameter, one in zip(network.parameters(), map(torch.from_numpy, found), strict=True):
             # A bias before an instance norm has a true gradient of zero; what is there is rounding.
-            if one.ndim == 1 or one.grad is None or two.grad is None:
-                continue
-            difference = (one.grad - two.grad).norm() / one.grad.norm()
-            worst = max(worst, difference.item())
+            if one.ndim > 1 and parameter.grad is not None:
+                worst = max(worst, ((one - parameter.grad.cpu()).norm() / one.norm()).item())
     return {
         "losses": max(abs(ours[name] - theirs[name]) / abs(theirs[name]) for name in theirs),
         "gradients": worst,
@@ -160,27 +145,27 @@ def main(arguments: list[str]) -> None:
         name: trainer_for(VARIANTS[name], known.batch, known.channels, known.blocks)
         for name in names
     }
-    actions: dict[str, Callable[[], object]] = {
-        name: functools.partial(trainer.take_step, batch) for name, trainer in trainers.items()
+    actions: dict[str, Callable[[], float]] = {
+        name: functools.partial(seconds_of, functools.partial(trainer.take_step, batch), device)
+        for name, trainer in trainers.items()
     }
     if known.reference:
-        reference = ReferenceStep(known.reference, device)
+        reference = ReferenceProcess(known.reference, device, [normalise(batch[d]) for d in "ab"])
         plain = trainer_for(VARIANTS["fp32"], known.batch, known.channels, known.blocks)
-        difference = compare(plain, reference, batch)
-        print(json.dumps({"difference_to_reference": difference}))
-        a, b = (normalise(batch[domain].to(device)) for domain in "ab")
-        actions["reference"] = lambda: reference.step(a, b)
+        print(json.dumps({"difference_to_reference": compare(plain, reference, batch)}), flush=True)
+        del plain
+        actions["reference"] = functools.partial(reference.ask, "step")
     operations = operations_of(
         trainer_for(VARIANTS["fp32"], known.batch, known.channels, known.blocks), batch
     )
     peaks = {p: peak(t, device) for p, t in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
-    first = {name: seconds_of(action, device) for name, action in actions.items()}  # compiles
+    first = {name: action() for name, action in actions.items()}  # compiles
     for action in actions.values():
         action()
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(known.rounds):
         for name, action in actions.items():
-            times[name].append(seconds_of(action, device))
+            times[name].append(action())
     for name, values in times.items():
         median = statistics.median(values)
         precision = "bf16" if "bf16" in name else "fp32"

@@ -85,7 +85,7 @@ def pixels_of(image: Image.Image, channels: int, name: str | Path = "image") -> 
         raise BadImage(f"{name}: an image file has 1 to 4 channels, {channels} need .npy arrays")
     if channels in (1, 3):
         image = over_white(image)
-    pixels = np.array(image.convert(modes[channels]))
+    pixels = np.array(image if image.mode == modes[channels] else image.convert(modes[channels]))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 

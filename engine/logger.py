@@ -22,7 +22,7 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 class LogConfig:
     """What is recorded, how often, and where."""
 
-    every: int = 50  # steps between two lines of metrics.jsonl
+    every: int = 20  # steps between two lines of metrics.jsonl
     previews_every: int = 500  # steps between two preview grids; 0 draws one at the end
     previews: int = 4  # images of each direction in a preview
     wandb: WandbMode = "auto"  # auto: online where a key is configured, else offline

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO, TypeVar
 
 Item = TypeVar("Item")
+STARVED = 0.2
 
 
 class Progress:
@@ -28,15 +29,18 @@ class Progress:
         self.stream = stream or sys.stdout
         self.live = self.stream.isatty()
         self.durations: deque[float] = deque(maxlen=30)
+        self.waits: deque[float] = deque(maxlen=30)
+        self._warned = False
         self.losses: dict[str, float] = {}
         self.learning_rate = 0.0
         self._drawn_at = 0.0
         self._lines = 0
 
-    def step(self, step: int, seconds: float) -> None:
-        """Count a finished step that took `seconds`."""
+    def step(self, step: int, seconds: float, waited: float = 0.0) -> None:
+        """Count a finished step that took `seconds`, of which it `waited` for its images."""
         self.done = step
         self.durations.append(seconds)
+        self.waits.append(waited)
         if self.live and time.monotonic() - self._drawn_at > 0.2:
             self._draw()
 
@@ -64,6 +68,18 @@ class Progress:
     def images_per_second(self) -> float:
         """Return the rate of the last steps."""
         return self.batch_size * len(self.durations) / max(sum(self.durations), 1e-9)
+
+    def waiting_share(self) -> float:
+        """Return how much of the last steps' time was spent waiting for images, 0 to 1."""
+        return sum(self.waits) / max(sum(self.durations), 1e-9)
+
+    def starved(self) -> bool:
+        """Say once that images come too slowly: a fifth of the time over 30 steps."""
+        full = len(self.waits) == self.waits.maxlen
+        if self._warned or not full or self.waiting_share() < STARVED:
+            return False
+        self._warned = True
+        return True
 
     def seconds_left(self) -> float:
         """Return the time to the end at the current rate."""

@@ -1,5 +1,7 @@
 """Device, precision, compilation and randomness: what differs between machines ends here."""
 
+import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.util
@@ -14,7 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError
-from models.networks.normalisation import NormActPad, fusible_norm_act_pad
+from models.networks.normalisation import (
+    NormActPad,
+    ReflectPad,
+    fusible_norm_act_pad,
+    reflect_pad,
+)
 from models.networks.resnet_generator import ResnetGenerator
 
 MOST_THREADS = 1024
@@ -53,6 +60,8 @@ class Runtime:
         # Eager instance norm copies to the contiguous layout and back; the fused one takes either.
         laid_out = self.compiling is not None or self.device.type == "cuda"
         self.memory_format = torch.channels_last if laid_out else torch.contiguous_format
+        if self.device.type == "cpu":
+            keep_freed_memory()
         fast = config.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = fast
         torch.backends.cudnn.allow_tf32 = fast
@@ -68,9 +77,13 @@ class Runtime:
         for part in module.modules():
             if isinstance(part, ResnetGenerator):
                 part.recompute_trunk = self.config.checkpoint_activations
+            if isinstance(part, ReflectPad) and self.compiling == "regions":
+                part.kernel = compiled(reflect_pad)
             if isinstance(part, NormActPad) and self.compiling:
                 part.kernel = (
-                    compiled_norm_act_pad() if self.compiling == "regions" else fusible_norm_act_pad
+                    compiled(fusible_norm_act_pad)
+                    if self.compiling == "regions"
+                    else fusible_norm_act_pad
                 )
         if self.compiling == "networks":
             for network in networks:
@@ -93,13 +106,26 @@ class Runtime:
 
 
 @functools.cache
-def compiled_norm_act_pad() -> Callable[..., Tensor]:
-    """Return the norm, activation and padding fused into one kernel for each shape it meets."""
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function compiled into one kernel for each shape it meets; one for all layers."""
     import torch._dynamo  # late: two seconds that only a compiled run should wait for
 
-    # One function serves every layer; its shapes (and the evaluation's) are more than the default.
+    # The shapes of all layers, in training and evaluation, are more than the default.
     torch._dynamo.config.recompile_limit = 256
-    return torch.compile(fusible_norm_act_pad)
+    return torch.compile(function)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep large blocks for the next step instead of returning them.
+
+    A step frees and takes the same blocks again; each return costs the kernel thousands of page
+    faults. glibc's own limit for this is 32 MiB a block; elsewhere there is nothing to do.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(mmap_threshold, 32 * 2**20)
+        library.mallopt(trim_threshold, 2**30)
 
 
 def _missing_compiler(device: torch.device) -> str:

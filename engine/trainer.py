@@ -175,7 +175,7 @@ class Trainer:
                 logging = done or self.step == 1 or self.step % log_every == 0
                 if self.runtime.device.type == "cpu":  # costs nothing here; elsewhere it waits
                     self._checked(losses)
-                progress.step(self.step, seconds + time.monotonic() - started)
+                progress.step(self.step, seconds + time.monotonic() - started, waited=seconds)
                 self.seconds = time.monotonic() - began
                 if logging:
                     self._log(self._checked(losses), rows, progress, wandb)
@@ -250,17 +250,23 @@ class Trainer:
     ) -> None:
         rate = self.config.learning_rate * self.schedule.factor(self.step - 1)
         images, speed = self.step * self.config.batch_size, progress.images_per_second()
+        # Nothing of the clock but `seconds`: a repeated run has the same lines.
         row = {
             "step": self.step, "images": images, "epoch": round(self.schedule.epoch(self.step), 6),
-            "seconds": round(self.seconds, 3), "learning_rate": rate, "images_per_second": round(speed, 4),
+            "seconds": round(self.seconds, 3), "learning_rate": rate,
         }  # fmt: skip
         rows.write(row | losses)
         progress.log(losses, rate)
         wandb.log(
-            {"images": images, "epoch": row["epoch"], "lr": rate, "perf/images_per_s": speed}
-            | sections(losses),
+            {"images": images, "epoch": row["epoch"], "lr": rate, "perf/images_per_s": speed,
+             "perf/waiting_for_data": progress.waiting_share()} | sections(losses),
             self.step,
-        )
+        )  # fmt: skip
+        if progress.starved():
+            progress.note(
+                f"note: {progress.waiting_share():.0%} of the time is spent waiting for images; "
+                "raise data.workers, or set data.cache=FOLDER"
+            )
 
     def _preview(self, wandb: WandbLogger) -> None:
         if not any(self.previewed.values()):

@@ -131,7 +131,7 @@ def _curves(path: Path) -> str:
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):  # the torn last line of a killed run
             rows.append(json.loads(line))
-    plain = {"step", "images", "epoch", "seconds", "learning_rate", "images_per_second"}
+    plain = {"step", "images", "epoch", "seconds", "learning_rate"}
     names = sorted({name for row in rows for name in row} - plain)
     return "".join(
         _curve(name, [(row["images"], row[name]) for row in rows if name in row]) for name in names

@@ -30,6 +30,7 @@ class CycleGAN(Method):
         adversarial_weight: float = 1.0  # weight of the adversarial loss; 0 leaves it out
         cycle_weight: float = 10.0  # lambda of Eq. 3; 0 leaves the cycle out
         identity_weight: float = 0.5  # identity loss as a share of cycle_weight; 0 leaves it out
+        identity_every: int = 1  # identity only every so many steps, as many times as strong
         history: int = 50  # past fakes kept for each discriminator; 0 shows it new ones only
         generator: ResnetGenerator.Config = field(default_factory=ResnetGenerator.Config)
         discriminator: PatchDiscriminator.Config = field(default_factory=PatchDiscriminator.Config)
@@ -38,6 +39,10 @@ class CycleGAN(Method):
             for term in ("adversarial_weight", "cycle_weight", "identity_weight", "history"):
                 if getattr(self, term) < 0:
                     raise ValueError(f"method.{term} must be 0 or more, got {getattr(self, term)}")
+            if self.identity_every < 1:
+                raise ValueError(
+                    f"method.identity_every must be at least 1, got {self.identity_every}"
+                )
             if not self.adversarial_weight and not self.cycle_weight:
                 raise ValueError(
                     "method.adversarial_weight and method.cycle_weight cannot both be 0"
@@ -73,7 +78,7 @@ class CycleGAN(Method):
         config, adversarial = self.config, OBJECTIVES[self.config.objective]
         real_a, real_b = batch[self.a], batch[self.b]
 
-        if config.cycle_weight and config.identity_weight:
+        if config.cycle_weight and config.identity_weight and step % config.identity_every == 0:
             fake_b, same_b = together(self.to_b, real_a, real_b)
             fake_a, same_a = together(self.to_a, real_b, real_a)
         else:
@@ -89,7 +94,7 @@ class CycleGAN(Method):
             losses["cycle_a"] = config.cycle_weight * l1(self.to_a(fake_b), real_a)
             losses["cycle_b"] = config.cycle_weight * l1(self.to_b(fake_a), real_b)
         if same_a is not None and same_b is not None:  # Sec. 5.2, L_identity
-            weight = config.cycle_weight * config.identity_weight
+            weight = config.cycle_weight * config.identity_weight * config.identity_every
             losses["identity_a"] = weight * l1(same_a, real_a)
             losses["identity_b"] = weight * l1(same_b, real_b)
         yield Turn("generators", losses=losses)

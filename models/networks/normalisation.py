@@ -32,6 +32,23 @@ class NormActPad(nn.Module):
         return _act_pad(self.batch_norm(x), shortcut, self.slope, self.padding)
 
 
+class ReflectPad(nn.Module):
+    """Reflection padding of `padding` pixels on every side, compiled with what stands around it."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+        self.kernel = reflect_pad  # engine/runtime.py may put a compiled one in its place
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kernel(x, self.padding)
+
+
+def reflect_pad(x: Tensor, padding: int) -> Tensor:
+    """Extend [B, C, H, W] by its own reflection."""
+    return F.pad(x, (padding,) * 4, mode="reflect")
+
+
 def instance_norm_act_pad(x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> Tensor:
     """Normalise every channel of every image to mean 0 and variance 1, add, activate and pad."""
     return _act_pad(F.instance_norm(x, eps=EPSILON), shortcut, slope, padding)
@@ -52,7 +69,7 @@ def _act_pad(x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> 
         x = x + shortcut
     if slope != 1.0:
         x = F.relu(x) if slope == 0.0 else F.leaky_relu(x, slope)
-    return F.pad(x, (padding,) * 4, mode="reflect") if padding else x
+    return reflect_pad(x, padding) if padding else x
 
 
 def bias_before(norm: Norm) -> bool:

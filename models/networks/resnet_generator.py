@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.networks.initialise import initialise
-from models.networks.normalisation import Norm, NormActPad, bias_before
+from models.networks.normalisation import Norm, NormActPad, ReflectPad, bias_before
 
 
 class ResnetGenerator(nn.Module):
@@ -42,7 +42,7 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         width, norm, bias = config.channels, config.norm, bias_before(config.norm)
         self.encoder = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, 7, bias=bias),
+            ReflectPad(3), nn.Conv2d(in_channels, width, 7, bias=bias),
             NormActPad(width, norm),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias),
             NormActPad(2 * width, norm),
@@ -79,13 +79,11 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
         super().__init__()
         bias = bias_before(norm)
-        self.pad = nn.ReflectionPad2d(1)
+        self.pad = ReflectPad(1)
         self.first = nn.Conv2d(channels, channels, 3, bias=bias)
         # Dropout stands between the activation and the second padding.
         self.between = NormActPad(channels, norm, padding=0 if dropout else 1)
-        self.dropout = (
-            nn.Sequential(nn.Dropout(dropout), nn.ReflectionPad2d(1)) if dropout else None
-        )
+        self.dropout = nn.Sequential(nn.Dropout(dropout), ReflectPad(1)) if dropout else None
         self.second = nn.Conv2d(channels, channels, 3, bias=bias)
         self.end = NormActPad(channels, norm, slope=1.0)
 
@@ -102,7 +100,7 @@ def _up(inward: int, outward: int, norm: Norm, upsampling: str) -> Iterator[nn.M
         yield nn.ConvTranspose2d(inward, outward, 3, 2, padding=1, output_padding=1, bias=bias)
     else:  # Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"
         yield nn.Upsample(scale_factor=2, mode="nearest")
-        yield nn.ReflectionPad2d(1)
+        yield ReflectPad(1)
         yield nn.Conv2d(inward, outward, 3, bias=bias)
 
 

@@ -67,3 +67,17 @@ def test_counting_passes_items_on_and_leaves_no_trace():
     )
     assert terminal.getvalue().endswith("\r\x1b[K") and "2/3" in terminal.getvalue()
     assert file.getvalue() == ""
+
+
+def test_a_starved_run_is_told_so_once():
+    progress = Progress("run", 1000, 0, 1, io.StringIO())
+    for step in range(1, 30):
+        progress.step(step, 0.1, waited=0.05)
+        assert not progress.starved()
+    progress.step(30, 0.1, waited=0.05)
+    assert progress.waiting_share() == pytest.approx(0.5)
+    assert progress.starved() and not progress.starved()
+    fed = Progress("run", 1000, 0, 1, io.StringIO())
+    for step in range(1, 40):
+        fed.step(step, 0.1, waited=0.01)
+    assert not fed.starved()

@@ -25,7 +25,7 @@ def words(photos, run, *more):
 
 
 def losses(run):
-    plain = {"seconds", "images_per_second"}
+    plain = {"seconds"}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in row.items() if name not in plain} for row in rows]
 
@@ -154,7 +154,6 @@ def test_a_line_of_the_metrics_has_what_one_wants_to_plot(uninterrupted):
         "seconds",
         "learning_rate",
         "epoch",
-        "images_per_second",
         "cycle_a",
         "discriminator_b",
     ):

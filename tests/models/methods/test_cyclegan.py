@@ -173,3 +173,14 @@ def test_resize_upsampling_and_dropout_are_choices():
     kinds = {type(module).__name__ for module in generator.modules()}
     assert {"Upsample", "Dropout"} <= kinds and "ConvTranspose2d" not in kinds
     assert generator(torch.zeros(1, 3, 16, 24)).shape == (1, 3, 16, 24)
+
+
+def test_a_lazy_identity_comes_every_so_many_steps_as_many_times_as_strong():
+    every, lazy, images = build(), build(identity_every=3), batch()
+    lazy.load_state_dict(every.state_dict())
+    once = play(every, images)["identity_a"].item()
+    for step in range(7):
+        losses = {n: x for turn in lazy.turns(images, step) for n, x in turn.losses.items()}
+        assert ("identity_a" in losses) == (step % 3 == 0)
+        if step % 3 == 0:
+            assert losses["identity_a"].item() == pytest.approx(3 * once, rel=1e-6)

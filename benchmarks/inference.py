@@ -1,0 +1,83 @@
+"""Time a trained generator on pictures: latency and throughput by size and precision.
+
+    python benchmarks/inference.py [--sizes 256,512,1024] [--batch 1] [--rounds 5] [--json]
+
+64 channels, 9 blocks, random weights. Variants take turns; medians.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.reference import seconds_of
+from engine.runtime import Runtime, RuntimeConfig
+from errors import run_command
+from models.networks.resnet_generator import ResnetGenerator
+from models.translator import DeterministicTranslator
+
+VARIANTS = {
+    "fp32": RuntimeConfig(),
+    "fp32 compiled": RuntimeConfig(compile="regions"),
+    "bf16": RuntimeConfig(precision="bf16"),
+    "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
+}
+
+
+def prepared(config: RuntimeConfig) -> tuple[nn.Module, Runtime]:
+    """Return a full-size translator, ready on its device."""
+    torch.manual_seed(0)
+    generator = ResnetGenerator(3, 3, ResnetGenerator.Config())
+    translator = (
+        DeterministicTranslator(generator, "a", "b", 3, 3, 4, 8).eval().requires_grad_(False)
+    )
+    runtime = Runtime(config)
+    runtime.prepare(translator, [generator])
+    return translator, runtime
+
+
+@torch.no_grad()
+def translate(translator: nn.Module, runtime: Runtime, image: Tensor) -> Tensor:
+    """Translate one batch as translate.py does."""
+    with runtime.autocast():
+        return translator(runtime.receive(image))
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="inference.py", description=__doc__)
+    parser.add_argument("--sizes", default="256,512,1024")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    known = parser.parse_args(arguments)
+    ready = {name: prepared(config) for name, config in VARIANTS.items()}
+    for size in map(int, known.sizes.split(",")):
+        image = torch.rand(known.batch, 3, size, size) * 2 - 1
+        times: dict[str, list[float]] = {name: [] for name in ready}
+        for timed in range(known.rounds + 1):
+            for name, (translator, runtime) in ready.items():
+                seconds = seconds_of(
+                    functools.partial(translate, translator, runtime, image), runtime.device
+                )
+                if timed:  # the first round compiles
+                    times[name].append(seconds)
+        for name, values in times.items():
+            median = statistics.median(values)
+            row = {"precision": name, "size": size, "batch": known.batch, "seconds": round(median, 4),
+                   "images_per_second": round(known.batch / median, 2)}  # fmt: skip
+            print(
+                json.dumps(row) if known.json else f"{name:<16}{size:>6}{median:>9.3f} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,98 @@
+"""Measure the peak memory of training by size, batch, precision and checkpointing.
+
+    python benchmarks/memory.py [--reference PATH] [--sizes 128,256] [--batches 1] [--json]
+
+Each row is a process of its own that takes two steps: on a CPU its largest resident set less what it
+held after its imports, on CUDA the largest allocation.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from benchmarks.reference import ReferenceStep
+from benchmarks.step import images, trainer_for
+from data.loading import normalise
+from engine.runtime import RuntimeConfig
+from errors import RunError, run_command
+
+ROWS = {
+    "reference": RuntimeConfig(),
+    "fp32": RuntimeConfig(),
+    "fp32 checkpointed": RuntimeConfig(checkpoint_activations=True),
+    "bf16": RuntimeConfig(precision="bf16"),
+    "bf16 checkpointed": RuntimeConfig(precision="bf16", checkpoint_activations=True),
+    "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
+    "bf16 compiled checkpointed": RuntimeConfig(
+        precision="bf16", compile="regions", checkpoint_activations=True
+    ),
+}
+
+
+def measure(name: str, size: int, batch: int, reference: str) -> float:
+    """Return the peak of this process over two steps, in GiB; to be called once a process."""
+    batch_of = images(size, batch)
+    if name == "reference":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        theirs = ReferenceStep(Path(reference), device)
+        a, b = (normalise(batch_of[domain].to(device)) for domain in "ab")
+        before = _resident()
+        for _ in range(2):
+            theirs.step(a, b)
+    else:
+        trainer = trainer_for(ROWS[name], batch, 64, 9)
+        device, before = trainer.runtime.device, _resident()
+        for _ in range(2):
+            trainer.take_step(batch_of)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    # Weights were there before, imports too: subtract what is not of the step, add the weights back.
+    return (_resident() - before) / 2**30 + 28_285_832 * 4 / 2**30
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="memory.py", description=__doc__)
+    parser.add_argument("--reference", default="")
+    parser.add_argument("--sizes", default="128,256")
+    parser.add_argument("--batches", default="1")
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one", nargs=3, metavar=("NAME", "SIZE", "BATCH"), help=argparse.SUPPRESS)
+    known = parser.parse_args(arguments)
+    if known.one:
+        name, size, batch = known.one
+        print(measure(name, int(size), int(batch), known.reference))
+        return
+    for size in known.sizes.split(","):
+        for batch in known.batches.split(","):
+            for name in known.rows.split(","):
+                if name == "reference" and not known.reference:
+                    continue
+                words = ["--one", name, size, batch, "--reference", known.reference]
+                done = subprocess.run(
+                    [sys.executable, __file__, *words], capture_output=True, text=True, check=False
+                )
+                if done.returncode:
+                    raise RunError(f"{name} at {size}: {done.stderr.strip().splitlines()[-1]}")
+                gib = round(float(done.stdout.split()[-1]), 2)
+                row = {"precision": name, "size": int(size), "batch": int(batch), "peak_gib": gib}
+                print(
+                    json.dumps(row) if known.json else f"{name:<28}{size:>6}{batch:>4}{gib:>8} GiB",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,82 @@
+"""Measure what a person waits for: an answer, and the first step.
+
+    python benchmarks/startup.py [--json] [--rounds 3]
+
+import torch; train.py --help; the demo's first step (its first line in metrics.jsonl); and the first
+step of a compiled run, when its kernels are new and when they come from the compiler's cache.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.scenes import generate
+from errors import run_command
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def seconds_of(*words: str) -> float:
+    """Return how long a python process takes."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def first_step(folder: Path, name: str, *settings: str, cache: str = "") -> float:
+    """Return the seconds from starting train.py to its first logged step."""
+    run = folder / name
+    words = [str(ROOT / "train.py"), "demo", f"data.root={folder / 'season'}", f"run={run}",
+             "log.wandb=disabled", *settings]  # fmt: skip
+    environment = {**os.environ, **({"TORCHINDUCTOR_CACHE_DIR": cache} if cache else {})}
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, env=environment)
+    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    seconds = time.perf_counter() - started
+    process.kill()
+    process.wait()
+    return seconds
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="startup.py", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    known = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        generate("season", folder / "season")
+        compiled = ("runtime.compile=regions", "runtime.precision=bf16")
+        actions: dict[str, Callable[[int], float]] = {
+            "import torch": lambda n: seconds_of("-c", "import torch"),
+            "train.py demo --help": lambda n: seconds_of(str(ROOT / "train.py"), "demo", "--help"),
+            "demo, first step": lambda n: first_step(folder, f"plain{n}"),
+            "compiled demo, first step, new": lambda n: first_step(
+                folder, f"new{n}", *compiled, cache=str(folder / f"cache{n}")
+            ),
+            "compiled demo, first step, again": lambda n: first_step(
+                folder, f"again{n}", *compiled, cache=str(folder / f"cache{n}")
+            ),
+        }
+        times = {
+            label: [action(n) for n in range(known.rounds)] for label, action in actions.items()
+        }
+    for label, values in times.items():
+        row = {"what": label, "seconds": round(statistics.median(values), 2),
+               "spread": round(max(values) - min(values), 2)}  # fmt: skip
+        print(json.dumps(row) if known.json else f"{label:<34}{row['seconds']:>8} s")
+
+
+if __name__ == "__main__":
+    run_command(main)
