@@ -1,5 +1,6 @@
 """Evaluate a run on its held-out images: python test.py RUN [option=value ...]."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from errors import UserError, run_command
@@ -24,11 +25,12 @@ def main(arguments: list[str]) -> None:
     from inference.run import open_run, options_of
 
     path, settings = Path(arguments[0]).expanduser(), arguments[1:]
-    options = with_settings(TestOptions(data=options_of(path).data), settings, USAGE)
+    whole = replace(options_of(path).data, limit=0)  # a training run's limit is not the test's
+    options = with_settings(TestOptions(data=whole), settings, USAGE)
     if options is None:
         return
     trained = options_of(path).data
-    if options.data.channels_of() != trained.channels_of():
+    if list(options.data.channels_of().items()) != list(trained.channels_of().items()):
         raise UserError(
             f"data.domains and data.channels are what the run was trained on: {trained.domains}"
         )

@@ -25,8 +25,8 @@ def train(options: TrainOptions) -> None:
     from data.scenes import provide
     from engine.state import sole_owner
 
-    provide(options.data.root)
     options = replace(options, data=absolute(options.data))
+    provide(options.data.root)
     check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
     run = Path(options.run).expanduser()
     claim(run)

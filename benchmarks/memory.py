@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--reference PATH] [--sizes 128,256] [--batches 1] [--json]
 
-Each row is a process of its own that takes two steps: on a CPU its largest resident set less what it
-held after its imports, on CUDA the largest allocation.
+Each row is a process of its own that takes two steps: on a CPU what its largest resident set grew by,
+with the weights (113 MB) counted in, on CUDA the largest allocation.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """Decoded and resized images in one memory-mapped file a domain, for runs that read them many times."""
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -64,21 +63,28 @@ def decoded(
     progress. UserError where the folder cannot be written or the disk is full; a half-built file is
     removed. BadImage as `decode` raises it.
     """
-    folder = folder.expanduser()
-    path = folder / f"{fingerprint(files, recipe)}.u8"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.with_suffix(".json").exists():
-                _build(path, files, decode, counted)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise UserError(
-            f"data.cache={folder}: {error.strerror or error}; name another folder"
-        ) from None
+    path = folder.expanduser() / f"{fingerprint(files, recipe)}.u8"
+    if not _complete(path, len(files)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path.with_suffix(".lock"), "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not _complete(path, len(files)):
+                    _build(path, files, decode, counted)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"data.cache={folder}: {reason}; name another folder") from None
     return DecodedImages(path)
+
+
+def _complete(path: Path, count: int) -> bool:
+    """Say whether both files are there, whole, and of `count` images."""
+    try:
+        shapes = json.loads(path.with_suffix(".json").read_text())
+        size = sum(int(np.prod(shape)) for shape in shapes)
+        return len(shapes) == count and path.stat().st_size == size
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _build(
@@ -87,14 +93,18 @@ def _build(
     decode: Callable[[Path], np.ndarray],
     counted: Callable[[Iterable[Path]], Iterable[Path]],
 ) -> None:
-    shapes = []
-    with open(path, "wb") as out:
-        for file in counted(files):
-            pixels = np.ascontiguousarray(decode(file))
-            out.write(pixels.data)
-            shapes.append(list(pixels.shape))
-        out.flush()
-        os.fsync(out.fileno())
-    partial = path.with_suffix(".json.tmp")  # its name says that the pixels are complete
-    partial.write_text(json.dumps(shapes))
-    os.replace(partial, path.with_suffix(".json"))
+    """Write both files; called by the one process that holds the lock."""
+    shapes, partial = [], path.with_suffix(".tmp")
+    try:
+        with open(partial, "wb") as out:
+            for file in counted(files):
+                pixels = np.ascontiguousarray(decode(file))
+                out.write(pixels.data)
+                shapes.append(list(pixels.shape))
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, path)
+        partial.write_text(json.dumps(shapes))
+        os.replace(partial, path.with_suffix(".json"))
+    finally:
+        partial.unlink(missing_ok=True)

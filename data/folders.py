@@ -150,14 +150,18 @@ def _walk(folder: Path) -> Iterator[str]:
         if real in entered:
             continue
         entered.add(real)
-        with os.scandir(here) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
-                    continue
-                if entry.is_dir():
-                    pending.append(entry.path)
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
-                    yield entry.path
+        try:
+            entries = list(os.scandir(here))
+        except OSError as error:
+            raise UserError(f"{here}: cannot be read ({error.strerror})") from None
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            # Unlike an entry's own methods these answer no, and raise nothing, for a link to itself.
+            if os.path.isdir(entry.path):
+                pending.append(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and os.path.isfile(entry.path):
+                yield entry.path
 
 
 def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:

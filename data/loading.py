@@ -104,7 +104,8 @@ class UnpairedSamples(Dataset):
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """Return uint8 [H, W, C] as a contiguous uint8 tensor [C, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return torch.from_numpy(planes if planes.flags.writeable else planes.copy())
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ def worker_died(error: Exception) -> bool:
     broken = isinstance(error, ConnectionError | EOFError) and not isinstance(
         error, BrokenPipeError
     )
-    return "DataLoader worker" in str(error) or broken
+    return "DataLoader worker (pid" in str(error) or broken
 
 
 def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] | BadImage:
@@ -164,8 +165,9 @@ def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] |
 
 
 def _quiet_worker(_: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the training process saves and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Both reach every process of a terminal or job; the training process saves and ends its workers.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

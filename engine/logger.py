@@ -39,7 +39,7 @@ class LogConfig:
 
 
 class MetricsFile:
-    """RUN/metrics.jsonl: one JSON object a line, on disk when `write` returns; the run's own record."""
+    """RUN/metrics.jsonl: one JSON object a line, handed to the system when `write` returns."""
 
     def __init__(self, path: Path, from_step: int) -> None:
         """Drop the lines after `from_step`, which will be computed again, and a torn last one."""

@@ -35,7 +35,7 @@ class RuntimeConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # weights and losses stay in fp32
     compile: Compile = "none"  # regions (norm, activation, padding) or whole networks: faster steps
-    checkpoint_activations: bool = False  # recompute the generators' trunks: less memory, more time
+    checkpoint_activations: bool = False  # recompute trunks of instance norm: less memory
     threads: int = 0  # CPU threads; 0 leaves it to torch
 
 

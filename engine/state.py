@@ -1,5 +1,6 @@
 """Checkpoints: everything a run is, written so that no crash can lose it, read without running code."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -23,7 +24,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     The data reaches the disk before the name does, and the name before this returns. A failed write
     leaves the old file and no other; RunError says what went wrong (a full disk, most often).
     """
-    partial = path.with_name(path.name + ".tmp")
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
     try:
         with open(partial, "wb") as file:
             write(file)
@@ -31,6 +32,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (PermissionError, NotADirectoryError, FileNotFoundError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); name another place"
         ) from None
@@ -68,7 +71,7 @@ def sole_owner(run: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # held by another process (or the file system has no locks)
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             raise UserError(
@@ -94,11 +97,12 @@ class Checkpoints:
     def save(self, state: dict[str, Any], step: int, score: float | None = None) -> Path:
         """Write a checkpoint of tensors, numbers, texts and plain containers; return its path."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for stale in self.folder.glob("*.tmp"):
+        for stale in (*self.folder.glob(".*.tmp"), *self.folder.glob("*.tmp")):
             stale.unlink(missing_ok=True)
         path = self.folder / f"step_{step:08d}.pt"
         write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
-        files = self._files()
+        # What is newer belongs to a past that could not be read and is being computed again.
+        files = {name: entry for name, entry in self._files().items() if entry["step"] < step}
         files[path.name] = {
             "step": step, "sha256": _sha256(path), "bytes": path.stat().st_size, "score": score,
         }  # fmt: skip
@@ -107,7 +111,7 @@ class Checkpoints:
         kept = {name: files[name] for name in files if name in newest or name == best}
         manifest = {"format": FORMAT, "latest": path.name, "best": best, "files": kept}
         write_text(self.folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        for name in files.keys() - kept.keys():
+        for name in {stale.name for stale in self.folder.glob("step_*.pt")} - kept.keys():
             try:
                 (self.folder / name).unlink(missing_ok=True)
             except OSError:  # an old file that will not go is no reason to stop training

@@ -161,7 +161,14 @@ class Trainer:
                     "a process that reads images was killed (out of memory, most often); "
                     "the same command continues, data.workers=0 reads in the training process"
                 ) from None
+            if "memory" in str(error).lower() and "alloc" in str(error).lower():
+                raise RunError(
+                    "out of memory; lower batch_size, or compute it in parts with accumulate, lower "
+                    "data.crop_size, or use runtime.checkpoint_activations=true"
+                ) from None
             raise
+        except OSError as error:
+            raise RunError(f"{error.filename or self.run}: {error.strerror or error}") from None
 
     def _fit(self, log_every: int, previews_every: int, workers: int, wandb: WandbLogger) -> None:
         rows = MetricsFile(self.run / "metrics.jsonl", self.step)
@@ -173,14 +180,14 @@ class Trainer:
                 losses = self.take_step(batch)
                 done = self.step == self.schedule.steps
                 logging = done or self.step == 1 or self.step % log_every == 0
-                if self.runtime.device.type == "cpu":  # costs nothing here; elsewhere it waits
+                if (
+                    logging or self.runtime.device.type == "cpu"
+                ):  # elsewhere this waits for the device
                     self._checked(losses)
                 progress.step(self.step, seconds + time.monotonic() - started, waited=seconds)
                 self.seconds = time.monotonic() - began
                 if logging:
                     self._log(self._checked(losses), rows, progress, wandb)
-                if done or (previews_every and self.step % previews_every == 0):
-                    self._preview(wandb)
                 due = done or self.step % self.config.checkpoint_every == 0
                 if due or stop.requested is not None:
                     self._checked(losses)
@@ -190,6 +197,8 @@ class Trainer:
                         progress.close()
                         progress.note(f"stopped and saved in {path}; the same command continues")
                         raise Interrupted(128 + stop.requested)
+                if done or (previews_every and self.step % previews_every == 0):
+                    self._preview(wandb)
         progress.close()
 
     def state(self) -> dict[str, Any]:
@@ -202,7 +211,7 @@ class Trainer:
                 name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
             },
             "average": self.average.average.state_dict() if self.average else None,
-            "options": (self.run / "options.yaml").read_text(),
+            "options": (self.run / "options.yaml").read_text(encoding="utf-8"),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:

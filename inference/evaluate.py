@@ -85,7 +85,9 @@ def _evaluate_direction(
     channels = data.channels_of()
     truths = held_out(truth_files, data, channels[translator.target]) if truth_files else None
     images = held_out(files, data, channels[translator.source])
-    shutil.rmtree(run.path / "test" / direction, ignore_errors=True)  # of an earlier evaluation
+    finished = run.path / "test" / direction
+    building = finished.with_name(f"{direction}.partial")
+    shutil.rmtree(building, ignore_errors=True)
     wanted, rows = min(keep_rows or len(files), len(files)), []
     for number, (file, real) in enumerate(
         zip(counted(files, len(files), direction), images, strict=True)
@@ -96,7 +98,9 @@ def _evaluate_direction(
         fake_bytes = denormalise(fake).cpu()
         name = file.relative_to(folder)
         pixels = fake_bytes[0].permute(1, 2, 0).numpy()
-        write_picture(run.path / "test" / direction / written_name(name), pixels)
+        if (building / written_name(name)).exists():
+            raise UserError(f"{file}: another held-out image is written under its name; rename one")
+        write_picture(building / written_name(name), pixels)
         alone: dict[str, float | None] = {}
         if restored is not None:
             restored = restored.float().cpu()
@@ -113,6 +117,8 @@ def _evaluate_direction(
         if number * wanted // len(files) == len(rows) and len(rows) < wanted:  # spread evenly
             back_again, aim = (None if x is None else denormalise(x) for x in (restored, true))
             rows.append(Row(str(name), denormalise(real), fake_bytes, back_again, aim, alone))
+    shutil.rmtree(finished, ignore_errors=True)  # of an earlier evaluation
+    building.rename(finished)
     summary: dict[str, Any] = {"images": len(files)}
     for label, distortion in (("cycle", cycle), ("truth", truth), ("copy", copied)):
         if distortion.count:

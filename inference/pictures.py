@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from engine.state import write_atomically
-from errors import UserError
+from errors import UserError, one_line
 from inference.run import to_image, without_alpha
 
 ENCODING = {
@@ -48,5 +48,10 @@ def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
         else "PNG"
     )
     encoded = io.BytesIO()
-    image.save(encoded, kind, **ENCODING.get(suffix, {}))
+    try:
+        image.save(encoded, kind, **ENCODING.get(suffix, {}))
+    except (OSError, ValueError) as error:  # a side too long for the format, most often
+        raise UserError(
+            f"{path}: {kind} cannot hold this picture ({one_line(error, 80)})"
+        ) from None
     write_atomically(path, lambda file: file.write(encoded.getbuffer()))

@@ -43,7 +43,7 @@ def open_run(
     """
     path = Path(path)
     if path.is_file():
-        state, path = load(path), path.parent.parent
+        state, path = load(path), path.resolve().parent.parent
     elif (path / "checkpoints").is_dir():
         checkpoints = Checkpoints(path / "checkpoints")
         if not checkpoints.exist():
@@ -77,7 +77,7 @@ def open_run(
 
 def options_of(path: str | Path) -> TrainOptions:
     """Return the options of a run folder (or of a checkpoint file in it) without opening its weights."""
-    folder = Path(path).parent.parent if Path(path).is_file() else Path(path)
+    folder = Path(path).resolve().parent.parent if Path(path).is_file() else Path(path)
     if not folder.exists():
         raise UserError(f"no such run: {path}")
     saved = folder / "options.yaml"
@@ -124,7 +124,9 @@ class PictureTranslator:
             return translated if picture.ndim == 4 else translated[0]
         if isinstance(picture, np.ndarray):
             translated = self.pixels(picture if picture.ndim == 3 else picture[..., None])
-            return translated if picture.ndim == 3 else translated[..., 0]
+            return (
+                translated if picture.ndim == 3 or translated.shape[2] > 1 else translated[..., 0]
+            )
         return self.image(picture)
 
     @torch.no_grad()

@@ -42,7 +42,7 @@ def translate_paths(run: Run, direction: str, source: Path, target: Path) -> int
     failed, made = [], set()
     for file in counted(files, len(files), direction):
         name = Path(file.name) if single else file.relative_to(source)
-        out = target if into_file else target / written_name(name)
+        out = written_name(target) if into_file else target / written_name(name)
         try:
             if out in made:
                 raise UserError(f"{file}: {out} was made from another picture; rename one of them")
@@ -60,9 +60,9 @@ def translate_paths(run: Run, direction: str, source: Path, target: Path) -> int
 
 def translated(translate: PictureTranslator, file: Path) -> Image.Image | np.ndarray:
     """Return the translation of one file: a picture, or an array for .npy; UserError if unreadable."""
-    if file.suffix.lower() == ".npy":
-        return translate(read_image(file, translate.translator.in_channels))
     try:
+        if file.suffix.lower() == ".npy":
+            return translate(read_image(file, translate.translator.in_channels))
         picture = open_upright(file)
         if translate.translator.in_channels > 4:
             raise UserError(

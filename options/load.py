@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,7 +27,7 @@ command again continues its run. Lists are written [a,b]; quote what has spaces:
 """
 
 # What may change when a run is continued: it alters how one watches or feeds the run, not its result.
-FREE = ("data.workers", "checkpoint_every", "keep_checkpoints", "log.")
+FREE = ("data.workers", "data.cache", "checkpoint_every", "keep_checkpoints", "log.")
 
 Schema = TypeVar("Schema")
 
@@ -216,7 +216,9 @@ def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _is_setting(word: str) -> bool:
-    return "=" in word or (word.startswith("-") and word not in ("-h", "--help", "--list"))
+    if word.startswith("-"):
+        return word not in ("-h", "--help", "--list")
+    return "=" in word and "/" not in word.partition("=")[0]  # a path may have one too
 
 
 def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
@@ -247,7 +249,7 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         raise UserError(f"{where}{name} needs a value: {name}=...")
     if "${" in str(value):
         raise UserError(f"{where}{name}: references such as ${{...}} are not allowed here")
-    if name in known and get_origin(known[name].type) is list and not isinstance(value, list):
+    if name in known and _is_list(known[name].type) and not isinstance(value, list | None):
         # a,b is as good as [a,b], and 3 as [3]
         value = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     try:
@@ -289,6 +291,10 @@ def _method_class(
     except KeyError:
         known = methods.names()
         raise UserError(f"unknown method.name '{name}'{_did_you_mean(str(name), known)}") from None
+
+
+def _is_list(kind: Any) -> bool:
+    return list in (get_origin(kind), *(get_origin(part) for part in get_args(kind)))
 
 
 def _optional(field: Field | None) -> bool:

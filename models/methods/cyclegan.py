@@ -78,7 +78,11 @@ class CycleGAN(Method):
         config, adversarial = self.config, OBJECTIVES[self.config.objective]
         real_a, real_b = batch[self.a], batch[self.b]
 
-        if config.cycle_weight and config.identity_weight and step % config.identity_every == 0:
+        if (
+            config.cycle_weight
+            and config.identity_weight
+            and (step + 1) % config.identity_every == 0
+        ):
             fake_b, same_b = together(self.to_b, real_a, real_b)
             fake_a, same_a = together(self.to_a, real_b, real_a)
         else:

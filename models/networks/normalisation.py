@@ -65,11 +65,11 @@ def fusible_norm_act_pad(x: Tensor, shortcut: Tensor | None, slope: float, paddi
 
 
 def _act_pad(x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> Tensor:
-    # `x` is a norm's own result, which no backward needs: what follows may write into it.
+    # Not in place: an instance norm's result is a view, and a backward through writes into it copies.
     if shortcut is not None:
-        x = x.add_(shortcut)
+        x = x + shortcut
     if slope != 1.0:
-        x = F.relu_(x) if slope == 0.0 else F.leaky_relu_(x, slope)
+        x = F.relu(x) if slope == 0.0 else F.leaky_relu(x, slope)
     return reflect_pad(x, padding) if padding else x
 
 

@@ -59,13 +59,15 @@ class ResnetGenerator(nn.Module):
             NormActPad(width, norm, padding=3),
             nn.Conv2d(width, out_channels, 7), nn.Tanh(),
         )  # fmt: skip
+        self.norm = norm
         self.recompute_trunk = False  # engine/runtime.py: less memory for one more forward
         initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
         x = self.encoder(image)
-        if self.recompute_trunk and torch.is_grad_enabled():
+        # A batch norm would count a recomputed batch twice in its statistics.
+        if self.recompute_trunk and self.norm == "instance" and torch.is_grad_enabled():
             for block in self.trunk:
                 x = checkpoint(block, x, use_reentrant=False)
         else:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from data.augment import evaluation_transform, resizing, training_transform
-from data.folders import DataConfig, find_split
+from data.folders import DataConfig, files_in, find_split
 from data.loading import (
     UnpairedSamples,
     batches,
@@ -237,6 +237,7 @@ def test_a_cache_of_a_bad_file_names_it_and_keeps_nothing_half_built(tmp_path):
     )
     with pytest.raises(UserError, match="zz.png"):
         UnpairedSamples(find_split(config, "train"), config, 0)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
     (tmp_path / "a/zz.png").unlink()
     assert len(UnpairedSamples(find_split(config, "train"), config, 0).cached["a"]) == 2
     (tmp_path / "file").write_text("x")
@@ -253,3 +254,20 @@ def test_a_large_jpeg_is_decoded_smaller_but_never_below_what_is_needed(tmp_path
     assert read_image(tmp_path / "x.jpg", 3, least=90).shape == (100, 150, 3)
     assert read_image(tmp_path / "x.jpg", 3, least=201).shape == (400, 600, 3)
     assert read_image(tmp_path / "x.jpg").shape == (400, 600, 3)
+
+
+def test_a_damaged_cache_is_built_anew(photos, tmp_path):
+    config = replace(CONFIG, root=str(photos), cache=str(tmp_path))
+    files = find_split(config, "train")
+    expected = collected(UnpairedSamples(files, config, 5), 0)
+    for damage in ("missing", "short", "shapes"):
+        for path in list(tmp_path.glob("*.json" if damage == "shapes" else "*.u8")):
+            path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:-5])
+        assert equal(expected, collected(UnpairedSamples(files, config, 5), 0))
+
+
+def test_a_link_to_itself_is_passed_over(tmp_path):
+    write_images(tmp_path, 1)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert len(files_in(tmp_path)) == 1

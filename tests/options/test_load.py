@@ -97,6 +97,8 @@ def test_texts_stay_texts_and_lists_are_lists():
     assert options.data.domains == ["monet", "photo"]
     assert options.data.channels_of() == {"monet": 1, "photo": 3}
     assert loaded("demo", "--batch_size=3").batch_size == 3
+    assert loaded("demo", "log.tags=x,y").log.tags == ["x", "y"]
+    assert loaded("demo", "log.tags=null").log.tags is None
 
 
 # Words after `demo`, and what the one line must say.
