@@ -165,9 +165,9 @@ def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] |
 
 
 def _quiet_worker(_: int) -> None:
-    # Both reach every process of a terminal or job; the training process saves and ends its workers.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # Ctrl-C reaches every process of a terminal; the training process saves and ends its workers.
+    # SIGTERM stays: it is how a process that is left behind is ended.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
