@@ -5,10 +5,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from errors import UserError, run_command
 from options.config import TrainOptions
 from options.load import check_same, saved_options, to_dict, to_yaml, train_options
+
+if TYPE_CHECKING:  # they import torch, and a misspelt option should be answered before
+    from data.loading import UnpairedSamples
+    from engine.runtime import Runtime
 
 
 def main(arguments: list[str]) -> None:
@@ -58,14 +63,30 @@ def settle(run: Path, options: TrainOptions) -> None:
     write_text(saved, to_yaml(options))
 
 
+def samples_of(
+    files: dict[str, list[Path]], options: TrainOptions, runtime: "Runtime"
+) -> "UnpairedSamples":
+    """Return the training samples, decoded now where the options say so."""
+    from data.loading import UnpairedSamples
+    from data.resident import ResidentSamples
+    from engine.progress import counted
+
+    def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
+        images = list(paths)
+        return counted(images, len(images), "decoding")
+
+    if options.data.resident:
+        return ResidentSamples(files, options.data, options.seed, runtime.device, counted_files)
+    return UnpairedSamples(files, options.data, options.seed, counted_files)
+
+
 def start_or_continue(run: Path, options: TrainOptions) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
     import torch
 
     from data.folders import find_split
-    from data.loading import UnpairedSamples, held_out
+    from data.loading import held_out
     from engine.logger import WandbLogger
-    from engine.progress import counted
     from engine.provenance import provenance
     from engine.runtime import Runtime
     from engine.schedule import plan
@@ -84,11 +105,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
 
     files = find_split(options.data, "train")
 
-    def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
-        images = list(paths)
-        return counted(images, len(images), "decoding")
-
-    samples = UnpairedSamples(files, options.data, options.seed, counted_files)
+    samples = samples_of(files, options, runtime)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
     previewed, scored = (
         {

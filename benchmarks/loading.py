@@ -1,10 +1,11 @@
 """Time one core from image files to augmented tensors, beside the reference's pipeline.
 
-    python benchmarks/loading.py [--json] [--images 64] [--rounds 5]
+    python benchmarks/loading.py [--json] [--images 64] [--rounds 5] [--photos FOLDER]
 
 The reference's pipeline is restated with the same libraries it uses: PIL, torchvision's Resize to 286
 (bicubic), RandomCrop to 256, RandomHorizontalFlip, ToTensor, Normalize. Ours ends in the uint8 tensor
-that travels to the device, which normalises it. Variants take turns; medians. Images are generated.
+that travels to the device, which normalises it. Variants take turns; medians. Images are generated, or
+the JPEGs of a folder.
 """
 
 import argparse
@@ -75,11 +76,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs to read instead")
     known = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    for label, size in SIZES.items():
+    sources = {known.photos.name: None} if known.photos else SIZES
+    for label, size in sources.items():
         with tempfile.TemporaryDirectory() as folder:
-            files = write_photos(Path(folder), size, known.images)
+            if size is None:
+                files = sorted(known.photos.glob("*.jpg"))[: known.images]
+            else:
+                files = write_photos(Path(folder), size, known.images)
             loaders = {
                 "reference": reference_pipeline(files),
                 "decoding": our_pipeline(files, ""),
@@ -89,11 +95,11 @@ def main(arguments: list[str]) -> None:
             for timed in range(known.rounds + 1):
                 for name, load in loaders.items():
                     started = time.perf_counter()
-                    for _ in map(load, range(known.images)):
+                    for _ in map(load, range(len(files))):
                         pass
                     if timed:  # the first round warms up
                         times[name].append(time.perf_counter() - started)
-        rates = {name: known.images / statistics.median(values) for name, values in times.items()}
+        rates = {name: len(files) / statistics.median(values) for name, values in times.items()}
         for name, rate in rates.items():
             ratio = rate / rates["reference"]
             row = {

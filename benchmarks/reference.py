@@ -75,13 +75,25 @@ class ReferenceStep:
                 for target, source in zip(network.parameters(), ours, strict=True):
                     target.copy_(source)
 
-    def step(self, a: Tensor, b: Tensor) -> float:
-        """Take one training step on images [B, 3, H, W] in [-1, 1]; return its seconds."""
-        return seconds_of(lambda: self._step(a, b), a.device)
+    def steps(self, a: Tensor, b: Tensor, count: int) -> float:
+        """Take training steps on images [B, 3, H, W] in [-1, 1]; return the mean seconds of one."""
+
+        def play() -> None:
+            for _ in range(count):
+                self._step(a, b)
+
+        return seconds_of(play, a.device) / count
 
     def _step(self, a: Tensor, b: Tensor) -> None:
         self.model.set_input({"A": a, "B": b, "A_paths": "", "B_paths": ""})
         self.model.optimize_parameters()
+
+    def to(self, dtype: torch.dtype) -> None:
+        """Make networks and labels of this type, optimizers as new."""
+        for network in (*self.networks(), self.model.criterionGAN):
+            network.to(dtype)
+        for optimizer in self.model.optimizers:
+            optimizer.state.clear()
 
     def losses(self) -> dict[str, float]:
         """Return the last step's losses under our names."""
@@ -140,10 +152,19 @@ def _serve(path: Path, device_name: str, images: list[Any], connection: Any) -> 
         connection.send(error)
         return
     while True:
-        name, arguments = connection.recv()
+        try:
+            name, arguments = connection.recv()
+        except EOFError:  # nobody asks any more
+            return
         answer: Any = None
-        if name == "step":
-            answer = reference.step(a, b)
+        if name == "steps":
+            answer = reference.steps(a, b, *arguments)
+        elif name in ("double", "float"):
+            dtype = {"double": torch.float64, "float": torch.float32}[name]
+            reference.to(dtype)
+            a, b = a.to(dtype), b.to(dtype)
+        elif name == "exact":
+            torch.backends.cudnn.allow_tf32 = False
         elif name == "take_weights":
             reference.take_weights([[torch.from_numpy(x) for x in xs] for xs in arguments[0]])
         elif name == "gradients":

@@ -10,16 +10,20 @@ convolution measured in the same run in the same precision.
 """
 
 import argparse
+import copy
 import functools
 import json
+import math
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -41,8 +45,9 @@ VARIANTS = {
     "tf32": RuntimeConfig(precision="tf32"),
     "bf16": RuntimeConfig(precision="bf16"),
     "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
+    "bf16 graph": RuntimeConfig(precision="bf16", compile="regions", cuda_graph=True),
 }
-CPU_VARIANTS = ("fp32", "bf16", "bf16 compiled")
+CPU_VARIANTS = ("fp32", "fp32 compiled", "bf16", "bf16 compiled")
 
 
 def trainer_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: int) -> Trainer:
@@ -90,16 +95,31 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def operations_of(trainer: Trainer, batch: dict[str, torch.Tensor]) -> float:
-    """Return the floating-point operations of one step, counted as it runs."""
+    """Return the floating-point operations of one step, counted as it runs (no replay)."""
     with FlopCounterMode(display=False) as counter:
         trainer.take_step(batch)
     return counter.get_total_flops()
 
 
+def seconds_a_step(trainer: Trainer, batch: dict[str, torch.Tensor], steps: int) -> float:
+    """Return the mean time of a few steps in a row, the device's work done."""
+
+    def play() -> None:
+        for _ in range(steps):
+            trainer.take_step(batch)
+
+    return seconds_of(play, trainer.runtime.device) / steps
+
+
 def compare(
     trainer: Trainer, reference: ReferenceProcess, batch: dict[str, torch.Tensor]
 ) -> dict[str, float]:
-    """Return the largest relative differences of losses and gradients in a step from equal weights."""
+    """Return the largest relative differences of losses and gradients in a step from equal weights.
+
+    In float64 only other mathematics would differ. In float32 a last bit decides at every kink (ReLU,
+    L1), so two ways of adding differ more: `rounding` is how far the reference is from its own
+    gradients in float64.
+    """
     method = trainer.method
     assert isinstance(method, CycleGAN)
     networks = (method.to_b, method.to_a, method.judge_a, method.judge_b)
@@ -107,19 +127,47 @@ def compare(
         [p.detach().cpu().clone().numpy() for p in network.parameters()] for network in networks
     ]
     reference.ask("take_weights", weights)
+    exact = copy.deepcopy(method).double()
     ours = {name: loss.item() for name, loss in trainer.take_step(batch).items()}
-    reference.ask("step")
-    theirs, gradients = reference.ask("losses"), reference.ask("gradients")
-    worst = 0.0
-    for network, found in zip(networks, gradients, strict=True):
-        for parameter, one in zip(network.parameters(), map(torch.from_numpy, found), strict=True):
-            # A bias before an instance norm has a true gradient of zero; what is there is rounding.
-            if one.ndim > 1 and parameter.grad is not None:
-                worst = max(worst, ((one - parameter.grad.cpu()).norm() / one.norm()).item())
+    reference.ask("steps", 1)
+    theirs, rounded = reference.ask("losses"), reference.ask("gradients")
+    found = [gradients_of(network) for network in networks]
+
+    for turn in exact.turns({d: normalise(x).double() for d, x in batch.items()}, 0):
+        parameters = [p for name in turn.players for p in exact.players()[name].parameters()]
+        turn.total().backward(inputs=parameters)
+    doubled = (exact.to_b, exact.to_a, exact.judge_a, exact.judge_b)
+    reference.ask("take_weights", weights)
+    reference.ask("double")
+    reference.ask("steps", 1)
+    true = reference.ask("gradients")
+    reference.ask("float")
     return {
         "losses": max(abs(ours[name] - theirs[name]) / abs(theirs[name]) for name in theirs),
-        "gradients": worst,
+        "gradients": apart(found, rounded),
+        "gradients_in_float64": apart([gradients_of(network) for network in doubled], true),
+        "rounding": apart(rounded, true),
     }
+
+
+def gradients_of(network: torch.nn.Module) -> list[np.ndarray]:
+    """Return a network's gradients on the CPU."""
+    return [p.grad.cpu().numpy() for p in network.parameters() if p.grad is not None]
+
+
+def apart(some: list[list[np.ndarray]], others: list[list[np.ndarray]]) -> float:
+    """Return the largest difference of two gradients, relative to the second's norm.
+
+    A bias before an instance norm has a true gradient of zero; what is there is rounding.
+    """
+    pairs = (
+        pair for ours, theirs in zip(some, others, strict=True) for pair in zip(ours, theirs, strict=True)
+    )  # fmt: skip
+    return max(
+        float(np.linalg.norm(one - other) / np.linalg.norm(other))
+        for one, other in pairs
+        if one.ndim > 1
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -145,21 +193,32 @@ def main(arguments: list[str]) -> None:
         name: trainer_for(VARIANTS[name], known.batch, known.channels, known.blocks)
         for name in names
     }
+    steps = 10 if device.type == "cuda" else 1  # without waiting for the device between them
     actions: dict[str, Callable[[], float]] = {
-        name: functools.partial(seconds_of, functools.partial(trainer.take_step, batch), device)
+        name: functools.partial(seconds_a_step, trainer, batch, steps)
         for name, trainer in trainers.items()
     }
     if known.reference:
         reference = ReferenceProcess(known.reference, device, [normalise(batch[d]) for d in "ab"])
-        plain = trainer_for(VARIANTS["fp32"], known.batch, known.channels, known.blocks)
-        print(json.dumps({"difference_to_reference": compare(plain, reference, batch)}), flush=True)
-        del plain
-        actions["reference"] = functools.partial(reference.ask, "step")
-    operations = operations_of(
-        trainer_for(VARIANTS["fp32"], known.batch, known.channels, known.blocks), batch
-    )
+        for name in [name for name in names if name.startswith("fp32")]:
+            plain = trainer_for(VARIANTS[name], known.batch, known.channels, known.blocks)
+            differences = compare(plain, reference, batch)
+            print(json.dumps({"difference_to_reference": differences, "of": name}), flush=True)
+            del plain
+        actions["reference"] = functools.partial(reference.ask, "steps", steps)
+        if device.type == "cuda":  # without TF32, which torch gives convolutions by default
+            exact = ReferenceProcess(known.reference, device, [normalise(batch[d]) for d in "ab"])
+            exact.ask("exact")
+            actions["reference, no TF32"] = functools.partial(exact.ask, "steps", steps)
     peaks = {p: peak(t, device) for p, t in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     first = {name: action() for name, action in actions.items()}  # compiles
+    operations = {
+        name: operations_of(
+            trainer_for(replace(VARIANTS[name], cuda_graph=False), known.batch, known.channels, known.blocks),
+            batch,
+        )
+        for name in names
+    }  # fmt: skip
     for action in actions.values():
         action()
     times: dict[str, list[float]] = {name: [] for name in actions}
@@ -169,11 +228,13 @@ def main(arguments: list[str]) -> None:
     for name, values in times.items():
         median = statistics.median(values)
         precision = "bf16" if "bf16" in name else "fp32"
+        # The reference's operations are those of our plain step.
+        counted = operations.get(name, operations.get("fp32", math.nan))
         row = {
             "precision": name, "seconds": round(median, 5), "spread": round(max(values) - min(values), 5),
             "ratio": round(statistics.median(times["reference"]) / median, 3) if known.reference else None,
-            "share_of_peak": round(operations / median / peaks[precision], 3),
-            "tflop": round(operations / 1e12, 3), "peak_tflops": round(peaks[precision] / 1e12, 3),
+            "share_of_peak": round(counted / median / peaks[precision], 3),
+            "tflop": round(counted / 1e12, 3), "peak_tflops": round(peaks[precision] / 1e12, 3),
             "first_step_seconds": round(first[name], 2), "size": known.size, "batch": known.batch,
             "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),

@@ -33,6 +33,7 @@ class DataConfig:
     workers: int = 2  # processes that read images; 0 reads in the training process
     pairs: Pairs = "auto"  # held-out files of one name show one scene: none, forward (a to b), both
     cache: str = ""  # keep decoded, resized images in this folder: reading is faster from then on
+    resident: bool = False  # keep them in the device's memory instead: for sets that fit
     limit: int = 0  # use only the first so many images of each folder; 0 uses all
 
     def __post_init__(self) -> None:

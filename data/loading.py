@@ -83,23 +83,36 @@ class UnpairedSamples(Dataset):
             raise BadImage(too_small(file, pixels.shape[0], pixels.shape[1], config.crop_size))
         return self.resize(pixels)
 
+    def batches(
+        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the uint8 batches of steps first_step .. last_step - 1 (see `batches`)."""
+        return batches(self, batch_size, first_step, last_step, workers, pinned)
+
     def __getitem__(self, position: int) -> dict[str, Tensor] | BadImage:
         """Return domain -> uint8 [C, crop, crop]; a bad file is returned, for the reader to raise."""
-        sample = {}
-        for number, (domain, transform) in enumerate(self.transforms.items()):
-            index = self.index_of(domain, position)
-            try:
-                pixels = (
-                    self.cached[domain][index]
-                    if domain in self.cached
-                    else self.read(self.files[domain][index], self.channels[domain])
+        try:
+            return {
+                domain: to_tensor(
+                    self.augmented(
+                        self.pixels(domain, self.index_of(domain, position)), domain, position
+                    )
                 )
-            except BadImage as bad:
-                return bad
-            sample[domain] = to_tensor(
-                transform(pixels, (self.seed, number, position, AUGMENTATION))
-            )
-        return sample
+                for domain in self.transforms
+            }
+        except BadImage as bad:
+            return bad
+
+    def pixels(self, domain: str, index: int) -> np.ndarray:
+        """Return the domain's image number `index`, resized for training: from the cache if there is one."""
+        if domain in self.cached:
+            return self.cached[domain][index]
+        return self.read(self.files[domain][index], self.channels[domain])
+
+    def augmented(self, pixels: np.ndarray, domain: str, position: int) -> np.ndarray:
+        """Return what training sees of an image at `position`."""
+        number = list(self.files).index(domain)
+        return self.transforms[domain](pixels, (self.seed, number, position, AUGMENTATION))
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

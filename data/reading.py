@@ -1,5 +1,6 @@
 """Read one image file into upright 8-bit sRGB pixels, or say in one line why not."""
 
+import functools
 import io
 import warnings
 from pathlib import Path
@@ -149,16 +150,32 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     """Convert by the embedded ICC profile; a broken or missing profile leaves the numbers alone."""
     profile = image.info.get("icc_profile")
     if profile and image.mode in ("RGB", "RGBA", "CMYK"):
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, source, target, outputMode=mode)
+            transform = _srgb_transform(profile, image.mode)
+            if transform is None:
+                return image
+            converted = ImageCms.applyTransform(image, transform)
             if converted is not None:
                 return converted
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass
     return image.convert("RGB") if image.mode == "CMYK" else image
+
+
+@functools.lru_cache(maxsize=32)
+def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the way from a profile to sRGB; None where it is sRGB already, as most of them are."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    target = ImageCms.createProfile("sRGB")
+    to = "RGBA" if mode == "RGBA" else "RGB"
+    transform = ImageCms.buildTransform(source, target, mode, to)
+    if mode == "RGB":
+        levels = np.linspace(0, 255, 9).astype(np.uint8)
+        colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(9, 81, 3)
+        mapped = ImageCms.applyTransform(Image.fromarray(colours), transform)
+        if mapped is not None and abs(np.array(mapped).astype(int) - colours).max() <= 1:
+            return None
+    return transform
 
 
 def _read_array(path: str | Path, channels: int | None) -> np.ndarray:

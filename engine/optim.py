@@ -3,14 +3,30 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    """Return the optimizer of one player (Kingma & Ba 2015), one kernel for all its parameters."""
+def adam(
+    network: nn.Module, learning_rate: float, betas: tuple[float, float], recorded: bool = False
+) -> torch.optim.Adam:
+    """Return the optimizer of one player (Kingma & Ba 2015), one kernel for all its parameters.
+
+    `recorded` keeps all that changes in tensors on the device, as a CUDA graph needs.
+    """
     parameters = list(network.parameters())
-    fused = parameters[0].device.type in ("cuda", "cpu")
-    return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, fused=fused)
+    device = parameters[0].device
+    rate = torch.tensor(learning_rate, device=device) if recorded else learning_rate
+    fused = device.type in ("cuda", "cpu")
+    return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=fused, capturable=recorded)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of all groups, in place where it is a tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 class MovingAverage:

@@ -5,7 +5,8 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
 Item = TypeVar("Item")
@@ -142,3 +143,26 @@ def counted(
     if live:
         screen.write("\r\x1b[K")
         screen.flush()
+
+
+@contextmanager
+def share_done(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float], None]]:
+    """Give a function that is told the share of a long piece of work, 0 to 1, and shows it on a terminal."""
+    screen = stream or sys.stderr
+    live, started = screen.isatty(), time.monotonic()
+    shown = -1
+
+    def report(share: float) -> None:
+        nonlocal shown
+        if live and int(share * 100) != shown:
+            shown = int(share * 100)
+            left = (time.monotonic() - started) * (1 - share) / max(share, 1e-3)
+            screen.write(f"\r\x1b[K{label} {shown} %  {clock(left)} left")
+            screen.flush()
+
+    try:
+        yield report
+    finally:
+        if shown >= 0:
+            screen.write("\r\x1b[K")
+            screen.flush()

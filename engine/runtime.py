@@ -5,12 +5,13 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from models.networks.normalisation import (
     reflect_pad,
 )
 from models.networks.resnet_generator import ResnetGenerator
+from models.networks.winograd import Conv3x3, winograd
 
 MOST_THREADS = 1024
 Compile = Literal["none", "regions", "networks"]
@@ -35,7 +37,9 @@ class RuntimeConfig:
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # weights and losses stay in fp32
     compile: Compile = "none"  # regions (norm, activation, padding) or whole networks: faster steps
+    winograd: bool = True  # 3x3 convolutions in fewer products, where regions compile on a CPU
     checkpoint_activations: bool = False  # recompute trunks of instance norm: less memory
+    cuda_graph: bool = False  # record the whole step once, launch it at once: many small kernels
     threads: int = 0  # CPU threads; 0 leaves it to torch
 
 
@@ -57,11 +61,20 @@ class Runtime:
                 print(f"note: runtime.compile={config.compile} needs {missing}; running uncompiled")
             else:
                 self.compiling = config.compile
+        # A GPU's libraries choose such kernels themselves.
+        self.winograd = config.winograd and self.device.type == "cpu"
         # Eager instance norm copies to the contiguous layout and back; the fused one takes either.
         laid_out = self.compiling is not None or self.device.type == "cuda"
         self.memory_format = torch.channels_last if laid_out else torch.contiguous_format
+        self.records = config.cuda_graph
+        if self.records and self.device.type != "cuda":
+            raise UserError("runtime.cuda_graph needs a CUDA device; leave it out")
         if self.device.type == "cpu":
             keep_freed_memory()
+        if self.device.type == "cuda":
+            # Trying kernels out takes up to many gigabytes of workspace where nobody limits it.
+            os.environ.setdefault("CUDNN_CONV_WSCAP_DBG", "512")  # MiB
+            torch.backends.cudnn.benchmark = True
         fast = config.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = fast
         torch.backends.cudnn.allow_tf32 = fast
@@ -77,14 +90,15 @@ class Runtime:
         for part in module.modules():
             if isinstance(part, ResnetGenerator):
                 part.recompute_trunk = self.config.checkpoint_activations
-            if isinstance(part, ReflectPad) and self.compiling == "regions":
-                part.kernel = compiled(reflect_pad)
-            if isinstance(part, NormActPad) and self.compiling:
-                part.kernel = (
-                    compiled(fusible_norm_act_pad)
-                    if self.compiling == "regions"
-                    else fusible_norm_act_pad
-                )
+            if self.compiling == "regions":
+                if isinstance(part, ReflectPad):
+                    part.kernel = compiled(reflect_pad)
+                if isinstance(part, NormActPad):
+                    part.kernel = compiled(fusible_norm_act_pad)
+                if isinstance(part, Conv3x3) and self.winograd:
+                    part.kernel = _winograd()
+            elif self.compiling == "networks" and isinstance(part, NormActPad):
+                part.kernel = fusible_norm_act_pad
         if self.compiling == "networks":
             for network in networks:
                 network.compile()  # in place: the names in a checkpoint stay clean
@@ -106,13 +120,34 @@ class Runtime:
 
 
 @functools.cache
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function compiled into one kernel for each shape it meets; one for all layers."""
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function compiled once for all layers.
+
+    In training there is a kernel for each shape, which is the fastest; in evaluation, which meets
+    images of any size, one for all shapes once there are two.
+    """
+    fixed, general = _compile(function, dynamic=False), _compile(function, dynamic=None)
+
+    def call(*arguments: Any) -> Any:
+        return (fixed if torch.is_grad_enabled() else general)(*arguments)
+
+    return call
+
+
+def _compile(function: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
     import torch._dynamo  # late: two seconds that only a compiled run should wait for
 
     # The shapes of all layers, in training and evaluation, are more than the default.
     torch._dynamo.config.recompile_limit = 256
-    return torch.compile(function)
+    # It warns of every machine that has CUDA's files and no device.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    return torch.compile(function, dynamic=dynamic)
+
+
+@functools.cache
+def _winograd() -> Callable[..., Tensor]:
+    """Return the one convolution that all layers share, compiled for each of their shapes."""
+    return winograd(functools.partial(_compile, dynamic=False))
 
 
 def keep_freed_memory() -> None:

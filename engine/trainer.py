@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.loading import UnpairedSamples, batches, normalise, worker_died
+from data.loading import UnpairedSamples, normalise, worker_died
+from engine.cuda import RecordedSteps, uploaded
 from engine.logger import MetricsFile, WandbLogger, sections
-from engine.optim import MovingAverage, adam
+from engine.optim import MovingAverage, adam, set_learning_rate
 from engine.preview import draw_previews, translate_all
 from engine.progress import Progress
 from engine.runtime import Runtime, seed_step
@@ -21,6 +22,7 @@ from engine.state import Checkpoints
 from engine.stopping import StopSignals
 from errors import Interrupted, RunError, UserError
 from metrics.sliced_wasserstein import sliced_wasserstein
+from models.history import ImageHistory
 from models.method import Method, Turn
 
 
@@ -95,9 +97,14 @@ class Trainer:
         runtime.prepare(method, networks)
         betas = (config.adam_betas[0], config.adam_betas[1])
         self.optimizers = {
-            name: adam(network, config.learning_rate, betas)
+            name: adam(network, config.learning_rate, betas, runtime.records)
             for name, network in self.players.items()
         }
+        self.recorded: RecordedSteps | None = None
+        if runtime.records:
+            if config.accumulate > 1:
+                raise UserError("runtime.cuda_graph records a batch in one part; set accumulate=1")
+            self.recorded = RecordedSteps(self._moves, runtime.device)
         translators = method.translators()
         self.average = (
             MovingAverage(translators, config.ema_half_life) if config.ema_half_life else None
@@ -112,6 +119,22 @@ class Trainer:
         """Play one step on a uint8 batch; return every loss by name, still on the device."""
         seed_step(self.config.seed, self.step)
         rate = self.config.learning_rate * self.schedule.factor(self.step)
+        for optimizer in self.optimizers.values():
+            set_learning_rate(optimizer, rate)
+        if self.recorded:
+            for module in self.method.modules():
+                if isinstance(module, ImageHistory):
+                    module.decide(self.config.batch_size)
+            losses = self.recorded(self.method.variant(self.step), batch)
+        else:
+            losses = self._moves(batch)
+        self.step += 1
+        if self.average:
+            self.average.update(self.step * self.config.batch_size, self.config.batch_size)
+        return losses
+
+    def _moves(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Play every turn of a step; nothing in here reads a value back from the device."""
         losses: dict[str, Tensor] = {}
         plays = [self.method.turns(part, self.step) for part in self._parts(batch)]
         while turn := self._play(plays[0]):
@@ -127,12 +150,7 @@ class Trainer:
                     losses[name] = losses.get(name, 0.0) + loss.detach() / len(plays)
             self.runtime.average_gradients(parameters)
             for name in turn.players:
-                for group in self.optimizers[name].param_groups:
-                    group["lr"] = rate
                 self.optimizers[name].step()
-        self.step += 1
-        if self.average:
-            self.average.update(self.step * self.config.batch_size, self.config.batch_size)
         return losses
 
     def _play(self, turns: Iterator[Turn]) -> Turn | None:
@@ -219,7 +237,9 @@ class Trainer:
         try:
             self.method.load_state_dict(state["method"])
             for name, optimizer in self.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][name])
+                # Moments are the checkpoint's, settings are the options'.
+                settings = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({**state["optimizers"][name], "param_groups": settings})
             if self.average:
                 self.average.average.load_state_dict(state["average"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -233,9 +253,11 @@ class Trainer:
         """Yield each batch with the seconds it was waited for."""
         assert self.samples is not None
         pinned = self.runtime.device.type == "cuda"
-        stream = batches(
-            self.samples, self.config.batch_size, self.step, self.schedule.steps, workers, pinned
+        stream = self.samples.batches(
+            self.config.batch_size, self.step, self.schedule.steps, workers, pinned
         )
+        if pinned:
+            stream = uploaded(stream, self.runtime.device)
         started = time.monotonic()
         for batch in stream:
             yield batch, time.monotonic() - started

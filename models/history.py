@@ -14,6 +14,9 @@ class ImageHistory(nn.Module):
     returned. Each image of a batch is treated on its own, in order. Size 0 returns its input.
 
     The stored images are part of the method's state: a resumed run sees the same past.
+
+    What happens to an image is decided on the CPU and carried out on the device by index, so nothing
+    waits for the device, and a recorded step (engine/recording.py) can be replayed with new decisions.
     """
 
     def __init__(self, size: int) -> None:
@@ -21,6 +24,29 @@ class ImageHistory(nn.Module):
         self.size = size
         self.count = 0
         self.images: Tensor | None = None  # [size, C, H, W], float32; the first `count` are filled
+        self.decisions: Tensor | None = None  # [B, 3] on the device: slot, is stored, old is shown
+        self.decided = False
+
+    def decide(self, count: int) -> None:
+        """Draw what happens to the next `count` images, which `forward` does if nobody did before."""
+        device = torch.device("cpu") if self.images is None else self.images.device
+        rows = []
+        swaps = torch.rand(count).lt(0.5).tolist()
+        slots = torch.randint(max(self.size, 1), (count,)).tolist()
+        for swap, slot in zip(swaps, slots, strict=True):
+            filling = self.count < self.size
+            rows.append((self.count, 1, 0) if filling else (slot, int(swap), int(swap)))
+            self.count += filling
+        decisions = torch.tensor(rows)
+        if (
+            self.decisions is None
+            or self.decisions.shape != decisions.shape
+            or self.decisions.device != device
+        ):
+            self.decisions = decisions.to(device, non_blocking=True)
+        else:  # in place: a recorded step reads this memory
+            self.decisions.copy_(decisions, non_blocking=True)
+        self.decided = True
 
     @torch.no_grad()
     def forward(self, fakes: Tensor) -> Tensor:
@@ -30,19 +56,18 @@ class ImageHistory(nn.Module):
             return fakes
         if self.images is None or self.images.shape[1:] != fakes.shape[1:]:
             self.images = fakes.new_zeros((self.size, *fakes.shape[1:]), dtype=torch.float32)
-            self.count = 0
+            self.count, self.decided = 0, False
         images = self.images = self.images.to(fakes.device)
-        seen = fakes.clone()
-        swaps = torch.rand(len(fakes)).lt(0.5).tolist()
-        slots = torch.randint(self.size, (len(fakes),)).tolist()
-        for row, (fake, swap, slot) in enumerate(zip(fakes, swaps, slots, strict=True)):
-            if self.count < self.size:
-                images[self.count] = fake
-                self.count += 1
-            elif swap:
-                seen[row] = images[slot]
-                images[slot] = fake
-        return seen
+        if not self.decided:
+            self.decide(len(fakes))
+        assert self.decisions is not None
+        self.decided = False
+        seen = []
+        for fake, (slot, stored, old_shown) in zip(fakes, self.decisions, strict=True):
+            old = images.index_select(0, slot[None])[0]
+            seen.append(torch.where(old_shown.bool(), old, fake.float()))
+            images.index_copy_(0, slot[None], torch.where(stored.bool(), fake.float(), old)[None])
+        return torch.stack(seen).to(fakes.dtype)
 
     def get_extra_state(self) -> dict[str, Any]:
         filled = None if self.images is None else self.images[: self.count].cpu()

@@ -1,6 +1,6 @@
 """The contract between a method and whatever trains it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,10 @@ class Method(nn.Module):
         randomness comes from torch's global generator, which is seeded anew for every step.
         """
         raise NotImplementedError
+
+    def variant(self, step: int) -> Hashable:
+        """Return what tells apart steps that compute different things; most methods have one kind."""
+        return None
 
     def translators(self) -> nn.ModuleDict:
         """Return what a run is for: "a_to_b" -> Translator, for every direction it learns."""

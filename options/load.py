@@ -27,7 +27,14 @@ command again continues its run. Lists are written [a,b]; quote what has spaces:
 """
 
 # What may change when a run is continued: it alters how one watches or feeds the run, not its result.
-FREE = ("data.workers", "data.cache", "checkpoint_every", "keep_checkpoints", "log.")
+FREE = (
+    "data.workers",
+    "data.cache",
+    "data.resident",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log.",
+)
 
 Schema = TypeVar("Schema")
 

@@ -78,11 +78,7 @@ class CycleGAN(Method):
         config, adversarial = self.config, OBJECTIVES[self.config.objective]
         real_a, real_b = batch[self.a], batch[self.b]
 
-        if (
-            config.cycle_weight
-            and config.identity_weight
-            and (step + 1) % config.identity_every == 0
-        ):
+        if self.variant(step) == "identity":
             fake_b, same_b = together(self.to_b, real_a, real_b)
             fake_a, same_a = together(self.to_a, real_b, real_a)
         else:
@@ -108,6 +104,11 @@ class CycleGAN(Method):
             "discriminator_a": adversarial.discriminator(self.judge_a(real_a), self.judge_a(seen_a)),
             "discriminator_b": adversarial.discriminator(self.judge_b(real_b), self.judge_b(seen_b)),
         })  # fmt: skip
+
+    def variant(self, step: int) -> str:
+        config = self.config
+        weighs = config.cycle_weight and config.identity_weight
+        return "identity" if weighs and (step + 1) % config.identity_every == 0 else "plain"
 
     def translators(self) -> nn.ModuleDict:
         pairs = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.networks.initialise import initialise
 from models.networks.normalisation import Norm, NormActPad, ReflectPad, bias_before
+from models.networks.winograd import Conv3x3
 
 
 class ResnetGenerator(nn.Module):
@@ -40,6 +41,8 @@ class ResnetGenerator(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, config: Config) -> None:
         super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         width, norm, bias = config.channels, config.norm, bias_before(config.norm)
         self.encoder = nn.Sequential(
             ReflectPad(3), nn.Conv2d(in_channels, width, 7, bias=bias),
@@ -82,11 +85,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         bias = bias_before(norm)
         self.pad = ReflectPad(1)
-        self.first = nn.Conv2d(channels, channels, 3, bias=bias)
+        self.first = Conv3x3(channels, channels, bias)
         # Dropout stands between the activation and the second padding.
         self.between = NormActPad(channels, norm, padding=0 if dropout else 1)
         self.dropout = nn.Sequential(nn.Dropout(dropout), ReflectPad(1)) if dropout else None
-        self.second = nn.Conv2d(channels, channels, 3, bias=bias)
+        self.second = Conv3x3(channels, channels, bias)
         self.end = NormActPad(channels, norm, slope=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +106,7 @@ def _up(inward: int, outward: int, norm: Norm, upsampling: str) -> Iterator[nn.M
     else:  # Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"
         yield nn.Upsample(scale_factor=2, mode="nearest")
         yield ReflectPad(1)
-        yield nn.Conv2d(inward, outward, 3, bias=bias)
+        yield Conv3x3(inward, outward, bias)
 
 
 def together(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:

@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from data.folders import DataConfig, find_split
+from data.loading import UnpairedSamples
+from data.resident import ResidentSamples
+from engine.cuda import uploaded
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
 from engine.trainer import Trainer, TrainingConfig
@@ -12,17 +16,29 @@ from tests.conftest import shrink
 pytestmark = pytest.mark.gpu
 
 
-def losses_on(tmp_path, runtime: RuntimeConfig) -> dict[str, float]:
+def trainer_on(folder, runtime: RuntimeConfig) -> Trainer:
     torch.manual_seed(0)
     method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
-    config = TrainingConfig(duration="5 steps", batch_size=2, ema_half_life=10)
-    schedule = plan("5 steps", "50%", 2, 10)
-    trainer = Trainer(method, None, {}, {}, config, schedule, Runtime(runtime), tmp_path)
-    generator = torch.Generator().manual_seed(1)
-    batch = {d: torch.randint(0, 256, (2, 3, 16, 16), generator=generator).byte() for d in "ab"}
-    trainer.take_step(batch)
-    found = {name: loss.item() for name, loss in trainer.take_step(batch).items()}
-    (tmp_path / "options.yaml").write_text("")
+    config = TrainingConfig(duration="20 steps", batch_size=2, ema_half_life=10)
+    schedule = plan("20 steps", "50%", 2, 10)
+    return Trainer(method, None, {}, {}, config, schedule, Runtime(runtime), folder)
+
+
+def batch_on(device: str, step: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return {
+        d: torch.randint(0, 256, (2, 3, 16, 16), generator=generator).byte().to(device)
+        for d in "ab"
+    }
+
+
+def losses_on(folder, runtime: RuntimeConfig, steps: int = 2) -> list[dict[str, float]]:
+    trainer = trainer_on(folder, runtime)
+    found = [
+        {name: loss.item() for name, loss in trainer.take_step(batch_on("cpu", step)).items()}
+        for step in range(steps)
+    ]
+    (folder / "options.yaml").write_text("")
     trainer.restore(trainer.state())
     return found
 
@@ -34,9 +50,62 @@ def losses_on(tmp_path, runtime: RuntimeConfig) -> dict[str, float]:
         RuntimeConfig(device="cuda", precision="bf16"),
         RuntimeConfig(device="cuda", precision="bf16", compile="regions"),
         RuntimeConfig(device="cuda", checkpoint_activations=True),
+        RuntimeConfig(device="cuda", cuda_graph=True),
+        RuntimeConfig(device="cuda", precision="bf16", compile="regions", cuda_graph=True),
     ],
 )  # fmt: skip
 def test_a_cuda_device_computes_the_losses_of_the_cpu(tmp_path, runtime):
     tolerance = 0.1 if runtime.precision == "bf16" else 1e-2
     expected = losses_on(tmp_path, RuntimeConfig(device="cpu"))
-    assert losses_on(tmp_path, runtime) == pytest.approx(expected, rel=tolerance)
+    for one, other in zip(expected, losses_on(tmp_path, runtime), strict=True):
+        assert other == pytest.approx(one, rel=tolerance)
+
+
+def test_a_recorded_run_is_the_run_step_by_step_while_the_history_fills_and_swaps(tmp_path):
+    # 20 steps of 2: a history of 4 is full after 2 steps, the recording begins at the 4th.
+    plain = losses_on(tmp_path, RuntimeConfig(device="cuda"), 12)
+    recorded = losses_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=True), 12)
+    for one, other in zip(plain, recorded, strict=True):
+        assert other == pytest.approx(one, rel=1e-3)
+
+
+def test_a_recorded_run_continues_from_a_plain_one_and_back(tmp_path):
+    (tmp_path / "options.yaml").write_text("")
+    for first, second in ((False, True), (True, False)):
+        one = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=first))
+        for step in range(6):
+            one.take_step(batch_on("cuda", step))
+        other = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=second))
+        other.restore(one.state())
+        expected = {n: x.item() for n, x in one.take_step(batch_on("cuda", 6)).items()}
+        found = {n: x.item() for n, x in other.take_step(batch_on("cuda", 6)).items()}
+        assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_step_waits_for_the_device(tmp_path, recorded):
+    trainer = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=recorded))
+    batch = batch_on("cuda")
+    for _ in range(6):
+        trainer.take_step(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            trainer.take_step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_uploaded_batches_are_the_batches():
+    batches = [{"a": torch.full((2, 3), float(n)).pin_memory()} for n in range(5)]
+    for number, batch in enumerate(uploaded(iter(batches), torch.device("cuda"))):
+        assert batch["a"].device.type == "cuda" and (batch["a"] == number).all()
+
+
+def test_resident_samples_on_the_device_are_those_of_the_files(photos):
+    config = DataConfig(root=str(photos), load_size=20, crop_size=16)
+    files = find_split(config, "train")
+    read = UnpairedSamples(files, config, 1).batches(2, 0, 4, 0, False)
+    resident = ResidentSamples(files, config, 1, torch.device("cuda")).batches(2, 0, 4, 0, False)
+    for one, other in zip(read, resident, strict=True):
+        assert all(torch.equal(one[domain], other[domain].cpu()) for domain in ("a", "b"))

@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from engine.runtime import Runtime, RuntimeConfig, seed_step
 from errors import UserError
+from models.networks.normalisation import NormActPad
+from models.networks.resnet_generator import ResnetGenerator
+from models.networks.winograd import Conv3x3
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps:0", "meta", "xpu"])
@@ -50,3 +54,53 @@ def test_a_description_says_what_a_figure_was_measured_on():
     description = Runtime(RuntimeConfig(device="cpu", precision="tf32")).describe()
     assert description["device"] == "cpu" and description["precision"] == "tf32"
     assert description["threads"] == torch.get_num_threads()
+
+
+def prepared(config: RuntimeConfig) -> ResnetGenerator:
+    network = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1))
+    Runtime(config).prepare(network, [network])
+    return network
+
+
+def kernels(network: nn.Module, kind: type) -> set[object]:
+    return {part.kernel for part in network.modules() if isinstance(part, kind)}
+
+
+def test_regions_compile_the_norms_and_choose_the_fast_convolution():
+    plain = prepared(RuntimeConfig(device="cpu"))
+    assert kernels(plain, Conv3x3) == {F.conv2d}
+    regions = prepared(RuntimeConfig(device="cpu", compile="regions"))
+    assert kernels(regions, Conv3x3).isdisjoint({F.conv2d})
+    assert kernels(regions, NormActPad).isdisjoint(kernels(plain, NormActPad))
+    direct = prepared(RuntimeConfig(device="cpu", compile="regions", winograd=False))
+    assert kernels(direct, Conv3x3) == {F.conv2d}
+
+
+# Dynamo looks at .grad of what it traces, which torch warns of.
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_compiled_network_computes_the_images_and_gradients_of_the_plain_one():
+    torch.manual_seed(0)
+    plain = prepared(RuntimeConfig(device="cpu")).double()
+    regions = prepared(RuntimeConfig(device="cpu", compile="regions")).double()
+    regions.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 3, 16, 16).double()
+    results = []
+    for network in (plain, regions):
+        fake = network(image)
+        weights = [p for p in network.parameters() if p.ndim > 1]
+        results.append((fake, *torch.autograd.grad(fake.square().sum(), weights)))
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    network = prepared(RuntimeConfig(device="cpu", compile="regions"))
+    assert kernels(network, Conv3x3) == {F.conv2d}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "runtime.compile=regions" in line and "CXX" in line
+
+
+def test_a_graph_without_a_cuda_device_is_refused():
+    with pytest.raises(UserError, match="runtime.cuda_graph"):
+        Runtime(RuntimeConfig(device="cpu", cuda_graph=True))
