@@ -1,0 +1,81 @@
+"""Bootstrap intervals against the error of a mean, which is known."""
+
+import pytest
+import torch
+
+from metrics.bootstrap import interval, set_interval
+
+
+def normal(rows: int, seed: int, *columns: int) -> torch.Tensor:
+    return torch.randn(rows, *columns, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_interval_of_a_mean_is_1_96_standard_errors_to_either_side():
+    values = 3 + 2 * normal(400, 0)
+    low, high = interval(values, resamples=4000)
+    error = values.std(correction=0).item() / 20
+    assert low == pytest.approx(values.mean().item() - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(values.mean().item() + 1.96 * error, abs=0.1 * error)
+    low, high = interval(values, confidence=0.5, resamples=4000)
+    assert high - low == pytest.approx(2 * 0.674 * error, rel=0.1)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    ends = [interval(normal(40, i), resamples=200, confidence=0.9) for i in range(200)]
+    held = sum(low < 0 < high for low, high in ends) / 200
+    assert 0.82 < held < 0.95  # 0.9 with a standard error of 0.02; small samples are a little short
+
+
+def test_quantiles_by_hand():
+    # Two rows of 0 and 1: the greatest is 0 in a quarter of all draws.
+    assert interval([0, 1], torch.max, confidence=0.6) == (0, 1)
+    assert interval([0, 1], torch.max, confidence=0.4) == (1, 1)
+    assert interval([5.0] * 7) == (5, 5)
+
+
+def test_rows_stay_together():
+    pairs = torch.stack([normal(30, 0), -normal(30, 0)], dim=1)
+    assert interval(pairs, lambda rows: rows.sum().item()) == pytest.approx((0, 0), abs=1e-9)
+
+
+def test_the_seed_alone_decides():
+    values = normal(20, 0)
+    before = torch.get_rng_state()
+    assert interval(values, seed=1) == interval(values, seed=1) == interval(values.tolist(), seed=1)
+    assert interval(values, seed=1) != interval(values, seed=2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def difference(one: torch.Tensor, two: torch.Tensor) -> float:
+    return (one.mean() - two.mean()).item()
+
+
+def test_sets_are_drawn_independently():
+    # The variances of two independent means add up; the same draw for both would leave nothing.
+    one = normal(200, 0)
+    low, high = set_interval(difference, one, one.clone(), resamples=3000)
+    error = (2 * one.var(correction=0).item() / 200) ** 0.5
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.08)
+    assert low < 0 < high
+
+
+def test_sets_may_be_lists_of_images_of_different_counts():
+    images, others = [torch.full((1, 3, 2, 2), x) for x in (0.0, 1.0)], [torch.zeros(1, 3, 2, 2)]
+    seen = []
+
+    def greatest(fake: list[torch.Tensor], real: list[torch.Tensor]) -> float:
+        seen.append((len(fake), len(real)))
+        return max(x.max().item() for x in fake)
+
+    assert set_interval(greatest, images, others, confidence=0.6) == (0, 1)
+    assert set(seen) == {(2, 1)} and len(seen) == 1000
+
+
+def test_mistakes_are_answered_in_a_line():
+    with pytest.raises(ValueError, match="one value at least"):
+        interval([])
+    with pytest.raises(ValueError, match="one value at least"):
+        set_interval(difference, torch.zeros(3), torch.zeros(0))
+    for confidence in (0, 1, 95):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            interval([1.0], confidence=confidence)

@@ -1,0 +1,194 @@
+"""What was in the picture, and what was hidden in it."""
+
+import io
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from metrics.distortion import psnr
+from metrics.faithfulness import (
+    NOISE,
+    Steganography,
+    edge_agreement,
+    jpeg,
+    quantise,
+    steganography_index,
+    structure_agreement,
+)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def step(at: int, size: int = 32) -> torch.Tensor:
+    """Return a picture that is dark left of a column and light from it on."""
+    return torch.where(torch.arange(size) < at, -0.5, 0.5).expand(1, 3, size, size).clone()
+
+
+@pytest.mark.parametrize("agreement", [edge_agreement, structure_agreement])
+def test_what_is_unchanged_recoloured_or_inverted_agrees_and_another_picture_does_not(agreement):
+    image, other = noise(2, 3, 40, 30), noise(2, 3, 40, 30, seed=1)
+    grey = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    assert agreement(image, image).tolist() == pytest.approx([1, 1], abs=1e-9)
+    assert agreement(image, grey).tolist() == pytest.approx([1, 1], abs=1e-4)
+    assert agreement(image, 0.3 - 0.5 * image).tolist() == pytest.approx([1, 1], abs=1e-4)
+    assert agreement(image, other).max() < 0.25
+    assert torch.allclose(agreement(image, other), agreement(other, image))
+    assert agreement(image, other).shape == (2,)
+
+
+@pytest.mark.parametrize("agreement", [edge_agreement, structure_agreement])
+def test_a_flat_picture_agrees_with_nothing(agreement):
+    flat = torch.full((1, 3, 24, 24), 0.3)
+    assert agreement(flat, noise(1, 3, 24, 24)).abs().item() < 1e-6
+    assert agreement(flat, flat).item() == 0
+
+
+def test_an_edge_that_moved_has_its_correlation():
+    # Of 30 columns of gradients two are lit (Sobel sees a step twice). Disjoint pairs correlate by
+    # -p / (1 - p) with p = 2 / 30; pairs that share one column by (1 / 30 - p^2) / (p - p^2).
+    p = 2 / 30
+    assert edge_agreement(step(10), step(20)).item() == pytest.approx(-p / (1 - p), abs=1e-6)
+    shared = (1 / 30 - p**2) / (p - p**2)
+    assert edge_agreement(step(10), step(11)).item() == pytest.approx(shared, abs=1e-6)
+
+
+def test_edges_count_in_both_directions():
+    p = 2 / 30
+    measured = edge_agreement(step(10).mT, step(20).mT).item()
+    assert measured == pytest.approx(-p / (1 - p), abs=1e-6)
+    # An upright edge and a lying one share 2 x 2 of 30 x 30 positions, as chance would have it; the
+    # corner, where both are lit, is what a picture with both has in common with either.
+    assert edge_agreement(step(10), step(10).mT).item() == pytest.approx(0, abs=1e-6)
+    both = step(10) + step(20).mT
+    assert edge_agreement(both, step(10)).item() > 0.5
+    assert edge_agreement(both, step(20).mT).item() > 0.5
+
+
+def test_local_brightness_and_contrast_do_not_matter_but_texture_in_an_empty_sky_does():
+    image = noise(1, 1, 64, 64) * 0.5
+    shade = torch.linspace(0.5, 1.5, 64)
+    assert structure_agreement(image, image * shade + 0.2 * shade).item() > 0.97
+    sky = image.clone()
+    sky[..., :32, :] = 0
+    half = structure_agreement(sky, image).item()
+    assert structure_agreement(sky, sky).item() == pytest.approx(1, abs=1e-9)
+    # The lower half agrees and the upper one has nothing to agree with; the filled picture is the
+    # stronger one everywhere, or nearly, so that both halves weigh the same.
+    assert half == pytest.approx(0.5, abs=0.1)
+
+
+def test_local_correlation_agrees_with_a_plain_restatement():
+    x, y = noise(1, 1, 12, 12).double(), noise(1, 1, 12, 12, seed=1).double()
+    y = y + 0.5 * x
+    x, y = ((z - z.mean()) / z.std(correction=0) for z in (x, y))
+    g = torch.exp(-((torch.arange(11.0).double() - 5) ** 2) / 4.5)
+    window = torch.outer(g, g) / g.sum() ** 2
+    total = weights = torch.zeros(())
+    for top in range(2):
+        for left in range(2):
+            p, q = (z[0, 0, top : top + 11, left : left + 11] for z in (x, y))
+            mp, mq = (window * p).sum(), (window * q).sum()
+            sp = (window * (p - mp) ** 2).sum().sqrt()
+            sq = (window * (q - mq) ** 2).sum().sqrt()
+            weight = torch.maximum(sp, sq)
+            total = total + weight * abs((window * (p - mp) * (q - mq)).sum() / (sp * sq))
+            weights = weights + weight
+    expected = (total / weights).item()
+    assert structure_agreement(x, y).item() == pytest.approx(expected, abs=1e-9)
+    assert structure_agreement(3 * x + 1, -y).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_quantised_images_lie_on_the_256_levels():
+    levels = torch.arange(256) / 127.5 - 1
+    assert torch.allclose(quantise(levels + 0.49 / 127.5), levels, atol=1e-6)
+    assert quantise(torch.tensor([-3.0, 1.2])).tolist() == [-1, 1]
+
+
+def test_jpeg_is_pillows():
+    image = noise(1, 3, 24, 16)
+    file = io.BytesIO()
+    pixels = ((image[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(file, "JPEG", quality=75)
+    with Image.open(file) as opened:
+        expected = torch.tensor(list(opened.tobytes())).reshape(24, 16, 3).permute(2, 0, 1)
+    assert torch.equal(((jpeg(image, 75) + 1) * 127.5).round()[0].long(), expected)
+    assert jpeg(noise(2, 2, 24, 16), 75).shape == (2, 2, 24, 16)
+
+
+def figures_of(*arguments) -> dict[str, float]:
+    """Return steganography_index's figures, each of which has to have a value."""
+    figures = steganography_index(*arguments)
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+ERROR = 0.1  # of an honest way back: 26 dB
+
+
+def honest(images: torch.Tensor) -> torch.Tensor:
+    return images + ERROR
+
+
+def test_an_honest_way_back_loses_little():
+    image = F.interpolate(noise(4, 3, 6, 6), size=(64, 64), mode="bilinear") * 0.9
+    figures = figures_of(honest, image, image)
+    assert figures["psnr"] == pytest.approx(psnr(ERROR**2), abs=1e-3)
+    for name in ("quantised", "noise"):
+        assert abs(figures[f"loss_{name}"]) < 0.15
+    assert figures["index"] < 1
+
+
+def test_a_hidden_signal_costs_the_decibels_that_its_amplitude_says():
+    # The input is hidden at a tenth of its amplitude; the way back amplifies what disturbs it tenfold.
+    hidden = 0.1
+    real = noise(2, 3, 64, 64)
+    fake = 0.2 + hidden * real
+    figures = figures_of(lambda x: honest((x - 0.2) / hidden), fake, real)
+    assert figures["psnr"] == pytest.approx(psnr(ERROR**2), abs=1e-3)
+    for name, variance in (("quantised", (2 / 255) ** 2 / 12), ("noise", NOISE**2)):
+        loss = 10 * math.log10(1 + variance / hidden**2 / ERROR**2)
+        assert figures[f"loss_{name}"] == pytest.approx(loss, abs=0.1)
+        assert figures[f"psnr_{name}"] == pytest.approx(figures["psnr"] - loss, abs=0.1)
+    # White noise does not survive JPEG at all: the error is about the signal's own power of 1/3.
+    assert 10 < figures["loss_jpeg"] < 20
+    assert figures["index"] == figures["loss_jpeg"]
+
+
+def test_batches_and_sizes_do_not_change_the_figures():
+    real = noise(4, 3, 24, 24)
+    fake = (0.2 + 0.1 * real).requires_grad_()
+    whole, parts = (Steganography(lambda x: (x - 0.2) / 0.1 + ERROR, seed=5) for _ in range(2))
+    whole.update(fake, real)
+    parts.update(fake[:1], real[:1])
+    parts.update(fake[1:], real[1:])
+    assert parts.result() == pytest.approx(whole.result(), rel=1e-6)
+    assert whole.result()["count"] == 4
+    other = steganography_index(whole.restore, fake, real, seed=6)
+    assert other["psnr_noise"] != whole.result()["psnr_noise"]
+    assert other["psnr_jpeg"] == pytest.approx(whole.result()["psnr_jpeg"])
+    parts.update(fake[:, :, :16], real[:, :, :16])
+    assert parts.result()["count"] == 8
+
+
+def test_a_loss_without_a_finite_value_is_none():
+    image = noise(1, 3, 16, 16)
+    figures = steganography_index(lambda x: x, image, image)
+    assert figures["psnr"] is None and figures["psnr_noise"] is not None
+    assert figures["loss_noise"] is None and figures["index"] is None
+    figures = steganography_index(lambda x: image, image, image)
+    assert figures["psnr_noise"] is None and figures["loss_noise"] == 0 and figures["index"] == 0
+
+
+def test_the_way_back_runs_without_gradients():
+    enabled = []
+
+    def restore(images: torch.Tensor) -> torch.Tensor:
+        enabled.append(torch.is_grad_enabled())
+        return images
+
+    steganography_index(restore, noise(1, 3, 16, 16), noise(1, 3, 16, 16))
+    assert enabled == [False] * 4
