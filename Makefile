@@ -18,7 +18,7 @@ $(VENV)/.ready: requirements.txt
 	@$(BIN)/uv pip install -q -p $(BIN)/python -r requirements.txt
 	@touch $@
 
-$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
+$(VENV)/.ready-dev: requirements-dev.txt requirements-optional.txt $(VENV)/.ready
 	@$(BIN)/uv pip install -q -p $(BIN)/python -r requirements-dev.txt
 	@touch $@
 

@@ -36,13 +36,20 @@ def main(arguments: list[str]) -> None:
         )
 
     from inference.evaluate import evaluate, table, write_metrics
+    from inference.features import find_inception
     from inference.report import write_report
 
     run = open_run(path, options.runtime, options.checkpoint, options.weights)
-    result = evaluate(run, options.data, options.report_images)
+    inception = find_inception(options.inception, run.runtime.device) if options.checks else None
+    if isinstance(inception, str):
+        print(inception)
+        inception = None
+    result = evaluate(run, options.data, options.report_images, options.checks, inception)
     metrics = write_metrics(run, result, options.data)
     report = write_report(run, result)
-    print(table(result.figures))
+    print(table(result.figures, result.floor, result.ceiling))
+    for leak in result.leaks[:3]:
+        print(f"note: {leak['first']} and {leak['second']} show one picture ({leak['between']})")
     print(f"metrics: {metrics}\nreport:  {report}")
 
 

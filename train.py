@@ -107,14 +107,15 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
 
     samples = samples_of(files, options, runtime)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
+    kept_out = find_split(options.data, "validation") if options.data.validation else files
     previewed, scored = (
         {
             domain: list(
                 held_out(spread(paths, count), options.data, channels[domain], cropped=True)
             )
-            for domain, paths in files.items()
+            for domain, paths in shown.items()
         }
-        for count in (options.log.previews, options.score_images)
+        for shown, count in ((files, options.log.previews), (kept_out, options.score_images))
     )
     trainer = Trainer(method, samples, previewed, scored, options, schedule, runtime, run)
     if trainer.checkpoints.exist():

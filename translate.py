@@ -9,8 +9,10 @@ from options.load import with_settings
 USAGE = """\
 usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet] [option=value ...]
 
-Translates a picture, or every picture in a folder, of any size; the output has the size and the name of
-the input. RUN is a folder that train.py made, or a checkpoint in it.
+Translates a picture, every picture in a folder (its tree is kept) or of a pattern ("photos/*.jpg"), of any
+size; the output has the size and the name of the input. INPUT - reads standard input, OUTPUT - writes PNG
+to standard output. RUN is a folder that train.py made, a checkpoint in it, a bundle that export.py
+made, or a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix.
 """
 
 
@@ -27,20 +29,21 @@ def main(arguments: list[str]) -> None:
         )
 
     from inference.run import direction_of, open_run
-    from inference.translate import translate_paths
+    from inference.translate import translate_paths, translate_stream
 
     run = open_run(
         Path(paths[0]).expanduser(), options.runtime, options.checkpoint, options.weights
     )
     direction = direction_of(run, options.direction)
-    count = translate_paths(
-        run, direction, Path(paths[1]).expanduser(), Path(paths[2]).expanduser()
-    )
+    if paths[1] == "-":
+        translate_stream(run, direction, paths[2], options)
+        return
+    count = translate_paths(run, direction, paths[1], Path(paths[2]).expanduser(), options)
     print(f"{count} translated {direction} into {paths[2]}")
 
 
 def _is_setting(word: str) -> bool:
-    return word.startswith("-") or ("=" in word and not Path(word).exists())
+    return word != "-" and (word.startswith("-") or ("=" in word and not Path(word).exists()))
 
 
 if __name__ == "__main__":

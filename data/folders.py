@@ -1,5 +1,6 @@
 """Find the image files of each domain and split, in the layouts that people use."""
 
+import hashlib
 import json
 import os
 import re
@@ -34,6 +35,7 @@ class DataConfig:
     pairs: Pairs = "auto"  # held-out files of one name show one scene: none, forward (a to b), both
     cache: str = ""  # keep decoded, resized images in this folder: reading is faster from then on
     resident: bool = False  # keep them in the device's memory instead: for sets that fit
+    validation: float = 0.0  # share of the training images kept out, to choose the best checkpoint
     limit: int = 0  # use only the first so many images of each folder; 0 uses all
 
     def __post_init__(self) -> None:
@@ -69,6 +71,10 @@ class DataConfig:
                 raise UserError(f"data.{option} must be 0 or more, got {getattr(self, option)}")
         if self.colour_jitter and not set(self.channels) <= {1, 3}:
             raise UserError("data.colour_jitter works on grey and RGB images only; set it to 0")
+        if not 0 <= self.validation < 1:
+            raise UserError(
+                f"data.validation must be at least 0 and below 1, got {self.validation}"
+            )
         if self.rotate > 180 or self.colour_jitter >= 1:
             raise UserError("data.rotate must be at most 180 and data.colour_jitter below 1")
 
@@ -78,8 +84,43 @@ class DataConfig:
         return dict(zip(self.domains, counts, strict=True))
 
 
-def find_split(config: DataConfig, split: Literal["train", "test"]) -> dict[str, list[Path]]:
-    """Return domain -> its sorted image files in `split`; UserError where a domain has none."""
+def find_split(
+    config: DataConfig, split: Literal["train", "validation", "test"]
+) -> dict[str, list[Path]]:
+    """Return domain -> its sorted image files in `split`; UserError where a domain has none.
+
+    `validation` is the share data.validation of the training images, which `train` leaves out.
+    """
+    if split != "test":
+        return _with_validation(config)[split == "validation"]
+    return _files_of(config, split)
+
+
+def _with_validation(config: DataConfig) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """Return the images that are trained on, and those that choose among checkpoints.
+
+    Which is which follows from a file's name alone: neither the seed nor another file moves it far.
+    """
+    train, validation = {}, {}
+    for domain, files in _files_of(config, "train").items():
+        folder = folder_of(config, "train", domain)
+
+        def drawn(file: Path, folder: Path = folder) -> bytes:
+            return hashlib.sha256(os.fsencode(file.relative_to(folder))).digest()
+
+        count = round(config.validation * len(files))
+        chosen = set(sorted(files, key=drawn)[:count])
+        validation[domain] = [file for file in files if file in chosen]
+        train[domain] = [file for file in files if file not in chosen]
+        if config.validation and not (train[domain] and validation[domain]):
+            raise UserError(
+                f"data.validation={config.validation} of {len(files)} images of {domain} leaves "
+                "no image on one side; set it to 0, or add images"
+            )
+    return train, validation
+
+
+def _files_of(config: DataConfig, split: Literal["train", "test"]) -> dict[str, list[Path]]:
     folders = {domain: folder_of(config, split, domain) for domain in config.domains}
     if len({folder.resolve() for folder in folders.values()}) < len(folders):
         raise UserError(

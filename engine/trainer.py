@@ -210,6 +210,8 @@ class Trainer:
                 if due or stop.requested is not None:
                     self._checked(losses)
                     score = self._score() if due else None
+                    if score is not None:  # of the images that choose the best checkpoint
+                        wandb.log({"score/sliced_wasserstein": score}, self.step)
                     path = self.checkpoints.save(self.state(), self.step, score)
                     if stop.requested is not None and not done:
                         progress.close()

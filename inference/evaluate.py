@@ -1,9 +1,10 @@
 """Translate every held-out image in every direction, and measure."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,15 @@ from data.loading import denormalise, held_out, normalise
 from engine.progress import counted
 from engine.state import write_text
 from errors import UserError
+from inference.features import Inception
+from inference.measure import Measurements, worst
 from inference.pictures import write_picture, written_name
 from inference.run import Run
-from metrics.distortion import Distortion
+from inference.sets import set_figures
+from inference.similar import Prints, copies, leaks, prints_of
+
+WORST = 3  # images of each kind that the report shows as the worst
+TRAINED = 2000  # training images of a domain that floor and memorisation look at
 
 
 @dataclass(frozen=True)
@@ -39,127 +46,246 @@ class Result:
     figures: dict[str, dict[str, Any]]
     protocol: dict[str, Any]
     rows: dict[str, list[Row]]
+    intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    floor: dict[str, dict[str, float]] = field(default_factory=dict)
+    ceiling: dict[str, dict[str, float]] = field(default_factory=dict)
+    worst: dict[str, dict[str, list[Row]]] = field(default_factory=dict)  # direction, figure
+    copies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    leaks: list[dict[str, Any]] = field(default_factory=list)
 
 
-def evaluate(run: Run, data: DataConfig, keep_rows: int) -> Result:
+@dataclass
+class _Direction:
+    """What one direction leaves behind for the figures of sets."""
+
+    files: list[Path]
+    sources: list[Tensor]
+    fakes: list[Tensor]
+    measured: Measurements
+    rows: list[Row]
+
+
+def evaluate(
+    run: Run, data: DataConfig, keep_rows: int, checks: bool = True, inception: Inception | None = None
+) -> Result:  # fmt: skip
     """Translate all held-out images, write them to RUN/test/DIRECTION, and return the figures.
 
-    Per direction: cycle_l1 and cycle_psnr of the restored image against the input (where the run has
-    the way back), truth_psnr and truth_ssim against the true translation (where it is known), and
-    copy_psnr, copy_ssim: what handing back the input unchanged would score. PSNR is from the pooled
-    squared error, values range over [-1, 1]; fakes are measured rounded to 8 bits, before
-    a format such as JPEG loses more. `keep_rows` rows of each direction are kept for a report (0 keeps all).
+    Per direction: cycle_l1, cycle_psnr and cycle_ssim of the restored image against the input (where
+    the run has the way back), truth_psnr and truth_ssim against the true translation (where it is
+    known), and copy_psnr, copy_ssim: what handing back the input unchanged would score. PSNR is from
+    the pooled squared error, values range over [-1, 1]; fakes are measured rounded to 8 bits, before
+    a format such as JPEG loses more. `keep_rows` rows of each direction are kept for a report (0 keeps
+    all). `checks` adds the distances between sets with their floor and ceiling, faithfulness,
+    artefacts, memorised training images, and images on both sides of a split.
     """
     files = find_split(data, "test")
     truths = truth_of(data, files)
-    figures, rows = {}, {}
-    for direction, translator in run.translators.items():
-        domain = translator.source
-        figures[direction], rows[direction] = _evaluate_direction(
-            run,
-            data,
-            direction,
-            files[domain],
-            folder_of(data, "test", domain),
-            truths.get(direction),
-            keep_rows,
+    done = {
+        direction: _translate_all(
+            run, data, direction, files[translator.source], truths.get(direction), checks
         )
+        for direction, translator in run.translators.items()
+    }
     protocol = {
         "step": run.step, "weights": run.weights, "fit": data.fit, "size": data.crop_size,
         "resize": "OpenCV bicubic, area where it shrinks", "seed": run.options.seed,
         "precision": run.runtime.config.precision, "device": str(run.runtime.device),
         "images": {domain: len(paths) for domain, paths in files.items()},
-        "truth": sorted(truths),
+        "reference": "the held-out images of the target domain", "fingerprint": fingerprint_of(files),
+        "truth": sorted(truths), "features": inception.name if inception else "none",
     }  # fmt: skip
-    return Result(figures, protocol, rows)
+    result = Result({}, protocol, {})
+    trained = _training_images(data, files) if checks else {}
+    prints = _prints(done, files, trained, run) if checks else {}
+    for direction, one in done.items():
+        target = run.translators[direction].target
+        figures: dict[str, Any] = {"images": len(one.files), **one.measured.result()}
+        result.figures[direction] = figures
+        result.rows[direction] = _spread_rows(one.rows, keep_rows)
+        if not checks:
+            continue
+        result.intervals[direction] = one.measured.intervals()
+        reals = next(
+            (d.sources for name, d in done.items() if run.translators[name].source == target), []
+        ) or _read(files[target], data, data.channels_of()[target])  # fmt: skip
+        found = set_figures(
+            one.fakes,
+            reals,
+            one.sources,
+            trained[target][1] if target in trained else [],
+            inception,
+        )
+        figures |= found.figures
+        result.intervals[direction] |= found.intervals
+        result.floor[direction], result.ceiling[direction] = found.floor, found.ceiling
+        if f"train/{target}" in prints:
+            shown = prints_of("fakes", [Path(row.name) for row in one.rows], one.fakes)
+            near = copies(shown, prints[f"train/{target}"])
+            figures["copies"] = sum(copied for _, _, copied in near)
+            result.copies[direction] = sorted(
+                ({"fake": row.name, "training image": str(file), "distance": round(distance, 4),
+                  "a copy": "yes" if copied else "no"}
+                 for row, (distance, file, copied) in zip(one.rows, near, strict=True)),
+                key=lambda row: row["distance"],
+            )[:5]  # fmt: skip
+        result.worst[direction] = _worst_rows(one.rows)
+    if prints:
+        result.leaks = leaks(list(prints.values()))
+    return result
 
 
 @torch.no_grad()
-def _evaluate_direction(
-    run: Run, data: DataConfig, direction: str, files: Sequence[Path], folder: Path,
-    truth_files: Sequence[Path] | None, keep_rows: int,
-) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
+def _translate_all(
+    run: Run, data: DataConfig, direction: str, files: Sequence[Path],
+    truth_files: Sequence[Path] | None, checks: bool,
+) -> _Direction:  # fmt: skip
     translator = run.translators[direction]
+    folder = folder_of(data, "test", translator.source)
     back = run.translators.get(f"{translator.target}_to_{translator.source}")
-    cycle, truth, copied = Distortion(), Distortion(), Distortion()
+
+    def restore(fake: Tensor) -> Tensor:
+        assert back is not None
+        with run.runtime.autocast():
+            return back(run.runtime.receive(fake.float())).float().cpu()
+
     channels = data.channels_of()
     truths = held_out(truth_files, data, channels[translator.target]) if truth_files else None
     images = held_out(files, data, channels[translator.source])
     finished = run.path / "test" / direction
     building = finished.with_name(f"{direction}.partial")
     shutil.rmtree(building, ignore_errors=True)
-    wanted, rows = min(keep_rows or len(files), len(files)), []
+    done = _Direction(list(files), [], [], Measurements(restore if back else None), [])
+    stride = max(len(files) // 50, 1)
     for number, (file, real) in enumerate(
         zip(counted(files, len(files), direction), images, strict=True)
     ):
         with run.runtime.autocast():
             fake = translator(run.runtime.receive(real))
-            restored = back(fake) if back is not None else None
         fake_bytes = denormalise(fake).cpu()
+        restored = restore(fake) if back is not None else None
         name = file.relative_to(folder)
-        pixels = fake_bytes[0].permute(1, 2, 0).numpy()
         if (building / written_name(name)).exists():
             raise UserError(f"{file}: another held-out image is written under its name; rename one")
-        write_picture(building / written_name(name), pixels)
-        alone: dict[str, float | None] = {}
-        if restored is not None:
-            restored = restored.float().cpu()
-            alone |= _named("cycle", cycle.update(restored, real))
+        write_picture(building / written_name(name), fake_bytes[0].permute(1, 2, 0).numpy())
         true = next(truths) if truths is not None else None
-        if true is not None:
-            if true.shape[-2:] != real.shape[-2:]:
-                raise UserError(
-                    f"{file} and its true translation differ in size; use data.fit=stretch"
-                )
-            alone |= _named("truth", truth.update(normalise(fake_bytes), true))
-            if real.shape == true.shape:
-                copied.update(real, true)
-        if number * wanted // len(files) == len(rows) and len(rows) < wanted:  # spread evenly
-            back_again, aim = (None if x is None else denormalise(x) for x in (restored, true))
-            rows.append(Row(str(name), denormalise(real), fake_bytes, back_again, aim, alone))
+        if true is not None and true.shape[-2:] != real.shape[-2:]:
+            raise UserError(f"{file} and its true translation differ in size; use data.fit=stretch")
+        alone = done.measured.update(real, normalise(fake_bytes), restored, true)
+        if checks and number % stride == 0:
+            done.measured.update_secrets(fake.float().cpu(), real)
+        back_again, aim = (None if x is None else denormalise(x) for x in (restored, true))
+        row = Row(str(name), denormalise(real), fake_bytes, back_again, aim, alone)
+        done.rows.append(row)
+        done.sources.append(row.real)
+        done.fakes.append(fake_bytes)
     shutil.rmtree(finished, ignore_errors=True)  # of an earlier evaluation
     building.rename(finished)
-    summary: dict[str, Any] = {"images": len(files)}
-    for label, distortion in (("cycle", cycle), ("truth", truth), ("copy", copied)):
-        if distortion.count:
-            summary |= _named(label, distortion.result())
-    return summary, rows
+    return done
 
 
-def _named(label: str, figures: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {f"{label}_{name}": value for name, value in figures.items() if name != "count"}
+def _spread_rows(rows: list[Row], keep: int) -> list[Row]:
+    wanted = min(keep or len(rows), len(rows))
+    return [rows[i * len(rows) // wanted] for i in range(wanted)]
+
+
+def _worst_rows(rows: list[Row]) -> dict[str, list[Row]]:
+    """Return the worst images of each kind that was measured."""
+    figures = [row.figures for row in rows]
+    kinds = {"cycle_psnr": False, "structure": False, "truth_psnr": False, "checkerboard": True}
+    found = {name: worst(figures, name, WORST, high) for name, high in kinds.items()}
+    return {name: [rows[i] for i in indices] for name, indices in found.items() if indices}
+
+
+def _read(files: Sequence[Path], data: DataConfig, channels: int) -> list[Tensor]:
+    return [denormalise(image) for image in held_out(files, data, channels)]
+
+
+def _training_images(
+    data: DataConfig, held_out_files: Mapping[str, Sequence[Path]]
+) -> dict[str, tuple[list[Path], list[Tensor]]]:
+    """Return training files and images by domain; nothing where they are not on this machine."""
+    try:
+        split = find_split(data, "train")
+    except UserError:
+        return {}
+    found = {}
+    for domain in held_out_files:
+        files = split[domain][:TRAINED]
+        shown = counted(files, len(files), f"training images of {domain}")
+        found[domain] = (files, _read(list(shown), data, data.channels_of()[domain]))
+    return found
+
+
+def _prints(
+    done: Mapping[str, _Direction], files: Mapping[str, Sequence[Path]],
+    trained: Mapping[str, tuple[list[Path], list[Tensor]]], run: Run,
+) -> dict[str, Prints]:  # fmt: skip
+    found = {
+        f"train/{domain}": prints_of(f"train/{domain}", paths, images)
+        for domain, (paths, images) in trained.items()
+    }
+    for direction, one in done.items():
+        label = f"test/{run.translators[direction].source}"
+        found[label] = prints_of(label, files[run.translators[direction].source], one.sources)
+    return found
+
+
+def fingerprint_of(files: Mapping[str, Sequence[Path]]) -> str:
+    """Return a name for a set of held-out images: another name or size of any is another set."""
+    digest = hashlib.sha256()
+    for domain, paths in files.items():
+        digest.update(domain.encode())
+        for path in paths:
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def write_metrics(run: Run, result: Result, data: DataConfig) -> Path:
     """Write RUN/test/metrics.json: the figures by direction, and the protocol they were measured by."""
     path = run.path / "test" / "metrics.json"
-    content = {"run": run.path.name, "directions": result.figures, "protocol": result.protocol,
-               "data": asdict(data)}  # fmt: skip
+    content = {
+        "run": run.path.name, "directions": result.figures, "intervals": result.intervals,
+        "floor": result.floor, "ceiling": result.ceiling, "copies": result.copies, "leaks": result.leaks,
+        "protocol": result.protocol, "data": asdict(data),
+    }  # fmt: skip
     write_text(path, json.dumps(content, indent=1) + "\n")
     return path
 
 
-def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures as a table for the terminal, a row a direction."""
-    columns = {
-        "images": ("images", "{:d}"), "truth_psnr": ("PSNR to truth", "{:.2f} dB"),
-        "truth_ssim": ("SSIM", "{:.3f}"), "copy_psnr": ("(input copied)", "{:.2f} dB"),
-        "cycle_psnr": ("cycle PSNR", "{:.2f} dB"), "cycle_l1": ("cycle L1", "{:.4f}"),
-    }  # fmt: skip
-    shown = [key for key in columns if any(key in row for row in figures.values())]
-    cells = [["direction", *(columns[key][0] for key in shown)]]
+COLUMNS = {
+    "images": ("images", "{:d}"), "truth_psnr": ("PSNR to truth", "{:.2f} dB"),
+    "truth_ssim": ("SSIM", "{:.3f}"), "copy_psnr": ("(input copied)", "{:.2f} dB"),
+    "cycle_psnr": ("cycle PSNR", "{:.2f} dB"), "cycle_l1": ("cycle L1", "{:.4f}"),
+    "fid": ("FID", "{:.1f}"), "kid": ("KID", "{:.4f}"), "swd": ("SWD", "{:.4f}"),
+    "structure": ("structure", "{:.3f}"), "steganography": ("hidden", "{:.1f} dB"),
+}  # fmt: skip
+
+
+def table(
+    figures: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, float]] | None = None,
+    ceiling: Mapping[str, Mapping[str, float]] | None = None,
+) -> str:  # fmt: skip
+    """Return the figures as a table for the terminal, a row a direction, floor and ceiling below it."""
+    shown = [key for key in COLUMNS if any(key in row for row in figures.values())]
+    cells = [["direction", *(COLUMNS[key][0] for key in shown)]]
     for direction, row in figures.items():
-        values = (row.get(key) for key in shown)
-        texts = [
-            "-" if v is None else columns[k][1].format(v)
-            for k, v in zip(shown, values, strict=True)
-        ]
-        cells.append([direction, *texts])
+        cells.append([direction, *_texts(row, shown)])
+        for label, rows in (("  real images", floor), ("  input copied", ceiling)):
+            if rows and rows.get(direction):
+                cells.append([label, *_texts(rows[direction], shown, missing="")])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(
             text.ljust(w) if i == 0 else text.rjust(w)
             for i, (text, w) in enumerate(zip(line, widths, strict=True))
-        )
+        ).rstrip()
         for line in cells
     )
+
+
+def _texts(row: Mapping[str, Any], shown: Sequence[str], missing: str = "-") -> list[str]:
+    values = (row.get(key) for key in shown)
+    return [
+        missing if v is None else COLUMNS[k][1].format(v)
+        for k, v in zip(shown, values, strict=True)
+    ]

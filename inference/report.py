@@ -6,7 +6,6 @@ import html
 import io
 import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,22 +20,43 @@ from inference.run import Run
 from options.load import to_yaml
 
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
+# Figure -> what it is, and how to read it.
 FIGURES = {
     "truth_psnr": ("PSNR to the truth", "dB, higher is better"),
     "truth_ssim": ("SSIM to the truth", "0 to 1, higher is better"),
     "copy_psnr": ("PSNR of the input copied", "dB, to beat"),
+    "fid": ("FID", "Inception, lower is better"),
+    "kid": ("KID", "Inception, lower is better"),
+    "mifid": ("MiFID", "FID, worse where training images are copied"),
+    "precision": ("precision", "0 to 1: fakes that look real"),
+    "recall": ("recall", "0 to 1: real images that are covered"),
+    "density": ("density", "fakes among real images, about 1"),
+    "coverage": ("coverage", "0 to 1: real images with a fake nearby"),
+    "swd": ("sliced Wasserstein distance", "lower is nearer to real images"),
+    "colour": ("distance of colours", "8-bit levels, lower is nearer"),
+    "spectrum": ("distance of spectra", "dB, lower is nearer"),
     "cycle_psnr": ("PSNR of the restored input", "dB, higher is better"),
     "cycle_l1": ("L1 of the restored input", "0 to 2, lower is better"),
+    "edges": ("edges kept", "-1 to 1, higher is more faithful"),
+    "structure": ("structure kept", "0 to 1, higher is more faithful"),
+    "steganography": ("hidden signal", "dB the way back loses when it is disturbed"),
+    "inverted": ("inverted brightness", "share of the images"),
+    "checkerboard": ("checkerboard", "about 1 is none"),
+    "dead_tiles": ("dead tiles", "share that is black, white or burnt out"),
+    "copies": ("copied training images", "fakes that show one"),
     "images": ("held-out images", ""),
 }
+WORST = {
+    "cycle_psnr": "worst restored", "structure": "least structure kept",
+    "truth_psnr": "farthest from the truth", "checkerboard": "most checkerboard",
+}  # fmt: skip
 
 
 def write_report(run: Run, result: Result) -> Path:
     """Write RUN/test/report.html and return its path."""
     path = run.path / "test" / "report.html"
     sections = "\n".join(
-        _section(run, direction, result.figures[direction], rows)
-        for direction, rows in result.rows.items()
+        _section(run, direction, result, rows) for direction, rows in result.rows.items()
     )
     page = PAGE.substitute(
         title=html.escape(run.path.resolve().name),
@@ -44,6 +64,7 @@ def write_report(run: Run, result: Result) -> Path:
         step=f"{run.step:,}",
         weights="moving average of the weights" if run.weights == "average" else "last weights",
         sections=sections,
+        leaks=_similar(result.leaks[:50], "Pictures that stand on both sides of a split"),
         command=html.escape(
             f"python train.py {shlex.quote(str(run.path / 'options.yaml'))} run=runs/again"
         ),
@@ -55,13 +76,12 @@ def write_report(run: Run, result: Result) -> Path:
     return path
 
 
-def _section(run: Run, direction: str, figures: Mapping[str, Any], rows: list[Row]) -> str:
-    translator = run.translators[direction]
+def _section(run: Run, direction: str, result: Result, rows: list[Row]) -> str:
+    translator, figures = run.translators[direction], result.figures[direction]
     source, target = html.escape(translator.source), html.escape(translator.target)
     cards = "".join(
-        f'<div class="figure"><b>{_number(key, figures[key])}</b>'
-        f"<span>{name}</span><small>{unit}</small></div>"
-        for key, (name, unit) in FIGURES.items()
+        _card(key, figures[key], result, direction)
+        for key in FIGURES
         if figures.get(key) is not None
     )
     shown = (
@@ -70,10 +90,49 @@ def _section(run: Run, direction: str, figures: Mapping[str, Any], rows: list[Ro
         else "all shown"
     )
     pictures = "\n".join(_row(row, source, target) for row in rows)
+    bad = "\n".join(
+        f"<h3>{WORST[kind]}</h3>" + "\n".join(_row(row, source, target) for row in found)
+        for kind, found in result.worst.get(direction, {}).items()
+    )
     return (
         f'<section><h2>{source} <span class="arrow">→</span> {target}</h2>'
         f'<div class="figures">{cards}</div><p class="note">{shown}; drag across the first to compare</p>'
-        f'<div class="rows">{pictures}</div></section>'
+        f'<div class="rows">{pictures}</div>'
+        + (f"<details><summary>The worst of them</summary>{bad}</details>" if bad else "")
+        + _similar(result.copies.get(direction, []), "Nearest training images of the fakes")
+        + "</section>"
+    )
+
+
+def _card(key: str, value: float, result: Result, direction: str) -> str:
+    """Return one figure with its interval, and what real images and the copied input score."""
+    name, unit = FIGURES[key]
+    low, high = result.intervals.get(direction, {}).get(key, (value, value))
+    spread = f" <i>± {_number(key, (high - low) / 2)}</i>" if high > low else ""
+    beside = [
+        f"{label} {_number(key, figures[direction][key])}"
+        for label, figures in (("real images", result.floor), ("input copied", result.ceiling))
+        if key in figures.get(direction, {})
+    ]
+    small = " · ".join(beside) or unit
+    return (
+        f'<div class="figure" title="{unit}"><b>{_number(key, value)}{spread}</b>'
+        f"<span>{name}</span><small>{small}</small></div>"
+    )
+
+
+def _similar(rows: list[dict[str, Any]], title: str) -> str:
+    """Return a table of image pairs, nearest first."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row.values()) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<details><summary>{title}</summary><div class="wide">'
+        f"<table><tr>{head}</tr>{body}</table></div></details>"
     )
 
 
@@ -118,9 +177,9 @@ def _picture(image: Tensor) -> str:
 def _number(key: str, value: float) -> str:
     return (
         f"{value:,}"
-        if key == "images"
+        if key in ("images", "copies")
         else f"{value:.2f}"
-        if key.endswith("psnr")
+        if key.endswith("psnr") or key in ("fid", "colour", "spectrum", "steganography")
         else f"{value:.3f}"
     )
 

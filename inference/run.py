@@ -1,6 +1,7 @@
 """Open a trained run: its options, its translators, and pictures through them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -9,13 +10,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from data.folders import DataConfig
 from data.loading import denormalise, normalise, to_tensor
 from data.reading import over_white, pixels_of, upright
 from engine.runtime import Runtime, RuntimeConfig
 from engine.state import Checkpoints, load
 from errors import UserError, one_line
+from inference.bundle import is_bundle, options_of_bundle, read_bundle, translator_of
+from inference.controls import Controls
+from inference.foreign import direction_of_file, read_reference
+from inference.tiling import strips_for, translate_in_strips
 from models import methods
-from models.translator import Translator
+from models.methods.cyclegan import CycleGAN
+from models.networks.resnet_generator import ResnetGenerator
+from models.translator import DeterministicTranslator, Translator, fitting
 from options.config import TrainOptions, Weights, Which
 from options.load import from_yaml, saved_options
 
@@ -36,12 +44,16 @@ def open_run(
     path: str | Path, runtime: RuntimeConfig | None = None, checkpoint: Which = "latest",
     weights: Weights = "average",
 ) -> Run:  # fmt: skip
-    """Open a run folder or a checkpoint file.
+    """Open a run folder, a checkpoint file, an exported bundle, or a reference's *_net_G*.pth.
 
     Architecture, directions and normalisation come from the checkpoint; there is nothing to repeat.
     UserError names the path where there is no run, or where its checkpoint cannot be read.
     """
     path = Path(path)
+    if path.suffix == ".pth":
+        return _open_reference(path, Runtime(runtime or RuntimeConfig()))
+    if path.is_dir() and is_bundle(path):
+        return _open_bundle(path, Runtime(runtime or RuntimeConfig()))
     if path.is_file():
         state, path = load(path), path.resolve().parent.parent
     elif (path / "checkpoints").is_dir():
@@ -75,8 +87,39 @@ def open_run(
     )
 
 
+def _open_reference(path: Path, machine: Runtime) -> Run:
+    generator = read_reference(path)
+    source, target = direction_of_file(path)
+    channels = {source: generator.in_channels, target: generator.out_channels}
+    translator = DeterministicTranslator(
+        generator, source, target, channels[source], channels[target],
+        ResnetGenerator.multiple, ResnetGenerator.minimum,
+    )  # fmt: skip
+    machine.prepare(translator.eval(), networks=[generator])
+    config = CycleGAN.Config(generator=generator.config)
+    if channels[source] != channels[target]:  # there was no identity loss
+        config = replace(config, identity_weight=0.0)
+    domains = sorted(channels)
+    data = DataConfig(domains=domains, channels=[channels[domain] for domain in domains])
+    options = TrainOptions(method=config, data=data)
+    return Run(path, options, {f"{source}_to_{target}": translator}, machine, 0, "live")
+
+
+def _open_bundle(path: Path, machine: Runtime) -> Run:
+    bundle = read_bundle(path)
+    translator = translator_of(bundle)
+    machine.prepare(translator, networks=[translator])
+    return Run(
+        path, bundle.options, {bundle.direction: translator}, machine, bundle.step, bundle.weights
+    )
+
+
 def options_of(path: str | Path) -> TrainOptions:
-    """Return the options of a run folder (or of a checkpoint file in it) without opening its weights."""
+    """Return the options of a run folder, a checkpoint in it, or a bundle, without opening its weights."""
+    if Path(path).is_dir() and is_bundle(path):
+        return options_of_bundle(path)
+    if Path(path).suffix == ".pth":
+        raise UserError(f"{path}: a reference's checkpoint has no data; translate.py takes it")
     folder = Path(path).resolve().parent.parent if Path(path).is_file() else Path(path)
     if not folder.exists():
         raise UserError(f"no such run: {path}")
@@ -103,11 +146,21 @@ class PictureTranslator:
 
     Call it with a PIL image, a uint8 array [H, W] or [H, W, C], or a float tensor [C, H, W] or
     [B, C, H, W] in [-1, 1]; the answer has the same type and size. A PIL image keeps its transparency.
+
+    A picture that does not fit the memory is translated in strips (inference/tiling.py), with the
+    same result: `tile` says when, "auto" by the memory that is free, "off" never, N always, in
+    strips of about N x N pixels. `report` is told how far a picture in strips is, 0 to 1.
     """
 
-    def __init__(self, translator: Translator, runtime: Runtime) -> None:
+    def __init__(
+        self, translator: Translator, runtime: Runtime, tile: str = "auto",
+        controls: Controls | None = None, report: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self.translator = translator
         self.runtime = runtime
+        self.tile = tile
+        self.controls = controls or Controls()
+        self.report = report
 
     @overload
     def __call__(self, picture: Image.Image) -> Image.Image: ...
@@ -141,8 +194,30 @@ class PictureTranslator:
             raise ValueError(
                 f"expected uint8 [H, W, {self.translator.in_channels}], got {pixels.dtype} {pixels.shape}"
             )
-        translated = self.tensor(normalise(to_tensor(pixels))[None])[0]
-        return denormalise(translated).permute(1, 2, 0).cpu().numpy()
+        size = strips_for(self.translator, self.tile, pixels, self.runtime.device)
+        if size:
+            fake = self._in_strips(pixels, size)
+        else:
+            translated = self.tensor(normalise(to_tensor(pixels))[None])[0]
+            fake = denormalise(translated).permute(1, 2, 0).cpu().numpy()
+        return self.controls.apply(pixels, fake)
+
+    def _in_strips(self, pixels: np.ndarray, size: int) -> np.ndarray:
+        translator = self.translator
+        assert isinstance(translator, DeterministicTranslator)
+        generator = translator.generator
+        assert isinstance(generator, ResnetGenerator)
+        height, width = pixels.shape[:2]
+        down, right = (
+            fitting(side, translator.multiple, translator.minimum) - side
+            for side in (height, width)
+        )
+        if down or right:
+            mode = "reflect" if down < height and right < width else "edge"
+            pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode=mode)
+        with self.runtime.autocast():
+            fake = translate_in_strips(generator, pixels, size, self.runtime.device, self.report)
+        return fake[:height, :width]
 
     def image(self, image: Image.Image) -> Image.Image:
         """Translate a picture, its alpha channel (if any) laid over the result.

@@ -1,77 +1,216 @@
-"""Translate a file or a folder of pictures of any size."""
+"""Translate pictures of any size: a file, a folder, a pattern, a video's frames, or standard input."""
 
+import glob
+import io
+import itertools
 import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from data.folders import files_in
-from data.reading import SUFFIXES, open_upright, read_image
-from engine.progress import counted
+from data.reading import SUFFIXES, open_upright, pixels_of, read_image
+from engine.progress import counted, share_done
 from errors import RunError, UserError, one_line
+from inference.controls import Controls
 from inference.pictures import write_picture, written_name
 from inference.run import PictureTranslator, Run
+from inference.video import Flicker, smoothed
+from options.config import TranslateOptions
+
+AHEAD = 4  # pictures that are decoded while one is translated
+Picture = Image.Image | np.ndarray
 
 
-def translate_paths(run: Run, direction: str, source: Path, target: Path) -> int:
-    """Translate `source` (a file or a folder) into `target`; return how many pictures were made.
+@dataclass(frozen=True)
+class Work:
+    """The pictures to translate, and the folder that their names are relative to."""
+
+    files: list[Path]
+    base: Path
+    single: bool  # one file, given by its name
+
+
+def translate_paths(
+    run: Run, direction: str, source: str, target: Path, options: TranslateOptions
+) -> int:
+    """Translate `source` (a file, a folder or a pattern) into `target`; return how many were made.
 
     A folder's tree and names are kept. A file goes to `target` itself where that has an image's
     suffix, else into it under its own name. A picture that cannot be read is named and passed over;
     at the end RunError says how many there were.
     """
-    if not source.exists():
-        raise UserError(f"no such file or folder: {source}")
-    single = not source.is_dir()
-    if target.resolve() == source.resolve() or (
-        single and target.resolve() == source.parent.resolve()
+    work = find_work(source, target)
+    into_file = work.single and target.suffix.lower() in SUFFIXES and not target.is_dir()
+    if not into_file and (
+        target.is_file() or (work.single and target.suffix and not target.is_dir())
     ):
-        raise UserError(
-            f"{target}: pictures would be overwritten by their translations; name another place"
-        )
-    into_file = single and target.suffix.lower() in SUFFIXES and not target.is_dir()
-    if not into_file and (target.is_file() or (single and target.suffix and not target.is_dir())):
         kind = "a file" if target.is_file() else "no picture's name"
         raise UserError(f"{target} is {kind}; name a folder, or a file such as out.png")
-    inside = target.resolve()
-    files = (
-        [source] if single else [f for f in files_in(source) if inside not in f.resolve().parents]
-    )
-    translate = PictureTranslator(run.translators[direction], run.runtime)
-    failed, made = [], set()
-    for file in counted(files, len(files), direction):
-        name = Path(file.name) if single else file.relative_to(source)
-        out = written_name(target) if into_file else target / written_name(name)
-        try:
-            if out in made:
-                raise UserError(f"{file}: {out} was made from another picture; rename one of them")
-            made.add(out)
-            write_picture(out, translated(translate, file))
-        except UserError as error:
-            if single:
-                raise
-            failed.append(file)
-            print(f"skipped: {one_line(error)}", file=sys.stderr)
-    if failed:
-        raise RunError(f"{len(failed)} of {len(files)} pictures could not be translated, see above")
-    return len(files)
-
-
-def translated(translate: PictureTranslator, file: Path) -> Image.Image | np.ndarray:
-    """Return the translation of one file: a picture, or an array for .npy; UserError if unreadable."""
-    try:
-        if file.suffix.lower() == ".npy":
-            return translate(read_image(file, translate.translator.in_channels))
-        picture = open_upright(file)
-        if translate.translator.in_channels > 4:
-            raise UserError(
-                f"{file}: this run translates arrays of {translate.translator.in_channels} channels"
+    masks = Masks(options.mask, work.base)
+    translator = run.translators[direction]
+    channels = translator.in_channels
+    flicker = Flicker()
+    failed: list[Path] = []
+    made: set[Path] = set()
+    with smoothed(translator) if options.video else nullcontext():
+        for file, picture in counted(decoded(work.files, channels), len(work.files), direction):
+            name = Path(file.name) if work.single else file.relative_to(work.base)
+            out = written_name(target) if into_file else target / written_name(name)
+            try:
+                if isinstance(picture, UserError):
+                    raise picture
+                if out in made:
+                    raise UserError(
+                        f"{file}: {out} was made from another picture; rename one of them"
+                    )
+                made.add(out)
+                controls = Controls(options.strength, options.keep_colour, masks.of(file))
+                with share_done(direction) as report:
+                    tile = "off" if options.video else options.tile
+                    translate = PictureTranslator(translator, run.runtime, tile, controls, report)
+                    result = translated(translate, file, picture)
+                write_picture(out, result)
+                if options.video and isinstance(picture, Image.Image):
+                    flicker.update(pixels_of(picture, channels), np.asarray(result))
+            except UserError as error:
+                if work.single:
+                    raise
+                failed.append(file)
+                print(f"skipped: {one_line(error)}", file=sys.stderr)
+    if figures := flicker.result():
+        print(
+            "flicker: {output:.2f} levels a frame, the input {input:.2f} (ratio {ratio:.2f})".format(
+                **figures
             )
+        )
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(work.files)} pictures could not be translated, see above"
+        )
+    return len(work.files)
+
+
+def translate_stream(run: Run, direction: str, target: str, options: TranslateOptions) -> None:
+    """Translate the picture on standard input into the file `target`, or to standard output as PNG."""
+    content = sys.stdin.buffer.read()
+    picture = open_upright(io.BytesIO(content), "standard input")
+    mask = Masks(options.mask, Path()).of(Path("standard input"))
+    controls = Controls(options.strength, options.keep_colour, mask)
+    translate = PictureTranslator(run.translators[direction], run.runtime, options.tile, controls)
+    result = translated(translate, Path("standard input"), picture)
+    if target == "-":
+        assert isinstance(result, Image.Image)
+        result.save(sys.stdout.buffer, "PNG")
+        sys.stdout.buffer.flush()
+    else:
+        write_picture(Path(target).expanduser(), result)
+
+
+def find_work(source: str, target: Path) -> Work:
+    """Return the pictures that `source` names; UserError where there is none or one would be lost."""
+    path = Path(source).expanduser()
+    inside = target.resolve()
+    if path.is_dir():
+        if inside == path.resolve():
+            raise _overwriting(target)
+        files = [f for f in files_in(path) if inside not in f.resolve().parents]
+        return Work(files, path, single=False)
+    if path.exists():
+        if inside in (path.resolve(), path.parent.resolve()):
+            raise _overwriting(target)
+        return Work([path], path.parent, single=True)
+    if not glob.has_magic(source):
+        raise UserError(f"no such file or folder: {source}")
+    found = sorted(Path(f) for f in glob.glob(str(path), recursive=True))
+    files = [f for f in found if f.is_file() and f.suffix.lower() in SUFFIXES]
+    if not files:
+        raise UserError(f"{source}: no picture has such a name")
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    base = Path(*fixed)
+    if inside in {f.parent.resolve() for f in files} and inside == base.resolve():
+        raise _overwriting(target)
+    return Work(files, base, single=False)
+
+
+def _overwriting(target: Path) -> UserError:
+    return UserError(
+        f"{target}: pictures would be overwritten by their translations; name another place"
+    )
+
+
+class Masks:
+    """The mask of each picture: none, the same for all, or the one of its name in a folder."""
+
+    def __init__(self, mask: str, base: Path) -> None:
+        self.path = Path(mask).expanduser() if mask else None
+        self.base = base
+        if self.path is not None and not self.path.exists():
+            raise UserError(f"mask={mask}: no such file or folder")
+        self.shared = self._read(self.path) if self.path and self.path.is_file() else None
+
+    def of(self, file: Path) -> Image.Image | None:
+        """Return a picture's mask; UserError where a folder of masks has none of its name."""
+        if self.path is None or self.shared is not None:
+            return self.shared
+        mask = self.path / file.relative_to(self.base)
+        if not mask.is_file():
+            raise UserError(f"{file}: no mask {mask}")
+        return self._read(mask)
+
+    def _read(self, path: Path) -> Image.Image:
+        return Image.fromarray(read_image(path, 1)[..., 0])
+
+
+def decoded(files: Sequence[Path], channels: int) -> Iterator[tuple[Path, Picture | UserError]]:
+    """Yield each file with its picture, or with the error that says why there is none.
+
+    The next ones are decoded meanwhile: Pillow's decoders let other threads run.
+    """
+
+    def decode(file: Path) -> Picture | UserError:
+        try:
+            if file.suffix.lower() == ".npy":
+                return read_image(file, channels)
+            if channels > 4:
+                return UserError(f"{file}: this run translates arrays of {channels} channels")
+            return open_upright(file)
+        except UserError as error:
+            return error
+        except OSError as error:
+            return UserError(f"{file}: {error.strerror or error}")
+        except MemoryError:
+            return too_large(file)
+
+    waiting: deque[tuple[Path, Future[Picture | UserError]]] = deque()
+    rest: Iterable[Path] = iter(files)
+    with ThreadPoolExecutor(2) as pool:
+        for file in itertools.chain(rest, [None] * AHEAD):
+            if file is not None:
+                waiting.append((file, pool.submit(decode, file)))
+            if waiting and (file is None or len(waiting) > AHEAD):
+                path, future = waiting.popleft()
+                yield path, future.result()
+
+
+def translated(translate: PictureTranslator, file: Path, picture: Picture) -> Picture:
+    """Return a picture's translation; UserError where the memory is too small for it."""
+    try:
         return translate(picture)
     except (RuntimeError, MemoryError) as error:
         if "memory" in str(error).lower() or isinstance(error, MemoryError):
-            raise UserError(
-                f"{file}: too large for the memory of this machine; make it smaller"
-            ) from None
+            raise too_large(file) from None
         raise
+
+
+def too_large(file: Path) -> UserError:
+    """Return the line for a picture that does not fit the memory."""
+    return UserError(
+        f"{file}: too large for the memory that is free; try tile=256, or make it smaller"
+    )

@@ -32,6 +32,8 @@ class TestOptions:
     checkpoint: Which = "latest"  # which of the run's checkpoints
     weights: Weights = "average"  # the moving average where there is one, or the last
     report_images: int = 24  # pictures of each direction in report.html; 0 shows all
+    checks: bool = True  # also set distances, faithfulness, artefacts, copied and leaked images
+    inception: str = ""  # file with the weights that FID and KID need; empty looks in torch's cache
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
@@ -47,6 +49,36 @@ class TranslateOptions:
     """Everything translate.py can be told."""
 
     direction: str = ""  # such as photo_to_monet; needed where the run has several
+    tile: str = "auto"  # large pictures in strips: auto where memory is short, off, or pixels
+    strength: float = 1.0  # 0 is the input, 1 the translation; more exaggerates
+    keep_colour: bool = False  # take only the luminance from the translation
+    mask: str = ""  # a picture, or a folder of them: white where the translation shows
+    video: bool = False  # the pictures of a folder are frames: statistics smoothed over time
     checkpoint: Which = "latest"  # which of the run's checkpoints
     weights: Weights = "average"  # the moving average where there is one, or the last
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        if self.tile not in ("auto", "off") and not (self.tile.isdigit() and int(self.tile) >= 16):
+            raise UserError(f"tile must be auto, off, or at least 16 pixels, got '{self.tile}'")
+        if not 0 <= self.strength <= 4:
+            raise UserError(f"strength must be 0 to 4, got {self.strength}")
+
+
+Format = Literal["safetensors", "onnx", "fp16", "int8", "pt2"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Everything export.py can be told."""
+
+    direction: str = ""  # such as photo_to_monet; every direction of the run where not given
+    formats: list[Format] = field(default_factory=lambda: ["safetensors", "onnx", "pt2"])  # files
+    out: str = ""  # folder that gets a bundle folder for each direction; RUN/export where not given
+    checkpoint: Which = "latest"  # which of the run's checkpoints
+    weights: Weights = "average"  # the moving average where there is one, or the last
+    license: str = "unknown"  # for the model card: the licence of the weights, such as mit
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise UserError("formats is empty; name some, such as formats=[safetensors,onnx]")

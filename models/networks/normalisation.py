@@ -53,11 +53,8 @@ def instance_norm_act_pad(x: Tensor, shortcut: Tensor | None, slope: float, padd
     """Normalise every channel of every image to mean 0 and variance 1, add, activate and pad."""
     # With float32 weights the statistics of bf16 features are float32 too; without, a mean of ten
     # deviations costs a tenth of the digits that bf16 has.
-    weight = (
-        None
-        if x.dtype in (torch.float32, torch.float64)
-        else x.new_ones(x.shape[1], dtype=torch.float32)
-    )
+    needed = x.dtype == torch.bfloat16
+    weight = x.new_ones(x.shape[1], dtype=torch.float32) if needed else None
     return act_pad(F.instance_norm(x, weight=weight, eps=EPSILON), shortcut, slope, padding)
 
 

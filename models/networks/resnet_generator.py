@@ -43,6 +43,7 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
+        self.config = config
         width, norm, bias = config.channels, config.norm, bias_before(config.norm)
         self.encoder = nn.Sequential(
             ReflectPad(3), nn.Conv2d(in_channels, width, 7, bias=bias),

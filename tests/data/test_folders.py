@@ -157,3 +157,22 @@ def test_folders_become_absolute(tmp_path, monkeypatch):
     config = absolute(DataConfig(root="x", train={"a": "y"}))
     assert (config.root, config.train) == (str(tmp_path / "x"), {"a": str(tmp_path / "y")})
     assert absolute(DataConfig()).root == ""
+
+
+def test_validation_images_leave_the_training_set_and_do_not_move(tmp_path):
+    for folder in ("trainA", "trainB", "testA", "testB"):
+        write_images(tmp_path / folder, 20)
+    config = DataConfig(root=str(tmp_path), validation=0.25)
+    train, kept = find_split(config, "train"), find_split(config, "validation")
+    whole = find_split(replace(config, validation=0.0), "train")
+    for domain in ("a", "b"):
+        assert len(kept[domain]) == 5 and sorted(train[domain] + kept[domain]) == whole[domain]
+    assert find_split(replace(config, validation=0.0), "validation") == {"a": [], "b": []}
+    assert {f.name for f in kept["a"]} == {f.name for f in kept["b"]}  # of the names alone
+    write_images(tmp_path / "trainA", 1, first=30)
+    assert set(kept["a"]) <= set(find_split(replace(config, validation=0.34), "validation")["a"])
+    for share in (-0.1, 1.0):
+        with pytest.raises(UserError, match=r"data\.validation must be"):
+            DataConfig(validation=share)
+    with pytest.raises(UserError, match=r"data\.validation=0.01 of 21 images"):
+        find_split(replace(config, validation=0.01), "train")

@@ -169,3 +169,14 @@ def test_recomputing_the_trunk_changes_neither_output_nor_gradient():
         loss.backward()
         found.append([loss.detach(), *(p.grad.clone() for p in generator.parameters())])
     assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("mean", [0.0, 10.0])
+def test_bf16_features_are_normed_with_float32_statistics(mean):
+    torch.manual_seed(0)
+    x = (torch.randn(2, 3, 32, 32) + mean).bfloat16()
+    found = instance_norm_act_pad(x, None, 1.0, 0)
+    expected = F.instance_norm(x.double())
+    assert found.dtype == torch.bfloat16
+    # Rounding the result to bf16 costs 0.0017; statistics in bf16 cost 0.015 at a mean of 10.
+    assert ((found.double() - expected).norm() / expected.norm()).item() < 0.003

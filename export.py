@@ -1,0 +1,49 @@
+"""Export a run for use elsewhere: python export.py RUN [direction=a_to_b] [formats=[onnx,fp16]]."""
+
+from pathlib import Path
+
+from errors import UserError, run_command
+from options.config import ExportOptions
+from options.load import with_settings
+
+USAGE = """\
+usage: python export.py RUN [direction=photo_to_monet] [formats=[safetensors,onnx,pt2]] [option=value ...]
+
+Writes a folder RUN/export/DIRECTION for each direction, with the weights, graphs that run without this
+software, a runner, a model card and a manifest. Every file is run and compared with the translator itself
+before the folder gets its name. RUN is a folder that train.py made, or a checkpoint in it.
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line asks for."""
+    paths = [word for word in arguments if not _is_setting(word)]
+    settings = [word for word in arguments if _is_setting(word)]
+    options = with_settings(ExportOptions(), settings, USAGE)
+    if options is None:
+        return
+    if len(paths) != 1:
+        raise UserError("name one run, such as: python export.py runs/demo; --help explains")
+
+    from engine.runtime import RuntimeConfig
+    from inference.export import export_run, require_packages
+    from inference.run import open_run
+
+    require_packages(options.formats)
+    # Plain kernels on the CPU, never compiled: what is traced is what is written down.
+    run = open_run(
+        Path(paths[0]).expanduser(),
+        RuntimeConfig(device="cpu"),
+        options.checkpoint,
+        options.weights,
+    )
+    for folder in export_run(run, options):
+        print(f"exported into {folder}")
+
+
+def _is_setting(word: str) -> bool:
+    return word.startswith("-") or ("=" in word and not Path(word).exists())
+
+
+if __name__ == "__main__":
+    run_command(main)

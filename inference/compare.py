@@ -1,0 +1,77 @@
+"""Set the figures of evaluated runs side by side: python -m inference.compare RUN RUN ..."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import UserError, run_command
+from inference.evaluate import COLUMNS
+
+# What may differ between two measurements that can still be compared: it is what is compared.
+FREE = frozenset(["step", "weights", "seed", "device"])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what the command line asks for."""
+    if len(arguments) < 2:
+        raise UserError("usage: python -m inference.compare RUN RUN [...], evaluated by test.py")
+    measured = {path: read_metrics(Path(path).expanduser()) for path in arguments}
+    first, *others = measured
+    for other in others:
+        found = differences(measured[first]["protocol"], measured[other]["protocol"])
+        if found:
+            raise UserError(
+                f"{first} and {other} were measured differently and cannot be compared: {'; '.join(found)}"
+            )
+    print(side_by_side({path: content["directions"] for path, content in measured.items()}))
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Return what test.py wrote for a run; UserError where there is nothing, or it is damaged."""
+    path = run / "test" / "metrics.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"protocol": dict(content["protocol"]), "directions": dict(content["directions"])}
+    except FileNotFoundError:
+        raise UserError(
+            f"{run} has no test/metrics.json; evaluate it with: python test.py {run}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged; evaluate the run again") from None
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return what two protocols disagree about, as text; nothing where figures can be compared."""
+    return [
+        f"{name} is {one.get(name, 'not said')} and {other.get(name, 'not said')}"
+        for name in sorted({*one, *other} - FREE)
+        if one.get(name) != other.get(name)
+    ]
+
+
+def side_by_side(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Return a table: a row for each direction and figure, a column for each run."""
+    lines = [["", *runs]]
+    for direction in dict.fromkeys(d for figures in runs.values() for d in figures):
+        for key, (title, form) in COLUMNS.items():
+            values = [figures.get(direction, {}).get(key) for figures in runs.values()]
+            if any(value is not None for value in values):
+                lines.append(
+                    [
+                        f"{direction} {title}",
+                        *("-" if v is None else form.format(v) for v in values),
+                    ]
+                )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(w) if i == 0 else text.rjust(w)
+            for i, (text, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

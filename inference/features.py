@@ -1,0 +1,78 @@
+"""Features of pictures for FID and its kin: the Inception network of 2015, where its weights are."""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from errors import UserError, one_line
+
+SHA256 = "6726825d"  # what the weights of every published FID begin with
+NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
+SOURCE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/" + NAMES[0]
+
+
+class Inception:
+    """Map images to the 2048 features that FID is defined on (Heusel et al. 2017), by torch-fidelity."""
+
+    def __init__(self, weights: Path, device: torch.device) -> None:
+        """Load the network; UserError where the file is not its weights."""
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        self.weights = weights
+        self.sha256 = _sha256(weights)
+        self.device = device
+        try:
+            torch.load(weights, map_location="cpu", weights_only=True)  # the library would run code
+            self.network = FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights)
+            )
+        except Exception as error:  # of many kinds, as damage has it
+            raise UserError(
+                f"inception={weights}: not the weights of Inception ({one_line(error, 80)})"
+            ) from None
+        self.network = self.network.to(device).eval()
+
+    @property
+    def name(self) -> str:
+        """Return what a protocol says of the features."""
+        known = (
+            "Inception 2015-12-05"
+            if self.sha256.startswith(SHA256)
+            else "Inception, unknown weights"
+        )
+        return f"{known}, sha256 {self.sha256[:16]}, resized to 299 as in TensorFlow 1"
+
+    @torch.no_grad()
+    def __call__(self, images: Iterable[Tensor]) -> Tensor:
+        """Return [N, 2048] of images [1, 3, H, W] uint8."""
+        rows = [self.network(image.to(self.device))[0].float().cpu() for image in images]
+        return torch.cat(rows)
+
+
+def find_inception(path: str, device: torch.device) -> Inception | str:
+    """Return the network, or the line that says what to fetch for the metrics that need it.
+
+    `path` names its weights; empty looks in the usual cache. UserError where a path is given in vain.
+    """
+    cache = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser() / "hub/checkpoints"
+    found = [Path(path).expanduser()] if path else [cache / name for name in NAMES]
+    weights = next((file for file in found if file.is_file()), None)
+    if weights is None:
+        if path:
+            raise UserError(f"inception={path}: no such file")
+        return (
+            f"FID and KID are left out: fetch {SOURCE} into {cache}, or name it with inception=FILE"
+        )
+    if importlib.util.find_spec("torch_fidelity") is None:
+        return "FID and KID are left out: pip install -r requirements-optional.txt"
+    return Inception(weights, device)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,107 @@
+"""Distances of sets with their floor and ceiling, and the features they may use."""
+
+import pytest
+import torch
+
+from data.scenes import draw_scene, to_uint8
+from errors import UserError
+from inference.features import find_inception
+from inference.measure import Measurements
+from inference.sets import set_figures, spread
+
+CPU = torch.device("cpu")
+
+
+def scenes(domain: int, first: int, count: int = 24) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(to_uint8(draw_scene(32, domain, n).pixels).copy()).permute(2, 0, 1)[None]
+        for n in range(first, first + count)
+    ]
+
+
+class Pooled:
+    """Features that need no weights: the image in sixteen pieces."""
+
+    def __call__(self, images) -> torch.Tensor:
+        pool = torch.nn.functional.adaptive_avg_pool2d
+        return torch.cat([pool(image.float(), 2).flatten(1) for image in images])
+
+
+def test_real_images_are_the_floor_and_the_input_is_the_ceiling():
+    fakes = [((x.float() * 0.8) + 20).byte() for x in scenes(0, 100)]  # between the two
+    found = set_figures(fakes, scenes(0, 0), [255 - x for x in fakes], scenes(0, 200, 60), Pooled())  # pyright: ignore
+    names = {
+        "swd",
+        "colour",
+        "spectrum",
+        "fid",
+        "kid",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    }
+    assert (
+        found.figures.keys() == names | {"mifid"}
+        and found.floor.keys() == names == found.ceiling.keys()
+    )
+    for name in ("swd", "colour", "fid", "kid"):
+        assert found.floor[name] < found.figures[name] < found.ceiling[name], name
+        low, high = found.intervals[name]
+        assert low < high
+    assert found.figures["mifid"] >= found.figures["fid"]
+
+
+def test_channels_that_differ_have_no_ceiling_and_one_image_no_distance():
+    grey = [x[:, :1] for x in scenes(0, 0)]
+    found = set_figures(scenes(0, 9), scenes(0, 50), grey, [], None)
+    assert (
+        found.ceiling == {}
+        and found.floor == {}
+        and found.figures.keys() == {"swd", "colour", "spectrum"}
+    )
+    assert set_figures(scenes(0, 0, 1), scenes(0, 50), [], [], None).figures == {}
+
+
+def test_a_spread_keeps_ends_and_order():
+    items = [torch.tensor(n) for n in range(10)]
+    assert [int(x) for x in spread(items, 4)] == [0, 3, 6, 9]
+    assert len(spread(items, 20)) == 10
+
+
+def test_missing_weights_are_a_line_and_wrong_ones_a_mistake(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    line = find_inception("", CPU)
+    assert isinstance(line, str) and "inception=FILE" in line and "\n" not in line
+    with pytest.raises(UserError, match="no such file"):
+        find_inception(str(tmp_path / "none.pth"), CPU)
+    pytest.importorskip("torch_fidelity")
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth").write_bytes(b"broken")
+    with pytest.raises(UserError, match="not the weights of Inception"):
+        find_inception("", CPU)
+
+
+def test_a_way_back_that_reads_a_hidden_signal_is_told_from_one_that_does_not():
+    torch.manual_seed(0)
+    real = torch.rand(4, 3, 32, 32).mul(2).sub(1)
+    smooth = torch.nn.functional.avg_pool2d(real, 5, 1, 2)
+
+    def hiding(fake):  # the picture lies in the fake's last digits
+        return ((fake - smooth_fake(fake)) * 500).clamp(-1, 1)
+
+    def smooth_fake(fake):
+        return (fake * 32).round() / 32
+
+    figures = {}
+    for name, back, fakes in (
+        ("hiding", hiding, (smooth * 32).round() / 32 + real / 500),
+        ("honest", lambda fake: -fake, -real),
+    ):
+        measured = Measurements(back)
+        for fake, image in zip(fakes.split(1), real.split(1), strict=True):
+            measured.update(image, fake, None, None)
+            measured.update_secrets(fake, image)
+        figures[name] = measured.result()["steganography"]
+    assert figures["hiding"] > 5
+    assert figures["honest"] is None or figures["honest"] < figures["hiding"]
