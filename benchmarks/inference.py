@@ -2,14 +2,19 @@
 
     python benchmarks/inference.py [--sizes 256,512,1024] [--batch 1] [--rounds 5] [--json]
 
-64 channels, 9 blocks, random weights. Variants take turns; medians.
+64 channels, 9 blocks, random weights. Variants take turns; medians. On a CPU also through onnxruntime
+where it is installed, in float32 and with the fastest 8-bit recipe of export.py (whose quality
+export.py judges, with a trained network and real images).
 """
 
 import argparse
 import functools
+import importlib.util
 import json
 import statistics
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -50,6 +55,24 @@ def translate(translator: nn.Module, runtime: Runtime, image: Tensor) -> Tensor:
         return translator(runtime.receive(image))
 
 
+def exported(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
+    """Return the same network as functions through onnxruntime, where that is installed."""
+    if device.type != "cpu" or importlib.util.find_spec("onnxruntime") is None:
+        return {}
+    from inference import graphs
+    from inference.parity import noise, onnx_runner
+
+    translator, _ = prepared(RuntimeConfig(device="cpu"))
+    assert isinstance(translator, DeterministicTranslator)
+    with tempfile.TemporaryDirectory() as name:
+        plain, small = Path(name) / "model.onnx", Path(name) / "model_int8.onnx"
+        plain.write_bytes(graphs.pixel_graph(translator, {}))
+        found: dict[str, Callable[[Tensor], object]] = {"onnxruntime fp32": onnx_runner(plain)}
+        if graphs.quantise(plain, small, noise(3, 4), graphs.RECIPES[0]):
+            found["onnxruntime int8"] = onnx_runner(small)
+    return found
+
+
 def main(arguments: list[str]) -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="inference.py", description=__doc__)
@@ -58,15 +81,18 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     known = parser.parse_args(arguments)
-    ready = {name: prepared(config) for name, config in VARIANTS.items()}
+    ready: dict[str, Callable[[Tensor], object]] = {}
+    for name, config in VARIANTS.items():
+        translator, runtime = prepared(config)
+        ready[name] = functools.partial(translate, translator, runtime)
+    device = Runtime(RuntimeConfig()).device
+    ready |= exported(device)
     for size in map(int, known.sizes.split(",")):
         image = torch.rand(known.batch, 3, size, size) * 2 - 1
         times: dict[str, list[float]] = {name: [] for name in ready}
         for timed in range(known.rounds + 1):
-            for name, (translator, runtime) in ready.items():
-                seconds = seconds_of(
-                    functools.partial(translate, translator, runtime, image), runtime.device
-                )
+            for name, action in ready.items():
+                seconds = seconds_of(functools.partial(action, image), device)
                 if timed:  # the first round compiles
                     times[name].append(seconds)
         for name, values in times.items():
@@ -74,7 +100,7 @@ def main(arguments: list[str]) -> None:
             row = {"precision": name, "size": size, "batch": known.batch, "seconds": round(median, 4),
                    "images_per_second": round(known.batch / median, 2)}  # fmt: skip
             print(
-                json.dumps(row) if known.json else f"{name:<16}{size:>6}{median:>9.3f} s",
+                json.dumps(row) if known.json else f"{name:<18}{size:>6}{median:>9.3f} s",
                 flush=True,
             )
 
