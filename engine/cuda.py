@@ -1,5 +1,6 @@
 """What only a CUDA device needs: steps recorded as graphs, and copies beside the computation."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 
@@ -50,7 +51,9 @@ class RecordedSteps:
         """Play on the stream of the recording, as a graph needs of what comes before it."""
         now = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(now)
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(self.stream), warnings.catch_warnings():
+            # Optimizers made for a recording warn where they step outside of one.
+            warnings.filterwarnings("ignore", message=".*capturable.*")
             losses = self.play(batch)
         now.wait_stream(self.stream)
         return losses

@@ -119,7 +119,9 @@ def options_of(path: str | Path) -> TrainOptions:
     if Path(path).is_dir() and is_bundle(path):
         return options_of_bundle(path)
     if Path(path).suffix == ".pth":
-        raise UserError(f"{path}: a reference's checkpoint has no data; translate.py and export.py take it")
+        raise UserError(
+            f"{path}: a reference's checkpoint has no data; translate.py and export.py take it"
+        )
     folder = Path(path).resolve().parent.parent if Path(path).is_file() else Path(path)
     if not folder.exists():
         raise UserError(f"no such run: {path}")

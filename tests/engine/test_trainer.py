@@ -313,3 +313,32 @@ def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch)
         "files"
     ].values()
     assert entry["step"] == 5 and entry["score"] is not None
+
+
+def test_a_step_reads_nothing_back_from_the_device(tmp_path):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from engine.runtime import Runtime, RuntimeConfig
+    from engine.schedule import plan
+    from engine.trainer import Trainer, TrainingConfig
+    from models import methods
+    from tests.conftest import shrink
+
+    class Watch(TorchDispatchMode):
+        """Fail where a value of a tensor is asked for, which on a GPU waits for it."""
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            assert "_local_scalar_dense" not in str(func) and "nonzero" not in str(func), func
+            return func(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
+    config = TrainingConfig(duration="9 steps", batch_size=2, ema_half_life=4)
+    runtime = Runtime(RuntimeConfig(device="cpu"))
+    trainer = Trainer(method, None, {}, {}, config, plan("9 steps", "50%", 2, 9), runtime, tmp_path)
+    batch = {d: torch.randint(0, 256, (2, 3, 16, 16)).byte() for d in "ab"}
+    with Watch():
+        for _ in range(4):  # the history fills, then swaps
+            losses = trainer.take_step(batch)
+        with pytest.raises(AssertionError, match="_local_scalar_dense"):
+            losses["cycle_a"].item()
