@@ -35,6 +35,10 @@ def main(arguments: list[str]) -> None:
         Path(paths[0]).expanduser(), options.runtime, options.checkpoint, options.weights
     )
     direction = direction_of(run, options.direction)
+    if paths[2] == "-" and paths[1] != "-":
+        raise UserError(
+            f"OUTPUT - goes with INPUT -: python translate.py {paths[0]} - - < {paths[1]}"
+        )
     if paths[1] == "-":
         translate_stream(run, direction, paths[2], options)
         return

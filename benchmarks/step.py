@@ -45,7 +45,10 @@ VARIANTS = {
     "tf32": RuntimeConfig(precision="tf32"),
     "bf16": RuntimeConfig(precision="bf16"),
     "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
-    "bf16 graph": RuntimeConfig(precision="bf16", compile="regions", cuda_graph=True),
+    "bf16 graph": RuntimeConfig(precision="bf16", cuda_graph=True),
+    "bf16 compiled graph": RuntimeConfig(precision="bf16", compile="regions", cuda_graph=True),
+    "bf16 networks graph": RuntimeConfig(precision="bf16", compile="networks", cuda_graph=True),
+    "tf32 graph": RuntimeConfig(precision="tf32", cuda_graph=True),
 }
 CPU_VARIANTS = ("fp32", "fp32 compiled", "bf16", "bf16 compiled")
 
@@ -133,7 +136,9 @@ def compare(
     theirs, rounded = reference.ask("losses"), reference.ask("gradients")
     found = [gradients_of(network) for network in networks]
 
-    for turn in exact.turns({d: normalise(x).double() for d, x in batch.items()}, 0):
+    device = trainer.runtime.device
+    images_of = {d: normalise(x.to(device)).double() for d, x in batch.items()}
+    for turn in exact.turns(images_of, 0):
         parameters = [p for name in turn.players for p in exact.players()[name].parameters()]
         turn.total().backward(inputs=parameters)
     doubled = (exact.to_b, exact.to_a, exact.judge_a, exact.judge_b)
@@ -183,6 +188,7 @@ def main(arguments: list[str]) -> None:
         "--variants", default="", help=f"of {', '.join(VARIANTS)}; separated by commas"
     )
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only-time", action="store_true", help="without comparing gradients")
     known = parser.parse_args(arguments)
     device = Runtime(RuntimeConfig()).device
     batch = images(known.size, known.batch)
@@ -200,7 +206,7 @@ def main(arguments: list[str]) -> None:
     }
     if known.reference:
         reference = ReferenceProcess(known.reference, device, [normalise(batch[d]) for d in "ab"])
-        for name in [name for name in names if name.startswith("fp32")]:
+        for name in [] if known.only_time else [n for n in names if n.startswith("fp32")]:
             plain = trainer_for(VARIANTS[name], known.batch, known.channels, known.blocks)
             differences = compare(plain, reference, batch)
             print(json.dumps({"difference_to_reference": differences, "of": name}), flush=True)

@@ -8,6 +8,8 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -58,7 +60,10 @@ class Runtime:
         if config.compile != "none":
             missing = _missing_compiler(self.device)
             if missing:
-                print(f"note: runtime.compile={config.compile} needs {missing}; running uncompiled")
+                print(
+                    f"note: runtime.compile={config.compile} needs {missing}; running uncompiled",
+                    file=sys.stderr,
+                )
             else:
                 self.compiling = config.compile
         # A GPU's libraries choose such kernels themselves.
@@ -141,7 +146,11 @@ def _compile(function: Callable[..., Any], dynamic: bool | None) -> Callable[...
     torch._dynamo.config.recompile_limit = 256
     # It warns of every machine that has CUDA's files and no device.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    return torch.compile(function, dynamic=dynamic)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # the compiler's own imports, of what is deprecated elsewhere
+        return torch.compile(function, dynamic=dynamic)
 
 
 @functools.cache

@@ -32,12 +32,13 @@ def read_metrics(run: Path) -> dict[str, Any]:
     path = run / "test" / "metrics.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {"protocol": dict(content["protocol"]), "directions": dict(content["directions"])}
+        directions = {name: dict(figures) for name, figures in content["directions"].items()}
+        return {"protocol": dict(content["protocol"]), "directions": directions}
     except FileNotFoundError:
         raise UserError(
             f"{run} has no test/metrics.json; evaluate it with: python test.py {run}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; evaluate the run again") from None
 
 

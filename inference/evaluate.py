@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -231,12 +232,14 @@ def _prints(
 
 
 def fingerprint_of(files: Mapping[str, Sequence[Path]]) -> str:
-    """Return a name for a set of held-out images: another name or size of any is another set."""
+    """Return a name for a set of held-out images: another name or content of any is another set."""
     digest = hashlib.sha256()
     for domain, paths in files.items():
         digest.update(domain.encode())
         for path in paths:
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="surrogateescape"))
+            digest.update(
+                os.fsencode(path.name) + b"\0" + hashlib.sha256(path.read_bytes()).digest()
+            )
     return digest.hexdigest()[:16]
 
 

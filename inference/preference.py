@@ -17,12 +17,12 @@ from string import Template
 
 from PIL import Image
 
-from data.folders import files_in, find_split, folder_of
+from data.folders import DataConfig, files_in, find_split, folder_of
 from data.reading import open_upright, over_white
 from engine.state import write_text
 from errors import UserError, run_command
+from inference.compare import differences, read_metrics
 from inference.pictures import written_name
-from inference.run import options_of
 
 PAGE = Template((Path(__file__).parent / "preference.html").read_text(encoding="utf-8"))
 MOST = 40  # pictures on a page: more tire a person
@@ -46,7 +46,15 @@ def main(arguments: Sequence[str]) -> None:
 
 def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     """Write a page that compares what two runs made of the same held-out images; return how many."""
-    data = options_of(one).data
+    measured = [read_metrics(run) for run in (one, other)]
+    found = differences(measured[0]["protocol"], measured[1]["protocol"])
+    if found:
+        raise UserError(
+            f"{one} and {other} were evaluated differently and cannot be compared: {'; '.join(found)}"
+        )
+    if one.resolve() == other.resolve():
+        raise UserError(f"{one} is both of the runs; name two")
+    data = data_of(one)
     sources = find_split(data, "test")
     order = random.Random(seed)
     rounds = []
@@ -77,6 +85,17 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
         out, PAGE.substitute(content=content, count=len(questions), title=html.escape(out.stem))
     )
     return len(questions)
+
+
+def data_of(run: Path) -> DataConfig:
+    """Return where the images are that a run was evaluated on."""
+    content = json.loads((run / "test" / "metrics.json").read_text(encoding="utf-8"))
+    try:
+        return DataConfig(**content["data"])
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{run}/test/metrics.json is of another version; run test.py again"
+        ) from None
 
 
 def _directions(run: Path) -> set[str]:

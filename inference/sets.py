@@ -66,7 +66,9 @@ def _learned(
     result: SetFigures, sets: dict[str, Sequence[Tensor]], reals: Sequence[Tensor],
     trained: Sequence[Tensor], inception: Inception,
 ) -> None:  # fmt: skip
-    """Add FID, KID, precision, recall, density, coverage and MiFID, of all images."""
+    """Add FID, KID, precision, recall, density, coverage and MiFID, of all images in colour."""
+    if len(reals) < 2 or reals[0].shape[1] != 3:
+        return
     real, bank = inception(reals), inception(trained) if len(trained) else None
     for label, images in sets.items():
         if len(images) < 2 or images[0].shape[1] != 3:
@@ -79,7 +81,7 @@ def _learned(
             figures["precision"], figures["recall"] = improved_precision_recall(found, real)
             figures["density"], figures["coverage"] = density_coverage(found, real)
         if label == "figures":
-            if bank is not None:
+            if bank is not None and len(bank):
                 figures["mifid"] = mifid(figures["fid"], found, bank)
             for name, distance in (
                 ("fid", frechet_distance),

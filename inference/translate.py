@@ -3,12 +3,13 @@
 import glob
 import io
 import itertools
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,14 @@ def translate_paths(
     ):
         kind = "a file" if target.is_file() else "no picture's name"
         raise UserError(f"{target} is {kind}; name a folder, or a file such as out.png")
+    refuse_overwriting(work, target)
     masks = Masks(options.mask, work.base)
     translator = run.translators[direction]
     channels = translator.in_channels
+    if options.video:
+        if work.single:
+            raise UserError("video=true needs a folder or a pattern of frames")
+        work = replace(work, files=sorted(work.files, key=frame_order))
     flicker = Flicker()
     failed: list[Path] = []
     made: set[Path] = set()
@@ -78,7 +84,12 @@ def translate_paths(
                     result = translated(translate, file, picture)
                 write_picture(out, result)
                 if options.video and isinstance(picture, Image.Image):
-                    flicker.update(pixels_of(picture, channels), np.asarray(result))
+                    assert isinstance(result, Image.Image)
+                    frames = (
+                        pixels_of(picture, channels),
+                        pixels_of(result, translator.out_channels),
+                    )
+                    flicker.update(*frames)
             except UserError as error:
                 if work.single:
                     raise
@@ -99,6 +110,9 @@ def translate_paths(
 
 def translate_stream(run: Run, direction: str, target: str, options: TranslateOptions) -> None:
     """Translate the picture on standard input into the file `target`, or to standard output as PNG."""
+    path = Path(target).expanduser()
+    if target != "-" and (path.is_dir() or path.suffix.lower() not in SUFFIXES):
+        raise UserError(f"{target}: name a picture, such as out.png, or - for standard output")
     content = sys.stdin.buffer.read()
     picture = open_upright(io.BytesIO(content), "standard input")
     mask = Masks(options.mask, Path()).of(Path("standard input"))
@@ -110,7 +124,7 @@ def translate_stream(run: Run, direction: str, target: str, options: TranslateOp
         result.save(sys.stdout.buffer, "PNG")
         sys.stdout.buffer.flush()
     else:
-        write_picture(Path(target).expanduser(), result)
+        write_picture(path, result)
 
 
 def find_work(source: str, target: Path) -> Work:
@@ -121,7 +135,7 @@ def find_work(source: str, target: Path) -> Work:
         if inside == path.resolve():
             raise _overwriting(target)
         files = [f for f in files_in(path) if inside not in f.resolve().parents]
-        return Work(files, path, single=False)
+        return Work(files, path, single=False)  # what an earlier call wrote there is no input
     if path.exists():
         if inside in (path.resolve(), path.parent.resolve()):
             raise _overwriting(target)
@@ -137,6 +151,23 @@ def find_work(source: str, target: Path) -> Work:
     if inside in {f.parent.resolve() for f in files} and inside == base.resolve():
         raise _overwriting(target)
     return Work(files, base, single=False)
+
+
+def frame_order(file: Path) -> list[tuple[int, int | str]]:
+    """Return what puts frame 2 before frame 10."""
+    parts = re.split(r"(\d+)", str(file))
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+
+
+def refuse_overwriting(work: Work, target: Path) -> None:
+    """Raise UserError where a translation would take the place of a picture that is translated."""
+    if work.single:
+        return
+    inputs = {file.resolve() for file in work.files}
+    for file in work.files:
+        out = target / written_name(file.relative_to(work.base))
+        if out.resolve() in inputs:
+            raise UserError(f"{out} is one of the pictures to translate; name another folder")
 
 
 def _overwriting(target: Path) -> UserError:

@@ -22,13 +22,15 @@ class SmoothedNorm:
     def __init__(self) -> None:
         self.variance: Tensor | None = None
         self.mean: Tensor | None = None
+        self.size: torch.Size | None = None
 
     def __call__(self, x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> Tensor:
         variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-        if self.mean is not None and self.variance is not None and self.mean.shape == mean.shape:
+        same_scene = self.size == x.shape  # frames of another size begin a new one
+        if same_scene and self.mean is not None and self.variance is not None:
             variance = torch.lerp(variance, self.variance, MEMORY)
             mean = torch.lerp(mean, self.mean, MEMORY)
-        self.variance, self.mean = variance, mean
+        self.size, self.variance, self.mean = x.shape, variance, mean
         normed = (x.float() - mean) * torch.rsqrt(variance + EPSILON)
         return act_pad(normed, shortcut, slope, padding).to(x.dtype)
 

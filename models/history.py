@@ -16,7 +16,7 @@ class ImageHistory(nn.Module):
     The stored images are part of the method's state: a resumed run sees the same past.
 
     What happens to an image is decided on the CPU and carried out on the device by index, so nothing
-    waits for the device, and a recorded step (engine/recording.py) can be replayed with new decisions.
+    waits for the device, and a recorded step (engine/cuda.py) can be replayed with new decisions.
     """
 
     def __init__(self, size: int) -> None:
@@ -61,6 +61,7 @@ class ImageHistory(nn.Module):
         if not self.decided:
             self.decide(len(fakes))
         assert self.decisions is not None
+        self.decisions = self.decisions.to(fakes.device)  # after a checkpoint was read
         self.decided = False
         seen = []
         for fake, (slot, stored, old_shown) in zip(fakes, self.decisions, strict=True):

@@ -97,7 +97,7 @@ def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(monkeypatch, ca
     monkeypatch.setenv("CXX", "no-such-compiler")
     network = prepared(RuntimeConfig(device="cpu", compile="regions"))
     assert kernels(network, Conv3x3) == {F.conv2d}
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert "runtime.compile=regions" in line and "CXX" in line
 
 

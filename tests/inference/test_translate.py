@@ -210,3 +210,50 @@ def test_outputs_that_cannot_be_are_answered(trained, tmp_path):
         code, error = translated(trained, source, target)
         assert code == 2 and error, (target, error)
     assert translated(trained, tmp_path / "in/x=y.png", tmp_path / "out") == (0, "")
+
+
+def test_a_pattern_never_overwrites_a_picture_that_it_finds(trained, tmp_path):
+    write_images(tmp_path / "p", 1)
+    write_images(tmp_path / "p/sub", 1, first=0)
+    before = (tmp_path / "p/sub/000.png").read_bytes()
+    code, error = translated(trained, f"{tmp_path}/p/**/*.png", tmp_path / "p/sub")
+    assert code == 2 and "one of the pictures to translate" in error
+    assert (tmp_path / "p/sub/000.png").read_bytes() == before
+    assert translated(trained, f"{tmp_path}/p/*.png", tmp_path / "out") == (0, "")
+    assert [f.name for f in (tmp_path / "out").iterdir()] == ["000.png"]
+
+
+def test_frames_come_in_the_order_of_their_numbers():
+    from inference.translate import frame_order
+
+    names = [Path(f"v/{n}.png") for n in (10, 2, 1, 11, 100)]
+    assert [file.stem for file in sorted(names, key=frame_order)] == ["1", "2", "10", "11", "100"]
+
+
+def test_standard_input_and_output(trained, tmp_path):
+    import subprocess
+    import sys
+
+    write_images(tmp_path / "in", 1)
+    command = [
+        sys.executable,
+        "translate.py",
+        str(trained),
+        "-",
+        "-",
+        "direction=a_to_b",
+        "runtime.device=cpu",
+    ]
+    root = Path(translate.__file__).parent
+    source = (tmp_path / "in/000.png").read_bytes()
+    done = subprocess.run(command, input=source, capture_output=True, cwd=root, check=True)
+    (tmp_path / "piped.png").write_bytes(done.stdout)
+    assert translated(trained, tmp_path / "in/000.png", tmp_path / "named.png") == (0, "")
+    assert np.array_equal(
+        np.array(picture(tmp_path / "piped.png")), np.array(picture(tmp_path / "named.png"))
+    )
+    for words, says in [
+        (("in/000.png", "-"), "OUTPUT - goes with INPUT -"), (("-", tmp_path), "name a picture"),
+    ]:  # fmt: skip
+        code, error = translated(trained, *words)
+        assert code == 2 and says in error
