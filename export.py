@@ -4,21 +4,21 @@ from pathlib import Path
 
 from errors import UserError, run_command
 from options.config import ExportOptions
-from options.load import with_settings
+from options.load import split_words, with_settings
 
 USAGE = """\
 usage: python export.py RUN [direction=photo_to_monet] [formats=[safetensors,onnx,pt2]] [option=value ...]
 
 Writes a folder RUN/export/DIRECTION for each direction, with the weights, graphs that run without this
 software, a runner, a model card and a manifest. Every file is run and compared with the translator itself
-before the folder gets its name. RUN is a folder that train.py made, or a checkpoint in it.
+before the folder gets its name. RUN is a folder that train.py made, a checkpoint
+in it, or a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix (with out=FOLDER).
 """
 
 
 def main(arguments: list[str]) -> None:
     """Do what the command line asks for."""
-    paths = [word for word in arguments if not _is_setting(word)]
-    settings = [word for word in arguments if _is_setting(word)]
+    paths, settings = split_words(arguments)
     options = with_settings(ExportOptions(), settings, USAGE)
     if options is None:
         return
@@ -39,10 +39,6 @@ def main(arguments: list[str]) -> None:
     )
     for folder in export_run(run, options):
         print(f"exported into {folder}")
-
-
-def _is_setting(word: str) -> bool:
-    return word.startswith("-") or ("=" in word and not Path(word).exists())
 
 
 if __name__ == "__main__":

@@ -41,15 +41,15 @@ def main(arguments: list[str]) -> None:
 
     run = open_run(path, options.runtime, options.checkpoint, options.weights)
     inception = find_inception(options.inception, run.runtime.device) if options.checks else None
-    if isinstance(inception, str):
-        print(inception)
-        inception = None
-    result = evaluate(run, options.data, options.report_images, options.checks, inception)
+    features = None if isinstance(inception, str) else inception
+    result = evaluate(run, options.data, options.report_images, options.checks, features)
     metrics = write_metrics(run, result, options.data)
     report = write_report(run, result)
     print(table(result.figures, result.floor, result.ceiling))
     for leak in result.leaks[:3]:
         print(f"note: {leak['first']} and {leak['second']} show one picture ({leak['between']})")
+    if isinstance(inception, str):
+        print(inception)
     print(f"metrics: {metrics}\nreport:  {report}")
 
 

@@ -3,17 +3,16 @@
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.runtime import Runtime
 from errors import UserError, run_command
 from options.config import TrainOptions
 from options.load import check_same, saved_options, to_dict, to_yaml, train_options
 
-if TYPE_CHECKING:  # they import torch, and a misspelt option should be answered before
+if TYPE_CHECKING:  # it opens image libraries, and a misspelt option should be answered before
     from data.loading import UnpairedSamples
-    from engine.runtime import Runtime
 
 
 def main(arguments: list[str]) -> None:
@@ -64,7 +63,7 @@ def settle(run: Path, options: TrainOptions) -> None:
 
 
 def samples_of(
-    files: dict[str, list[Path]], options: TrainOptions, runtime: "Runtime"
+    files: dict[str, list[Path]], options: TrainOptions, runtime: Runtime
 ) -> "UnpairedSamples":
     """Return the training samples, decoded now where the options say so."""
     from data.loading import UnpairedSamples
@@ -84,11 +83,10 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
     import torch
 
-    from data.folders import find_split
+    from data.folders import find_split, spread
     from data.loading import held_out
     from engine.logger import WandbLogger
     from engine.provenance import provenance
-    from engine.runtime import Runtime
     from engine.schedule import plan
     from engine.state import write_text
     from engine.trainer import Trainer
@@ -104,7 +102,6 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
         raise UserError(str(error)) from None
 
     files = find_split(options.data, "train")
-
     samples = samples_of(files, options, runtime)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
     kept_out = find_split(options.data, "validation") if options.data.validation else files
@@ -153,12 +150,6 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     finally:
         wandb.finish(code)
     print(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
-
-
-def spread(paths: list[Path], count: int) -> list[Path]:
-    """Return `count` of the paths, evenly spread over the folder."""
-    step = max(1, len(paths) // max(count, 1))
-    return list(islice(paths, 0, step * count, step))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from errors import UserError, run_command
 from options.config import TranslateOptions
-from options.load import with_settings
+from options.load import split_words, with_settings
 
 USAGE = """\
 usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet] [option=value ...]
@@ -18,8 +18,7 @@ made, or a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix.
 
 def main(arguments: list[str]) -> None:
     """Do what the command line asks for."""
-    paths = [word for word in arguments if not _is_setting(word)]
-    settings = [word for word in arguments if _is_setting(word)]
+    paths, settings = split_words(arguments)
     options = with_settings(TranslateOptions(), settings, USAGE)
     if options is None:
         return
@@ -44,10 +43,6 @@ def main(arguments: list[str]) -> None:
         return
     count = translate_paths(run, direction, paths[1], Path(paths[2]).expanduser(), options)
     print(f"{count} translated {direction} into {paths[2]}")
-
-
-def _is_setting(word: str) -> bool:
-    return word != "-" and (word.startswith("-") or ("=" in word and not Path(word).exists()))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ from benchmarks.reference import ReferenceProcess, seconds_of
 from data.loading import normalise
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
-from engine.trainer import Trainer, TrainingConfig
+from engine.trainer import Trainer
+from engine.training import TrainingConfig
 from errors import run_command
 from models.methods.cyclegan import CycleGAN
 from models.networks.patch_discriminator import PatchDiscriminator

@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from data.reading import SUFFIXES
 from errors import UserError
+
+SUFFIXES = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
+    ".gif", ".ppm", ".pgm", ".pnm", ".pfm", ".avif", ".npy",
+])  # fmt: skip
 
 Fit = Literal["stretch", "short_side", "crop"]
 Pairs = Literal["auto", "none", "forward", "both"]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,12 @@ def _walk(folder: Path) -> Iterator[str]:
                 pending.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and os.path.isfile(entry.path):
                 yield entry.path
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """Return at most `count` items, evenly spread over all, in their order."""
+    kept = min(count, len(items))
+    return [items[number * len(items) // kept] for number in range(kept)]
 
 
 def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:

@@ -11,10 +11,6 @@ from PIL import Image, ImageCms, ImageOps
 from errors import UserError, one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
-SUFFIXES = frozenset([
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
-    ".gif", ".ppm", ".pgm", ".pnm", ".pfm", ".avif", ".npy",
-])  # fmt: skip
 ORIENTATION = 0x0112  # the EXIF tag
 PIXEL_LIMIT = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own bound, an error here
 

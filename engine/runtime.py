@@ -7,12 +7,14 @@ import hashlib
 import importlib.util
 import logging
 import os
+import resource
 import shutil
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -147,9 +149,7 @@ def _compile(function: Callable[..., Any], dynamic: bool | None) -> Callable[...
     # It warns of every machine that has CUDA's files and no device.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the compiler's own imports, of what is deprecated elsewhere
+        warnings.simplefilter("ignore")  # its own imports, of what is deprecated elsewhere
         return torch.compile(function, dynamic=dynamic)
 
 
@@ -177,6 +177,25 @@ def _missing_compiler(device: torch.device) -> str:
     if device.type == "cuda":
         return "" if importlib.util.find_spec("triton") else "the triton package"
     return "" if shutil.which(os.environ.get("CXX", "g++")) else "a C++ compiler (g++, or CXX=...)"
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that this process may still take: of the device, or of machine and limits."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = [2**40]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable")]
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{x}").read_text() for x in ("max", "current"))
+        found.append(int(limit) - int(used))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        found += [limit - taken] if limit != resource.RLIM_INFINITY else []
+    return max(min(found), 0)
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

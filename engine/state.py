@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,7 +116,7 @@ class Checkpoints:
             try:
                 (self.folder / name).unlink(missing_ok=True)
             except OSError:  # an old file that will not go is no reason to stop training
-                print(f"note: {self.folder / name} could not be removed")
+                print(f"note: {self.folder / name} could not be removed", file=sys.stderr)
         return path
 
     def exist(self) -> bool:
@@ -129,7 +130,7 @@ class Checkpoints:
             try:
                 return load(self.folder / name, files[name]["sha256"])
             except UserError as error:
-                print(f"note: {error}; trying the one before")
+                print(f"note: {error}; trying the one before", file=sys.stderr)
         raise UserError(
             f"{self.folder}: no checkpoint in it can be read; start again with another run="
         )

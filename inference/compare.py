@@ -7,13 +7,23 @@ from typing import Any
 
 from errors import UserError, run_command
 from inference.evaluate import COLUMNS
+from inference.tables import aligned
 
 # What may differ between two measurements that can still be compared: it is what is compared.
 FREE = frozenset(["step", "weights", "seed", "device"])
+USAGE = """\
+usage: python -m inference.compare RUN RUN [...]
+
+Prints the figures of runs that test.py evaluated, a column each. Runs that were measured differently
+(other images, sizes, or features) are not set side by side: what differs is said instead.
+"""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Do what the command line asks for."""
+    if {"-h", "--help"} & {*arguments}:
+        print(USAGE, end="")
+        return
     if len(arguments) < 2:
         raise UserError("usage: python -m inference.compare RUN RUN [...], evaluated by test.py")
     measured = {path: read_metrics(Path(path).expanduser()) for path in arguments}
@@ -64,14 +74,7 @@ def side_by_side(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                         *("-" if v is None else form.format(v) for v in values),
                     ]
                 )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(w) if i == 0 else text.rjust(w)
-            for i, (text, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return aligned(lines)
 
 
 if __name__ == "__main__":

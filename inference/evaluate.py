@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.folders import DataConfig, find_split, folder_of, truth_of
+from data.folders import DataConfig, find_split, folder_of, spread, truth_of
 from data.loading import denormalise, held_out, normalise
 from engine.progress import counted
 from engine.state import write_text
@@ -23,8 +23,10 @@ from inference.pictures import write_picture, written_name
 from inference.run import Run
 from inference.sets import set_figures
 from inference.similar import Prints, copies, leaks, prints_of
+from inference.tables import aligned
 
 WORST = 3  # images of each kind that the report shows as the worst
+SECRETS = 50  # images that the steganography index is measured on: each is restored four times
 TRAINED = 2000  # training images of a domain that floor and memorisation look at
 
 
@@ -59,11 +61,16 @@ class Result:
 class _Direction:
     """What one direction leaves behind for the figures of sets."""
 
-    files: list[Path]
-    sources: list[Tensor]
-    fakes: list[Tensor]
     measured: Measurements
-    rows: list[Row]
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def sources(self) -> list[Tensor]:
+        return [row.real for row in self.rows]
+
+    @property
+    def fakes(self) -> list[Tensor]:
+        return [row.fake for row in self.rows]
 
 
 def evaluate(
@@ -100,9 +107,9 @@ def evaluate(
     prints = _prints(done, files, trained, run) if checks else {}
     for direction, one in done.items():
         target = run.translators[direction].target
-        figures: dict[str, Any] = {"images": len(one.files), **one.measured.result()}
+        figures: dict[str, Any] = {"images": len(one.rows), **one.measured.result()}
         result.figures[direction] = figures
-        result.rows[direction] = _spread_rows(one.rows, keep_rows)
+        result.rows[direction] = spread(one.rows, keep_rows or len(one.rows))
         if not checks:
             continue
         result.intervals[direction] = one.measured.intervals()
@@ -155,11 +162,9 @@ def _translate_all(
     finished = run.path / "test" / direction
     building = finished.with_name(f"{direction}.partial")
     shutil.rmtree(building, ignore_errors=True)
-    done = _Direction(list(files), [], [], Measurements(restore if back else None), [])
-    stride = max(len(files) // 50, 1)
-    for number, (file, real) in enumerate(
-        zip(counted(files, len(files), direction), images, strict=True)
-    ):
+    done = _Direction(Measurements(restore if back else None))
+    probed = set(spread(files, SECRETS)) if checks else set()
+    for file, real in zip(counted(files, len(files), direction), images, strict=True):
         with run.runtime.autocast():
             fake = translator(run.runtime.receive(real))
         fake_bytes = denormalise(fake).cpu()
@@ -172,21 +177,13 @@ def _translate_all(
         if true is not None and true.shape[-2:] != real.shape[-2:]:
             raise UserError(f"{file} and its true translation differ in size; use data.fit=stretch")
         alone = done.measured.update(real, normalise(fake_bytes), restored, true)
-        if checks and number % stride == 0:
+        if file in probed:
             done.measured.update_secrets(fake.float().cpu(), real)
         back_again, aim = (None if x is None else denormalise(x) for x in (restored, true))
-        row = Row(str(name), denormalise(real), fake_bytes, back_again, aim, alone)
-        done.rows.append(row)
-        done.sources.append(row.real)
-        done.fakes.append(fake_bytes)
+        done.rows.append(Row(str(name), denormalise(real), fake_bytes, back_again, aim, alone))
     shutil.rmtree(finished, ignore_errors=True)  # of an earlier evaluation
     building.rename(finished)
     return done
-
-
-def _spread_rows(rows: list[Row], keep: int) -> list[Row]:
-    wanted = min(keep or len(rows), len(rows))
-    return [rows[i * len(rows) // wanted] for i in range(wanted)]
 
 
 def _worst_rows(rows: list[Row]) -> dict[str, list[Row]]:
@@ -276,14 +273,7 @@ def table(
         for label, rows in (("  real images", floor), ("  input copied", ceiling)):
             if rows and rows.get(direction):
                 cells.append([label, *_texts(rows[direction], shown, missing="")])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(w) if i == 0 else text.rjust(w)
-            for i, (text, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    )
+    return aligned(cells)
 
 
 def _texts(row: Mapping[str, Any], shown: Sequence[str], missing: str = "-") -> list[str]:

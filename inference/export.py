@@ -85,6 +85,11 @@ def _export(
 ) -> None:  # fmt: skip
     if folder.exists() and not is_bundle(folder) and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} is no bundle, it would be overwritten; choose another out=")
+    if own := strangers(folder):
+        raise UserError(
+            f"{folder} also holds {own[0]}, which an export did not write and this one would remove; "
+            "move it, or choose another out="
+        )
     building, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
     made = not folder.parent.exists()
     _tidied(folder, building, old)
@@ -113,6 +118,14 @@ def _export(
         if made:
             with contextlib.suppress(OSError):  # it holds a bundle
                 folder.parent.rmdir()
+
+
+def strangers(folder: Path) -> list[str]:
+    """Return what stands in a bundle's folder and is neither of its export nor of its evaluation."""
+    if not folder.is_dir():
+        return []
+    known = {MANIFEST, CARD, RUNNER, "test", *parity.GATES}
+    return sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
 
 
 def _tidied(folder: Path, building: Path, old: Path) -> None:

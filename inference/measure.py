@@ -11,7 +11,6 @@ from metrics.distortion import Distortion, psnr
 from metrics.faithfulness import Steganography, edge_agreement, structure_agreement
 
 LEAST = 32  # pixels that the checkerboard's spectrum needs
-SECRETS = 50  # images that the steganography index is measured on: each is restored four times
 
 
 class Measurements:
@@ -21,10 +20,10 @@ class Measurements:
     image's figures; `result` gives the figures over all, `intervals` their 95 % bootstrap intervals.
     """
 
-    def __init__(self, back: Callable[[Tensor], Tensor] | None, secrets: int = SECRETS) -> None:
+    def __init__(self, back: Callable[[Tensor], Tensor] | None) -> None:
         self.pooled = {"cycle": Distortion(), "truth": Distortion(), "copy": Distortion()}
-        self.secrets = Steganography(back) if back is not None and secrets else None
-        self.left = secrets
+        self.secrets = None if back is None else Steganography(back)
+        self.probed = 0  # images in it
         self.rows: list[dict[str, float | None]] = []
 
     def update(
@@ -49,9 +48,9 @@ class Measurements:
 
     def update_secrets(self, fake: Tensor, real: Tensor) -> None:
         """Add one image to the steganography index: the fake as it is, before it is rounded."""
-        if self.secrets is not None and self.left:
+        if self.secrets is not None:
             self.secrets.update(fake, real)
-            self.left -= 1
+            self.probed += 1
 
     def result(self) -> dict[str, float | None]:
         """Return every figure over all images."""
@@ -62,7 +61,7 @@ class Measurements:
         for name in ("edges", "structure", "inverted", "checkerboard", "dead_tiles"):
             if values := self._values(name):
                 figures[name] = sum(values) / len(values)
-        if self.secrets is not None and self.left < SECRETS:
+        if self.secrets is not None and self.probed:
             figures["steganography"] = self.secrets.result()["index"]
         return figures
 

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.folders import files_in, folder_of
+from data.folders import files_in, folder_of, spread
 from data.loading import denormalise, held_out, normalise
 from errors import RunError, UserError
 from inference.bundle import WEIGHTS
 from inference.run import Run
+from inference.tables import aligned
 
 SIZES = ((61, 75), (65, 81), (16, 16), (128, 96), (256, 256))  # height, width
 BATCHES = (1, 3)
@@ -130,8 +131,7 @@ def real_images(run: Run, domain: str, split: Literal["train", "test"], count: i
     data = replace(run.options.data, limit=0)
     try:
         files = files_in(folder_of(data, split, domain))
-        chosen = files[:: max(1, len(files) // count)][:count]
-        images = list(held_out(chosen, data, data.channels_of()[domain]))
+        images = list(held_out(spread(files, count), data, data.channels_of()[domain]))
     except (UserError, OSError):  # the run's images are not on this machine
         return []
     return [image for image in images if float(image.std()) > 0.02]
@@ -186,15 +186,7 @@ def onnx_runner(path: Path) -> Runner:
 
 def table(rows: Sequence[Parity]) -> str:
     """Return the parity of all files for the terminal, a row a file."""
-    lines = [("file", "MB", "max difference", "PSNR", "ms"), *map(cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if number else text.ljust(width)
-            for number, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+    return aligned([("file", "MB", "max difference", "PSNR", "ms"), *map(cells, rows)])
 
 
 def cells(row: Parity) -> tuple[str, ...]:

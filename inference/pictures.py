@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.reading import over_white
 from engine.state import write_atomically
 from errors import UserError, one_line
-from inference.run import to_image, without_alpha
+from inference.run import to_image
 
 ENCODING = {
     ".webp": {"lossless": True},
@@ -38,7 +39,7 @@ def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
         return
     image = to_image(picture) if isinstance(picture, np.ndarray) else picture
     if suffix in OPAQUE:
-        image = without_alpha(image)
+        image = over_white(image)
     elif image.mode == "LA" and suffix == ".webp":
         image = image.convert("RGBA")
     registered = Image.registered_extensions()

@@ -27,10 +27,21 @@ from inference.pictures import written_name
 PAGE = Template((Path(__file__).parent / "preference.html").read_text(encoding="utf-8"))
 MOST = 40  # pictures on a page: more tire a person
 SIDE = 384  # pixels they are shown with, at most
+USAGE = """\
+usage: python -m inference.preference RUN RUN [out=preference.html]
+       python -m inference.preference answers.json ...
+
+The first writes a page for the browser that shows pictures of both runs, which were evaluated by test.py,
+without saying whose they are; a person chooses, and saves the answers as a file. The second turns
+the answers of any number of people into scores.
+"""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Do what the command line asks for."""
+    if {"-h", "--help"} & {*arguments}:
+        print(USAGE, end="")
+        return
     out = next((word[4:] for word in arguments if word.startswith("out=")), "preference.html")
     paths = [Path(word).expanduser() for word in arguments if not word.startswith("out=")]
     if paths and all(path.suffix == ".json" for path in paths):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data.folders import DataConfig
 from data.loading import denormalise, normalise, to_tensor
-from data.reading import over_white, pixels_of, upright
+from data.reading import pixels_of, upright
 from engine.runtime import Runtime, RuntimeConfig
 from engine.state import Checkpoints, load
 from errors import UserError, one_line
@@ -23,7 +23,7 @@ from inference.tiling import strips_for, translate_in_strips
 from models import methods
 from models.methods.cyclegan import CycleGAN
 from models.networks.resnet_generator import ResnetGenerator
-from models.translator import DeterministicTranslator, Translator, fitting
+from models.translator import DeterministicTranslator, Translator
 from options.config import TrainOptions, Weights, Which
 from options.load import from_yaml, saved_options
 
@@ -198,28 +198,14 @@ class PictureTranslator:
             )
         size = strips_for(self.translator, self.tile, pixels, self.runtime.device)
         if size:
-            fake = self._in_strips(pixels, size)
+            with self.runtime.autocast():
+                fake = translate_in_strips(
+                    self.translator, pixels, size, self.runtime.device, self.report
+                )
         else:
             translated = self.tensor(normalise(to_tensor(pixels))[None])[0]
             fake = denormalise(translated).permute(1, 2, 0).cpu().numpy()
         return self.controls.apply(pixels, fake)
-
-    def _in_strips(self, pixels: np.ndarray, size: int) -> np.ndarray:
-        translator = self.translator
-        assert isinstance(translator, DeterministicTranslator)
-        generator = translator.generator
-        assert isinstance(generator, ResnetGenerator)
-        height, width = pixels.shape[:2]
-        down, right = (
-            fitting(side, translator.multiple, translator.minimum) - side
-            for side in (height, width)
-        )
-        if down or right:
-            mode = "reflect" if down < height and right < width else "edge"
-            pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode=mode)
-        with self.runtime.autocast():
-            fake = translate_in_strips(generator, pixels, size, self.runtime.device, self.report)
-        return fake[:height, :width]
 
     def image(self, image: Image.Image) -> Image.Image:
         """Translate a picture, its alpha channel (if any) laid over the result.
@@ -240,11 +226,6 @@ def to_image(pixels: np.ndarray) -> Image.Image:
             f"an image file has at most 4 channels, not {pixels.shape[2]}; use .npy files"
         )
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def without_alpha(image: Image.Image) -> Image.Image:
-    """Return the picture as a file format without transparency can hold it."""
-    return over_white(image)
 
 
 def load_translator(

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from data.folders import spread
 from data.loading import normalise
 from inference.features import Inception
 from metrics.bootstrap import set_interval
@@ -89,10 +89,3 @@ def _learned(
             ):
                 low, high = set_interval(distance, found, real, resamples=RESAMPLES)
                 result.intervals[name] = [low, high]
-
-
-def spread(items: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Return at most `count` items, evenly spread."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i] for i in torch.linspace(0, len(items) - 1, count).long().tolist()]

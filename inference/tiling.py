@@ -2,36 +2,47 @@
 
 An instance norm takes mean and variance over the whole picture, so pieces of a picture cannot be
 translated one by one: they would differ, and their seams would show. Here each layer is a map whose
-rows are computed when somebody asks for them. The statistics of a norm are collected in one pass over
-all rows before anything behind it is computed. Encoder and decoder are computed again for each of
-their norms, which is cheap; the residual blocks, which are the work, keep their maps in a temporary
-file, so nothing of them is computed twice.
+rows are computed when somebody asks for them (inference/maps.py). The statistics of a norm are
+collected in one pass over all rows before anything behind it is computed. Encoder and decoder are
+computed again for each of their norms, which is cheap; the residual blocks, which are the work, keep
+their maps in a temporary file, so nothing of them is computed twice.
+
+Where a channel is the same value everywhere, as in a picture of one colour, a norm divides rounding
+errors by nothing: there strips and frame, like two machines, need not agree.
 """
 
-import contextlib
-import resource
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.loading import denormalise, normalise
+from data.loading import denormalise
+from engine.runtime import free_memory
 from errors import RunError
-from models.networks.normalisation import EPSILON, NormActPad, ReflectPad
+from inference.maps import (
+    BYTES_A_VALUE,
+    Applied,
+    Convolved,
+    Map,
+    Moments,
+    Normed,
+    Padded,
+    PictureMap,
+    StoredMap,
+    Upconvolved,
+    Upsampled,
+)
+from models.networks.normalisation import NormActPad, ReflectPad
 from models.networks.resnet_generator import ResidualBlock, ResnetGenerator
-from models.translator import Translator
+from models.translator import DeterministicTranslator, Translator
 
 Report = Callable[[float], None]
 """Told the share that is done, 0 to 1."""
 
-
-BYTES_A_VALUE = 4
 MAPS_AT_ONCE = 6  # as large as the widest layer, that a forward of the whole frame holds
+STRIPS_AT_ONCE = 4  # strips of layers on top of each other, each with its own maps
 SHARE = 0.6  # of the free memory that one picture may take
 
 
@@ -43,7 +54,7 @@ def strips_for(translator: Translator, tile: str, pixels: np.ndarray, device: to
     generator = getattr(translator, "generator", None)
     if tile == "off" or not isinstance(generator, ResnetGenerator):
         return 0
-    width = int(generator.encoder[1].out_channels)  # pyright: ignore[reportArgumentType]
+    width = generator.config.channels
     if tile != "auto":
         return int(tile) ** 2 * width
     needed = pixels.shape[0] * pixels.shape[1] * width * BYTES_A_VALUE * MAPS_AT_ONCE
@@ -51,192 +62,7 @@ def strips_for(translator: Translator, tile: str, pixels: np.ndarray, device: to
     if needed <= free:
         return 0
     smallest, largest = 64**2 * width, 1024**2 * width
-    return int(min(max(free / (BYTES_A_VALUE * 4 * MAPS_AT_ONCE), smallest), largest))
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes that this process may still take: of the device, or of machine and limits."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    found = [2**40]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable")]
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{x}").read_text() for x in ("max", "current"))
-        found.append(int(limit) - int(used))
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        found += [limit - taken] if limit != resource.RLIM_INFINITY else []
-    return max(min(found), 0)
-
-
-class Map:
-    """Features [C, H, W] of which any rows can be asked for."""
-
-    def __init__(self, channels: int, height: int, width: int) -> None:
-        self.channels = channels
-        self.height = height
-        self.width = width
-
-    def rows(self, first: int, last: int) -> Tensor:
-        """Return rows first .. last - 1 as [1, C, last - first, W]."""
-        raise NotImplementedError
-
-
-class PictureMap(Map):
-    """The rows of a uint8 picture [H, W, C], in [-1, 1] on the device."""
-
-    def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
-        super().__init__(pixels.shape[2], pixels.shape[0], pixels.shape[1])
-        self.pixels = pixels
-        self.device = device
-
-    def rows(self, first: int, last: int) -> Tensor:
-        rows = torch.from_numpy(self.pixels[first:last].transpose(2, 0, 1).copy())
-        return normalise(rows[None].to(self.device))
-
-
-class StoredMap(Map):
-    """Rows that were computed once and lie in a temporary file, one after the other."""
-
-    def __init__(self, channels: int, height: int, width: int, device: torch.device) -> None:
-        super().__init__(channels, height, width)
-        self.device = device
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the map)
-
-    def write(self, first: int, rows: Tensor) -> None:
-        """Put [1, C, n, W] in its place."""
-        self.file.seek(first * self.channels * self.width * 4)
-        self.file.write(rows[0].float().transpose(0, 1).contiguous().cpu().numpy().data)
-
-    def rows(self, first: int, last: int) -> Tensor:
-        rows = torch.empty(last - first, self.channels, self.width)
-        self.file.seek(first * self.channels * self.width * 4)
-        self.file.readinto(rows.numpy().data)
-        return rows.transpose(0, 1).contiguous()[None].to(self.device)
-
-
-class Padded(Map):
-    """Reflection padding on all sides."""
-
-    def __init__(self, source: Map, padding: int) -> None:
-        super().__init__(source.channels, source.height + 2 * padding, source.width + 2 * padding)
-        self.source = source
-        self.padding = padding
-
-    def rows(self, first: int, last: int) -> Tensor:
-        top, bottom = 0, self.source.height - 1
-        wanted = np.arange(first - self.padding, last - self.padding)
-        wanted = bottom - abs(bottom - abs(wanted - top))
-        low, high = int(wanted.min()), int(wanted.max())
-        x = self.source.rows(low, high + 1)
-        if len(wanted) != high + 1 - low or (np.diff(wanted) != 1).any():
-            x = x.index_select(2, torch.from_numpy(wanted - low).to(x.device))
-        return F.pad(x, (self.padding, self.padding, 0, 0), mode="reflect")
-
-
-class Convolved(Map):
-    """A convolution, zero-padded as it says."""
-
-    def __init__(self, source: Map, layer: nn.Conv2d) -> None:
-        self.kernel, self.stride = int(layer.kernel_size[0]), int(layer.stride[0])
-        self.padding = int(layer.padding[0])
-        height, width = (
-            (side + 2 * self.padding - self.kernel) // self.stride + 1
-            for side in (source.height, source.width)
-        )
-        super().__init__(layer.out_channels, height, width)
-        self.source = source
-        self.layer = layer
-
-    def rows(self, first: int, last: int) -> Tensor:
-        low = first * self.stride - self.padding
-        high = (last - 1) * self.stride - self.padding + self.kernel
-        x = self.source.rows(max(low, 0), min(high, self.source.height))
-        above, below = max(-low, 0), max(high - self.source.height, 0)
-        x = F.pad(x, (0, 0, above, below)) if above or below else x
-        layer = self.layer
-        return F.conv2d(x, layer.weight, layer.bias, self.stride, (0, self.padding))
-
-
-class Upconvolved(Map):
-    """The generator's transposed convolution: 3x3, stride 2, twice the size."""
-
-    def __init__(self, source: Map, layer: nn.ConvTranspose2d) -> None:
-        assert (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (2, 2), (1, 1))
-        super().__init__(layer.out_channels, 2 * source.height, 2 * source.width)
-        self.source = source
-        self.layer = layer
-
-    def rows(self, first: int, last: int) -> Tensor:
-        # Row r is made of the source's rows (r - 1) / 2 to (r + 1) / 2.
-        low, high = first // 2, min(last // 2, self.source.height - 1)
-        x = self.source.rows(low, high + 1)
-        layer = self.layer
-        y = F.conv_transpose2d(
-            x, layer.weight, layer.bias, 2, padding=(0, 1), output_padding=(0, 1)
-        )
-        return y[:, :, first - 2 * low + 1 : last - 2 * low + 1]
-
-
-class Upsampled(Map):
-    """Every pixel four times."""
-
-    def __init__(self, source: Map) -> None:
-        super().__init__(source.channels, 2 * source.height, 2 * source.width)
-        self.source = source
-
-    def rows(self, first: int, last: int) -> Tensor:
-        low = first // 2
-        x = self.source.rows(low, (last - 1) // 2 + 1)
-        y = F.interpolate(x, scale_factor=2, mode="nearest")
-        return y[:, :, first - 2 * low : last - 2 * low]
-
-
-class Normed(Map):
-    """A norm with known statistics, a shortcut or activation behind it."""
-
-    def __init__(
-        self, source: Map, layer: NormActPad, moments: "Moments", shortcut: Map | None = None
-    ) -> None:
-        super().__init__(source.channels, source.height, source.width)
-        self.source = source
-        self.layer = layer
-        self.moments = moments
-        self.shortcut = shortcut
-
-    def rows(self, first: int, last: int) -> Tensor:
-        x = self.source.rows(first, last).float()
-        if self.layer.batch_norm is not None:
-            x = self.layer.batch_norm(x)
-        else:
-            x = (x - self.moments.mean) * torch.rsqrt(self.moments.variance + EPSILON)
-        if self.shortcut is not None:
-            x = x + self.shortcut.rows(first, last)
-        return x if self.layer.slope == 1.0 else F.leaky_relu(x, self.layer.slope)
-
-
-class Applied(Map):
-    """A function of each value."""
-
-    def __init__(self, source: Map, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(source.channels, source.height, source.width)
-        self.source = source
-        self.function = function
-
-    def rows(self, first: int, last: int) -> Tensor:
-        return self.function(self.source.rows(first, last))
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Mean and variance of each channel, [1, C, 1, 1]."""
-
-    mean: Tensor
-    variance: Tensor
+    return int(min(max(free / (BYTES_A_VALUE * STRIPS_AT_ONCE * MAPS_AT_ONCE), smallest), largest))
 
 
 class Frame:
@@ -245,13 +71,17 @@ class Frame:
     def __init__(self, generator: ResnetGenerator, values: int, report: Report) -> None:
         self.values = values  # a strip's features have about so many
         self.report = report
-        self.passes = 6 + 3 * len(generator.trunk)  # each norm, each block's sum, the trunk's start
+        # Each norm of encoder and decoder, three of each block, the start of the trunk, the picture.
+        self.passes = 7 + 3 * len(generator.trunk)
         self.passed = 0
         self.kept: list[StoredMap] = []
 
-    def strips(self, source: Map) -> Iterator[tuple[int, Tensor]]:
-        """Yield all rows, a strip at a time: the first row's number, and the rows."""
-        step = max(self.values // (source.channels * source.width), 4)
+    def strips(self, source: Map, channels: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Yield all rows, a strip at a time: the first row's number, and the rows.
+
+        A strip is as high as one of `channels` would be, where the map's own are not what counts.
+        """
+        step = max(self.values // ((channels or source.channels) * source.width), 4)
         for first in range(0, source.height, step):
             last = min(first + step, source.height)
             yield first, source.rows(first, last)
@@ -260,11 +90,13 @@ class Frame:
 
     def moments(self, source: Map, store: StoredMap | None = None) -> Moments:
         """Return a map's statistics over all its rows, stored on the way where asked."""
-        count, mean, spread = 0, torch.zeros(()), torch.zeros(())
+        count, mean, spread, device = 0, torch.zeros(()), torch.zeros(()), torch.device("cpu")
         for first, rows in self.strips(source):
+            device = rows.device
             if store is not None:
                 store.write(first, rows)
-            x = rows[0].flatten(1).double()
+            x = rows[0].flatten(1)
+            x = (x.cpu() if x.device.type == "mps" else x).double()  # Apple's GPU has no float64
             here = x.mean(1)
             # Chan et al. 1979: sums of squares of parts, without the cancellation of a plain sum.
             delta, total = here - mean, count + x.shape[1]
@@ -273,7 +105,7 @@ class Frame:
             mean = mean + delta * (x.shape[1] / total)
             count = total
         shape = (1, -1, 1, 1)
-        return Moments(mean.float().view(shape), (spread / count).float().view(shape))
+        return Moments(*(x.float().view(shape).to(device) for x in (mean, spread / count)))
 
     def stored(self, source: Map, device: torch.device) -> tuple[StoredMap, Moments]:
         """Compute a map once; return it with its statistics."""
@@ -320,19 +152,22 @@ class Frame:
 
 @torch.no_grad()
 def translate_in_strips(
-    generator: ResnetGenerator,
-    pixels: np.ndarray,
-    values: int,
-    device: torch.device,
-    report: Report,
+    translator: Translator, pixels: np.ndarray, values: int, device: torch.device, report: Report
 ) -> np.ndarray:
-    """Return the translation of uint8 [H, W, C], of sides the generator takes, as uint8.
+    """Return the translation of uint8 [H, W, C] by a translator that `strips_for` has strips for.
 
     At most a few times `values` features (float32) are in memory at once. RunError where the
     temporary folder is full.
     """
+    assert isinstance(translator, DeterministicTranslator)
+    generator = translator.generator
+    assert isinstance(generator, ResnetGenerator)
+    height, width = pixels.shape[:2]
+    down, right, reflected = translator.padding(height, width)
+    if down or right:
+        mode = "reflect" if reflected else "edge"
+        pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode=mode)
     frame = Frame(generator, values, report)
-    widest = max(m.out_channels for m in generator.encoder if isinstance(m, nn.Conv2d)) // 4
     try:
         x = frame.through(generator.encoder, PictureMap(pixels, device))
         x, _ = frame.stored(x, device)
@@ -341,9 +176,8 @@ def translate_in_strips(
             x = frame.block(block, x)
         x = frame.through(generator.decoder, x)
         result = np.empty((x.height, x.width, x.channels), np.uint8)
-        full = Frame(generator, values, lambda _: None)
-        full.values = values * x.channels // widest
-        for first, rows in full.strips(x):
+        # The picture's few channels come from a full-size layer of many: that one sets the height.
+        for first, rows in frame.strips(x, generator.config.channels):
             strip = denormalise(rows[0]).permute(1, 2, 0).cpu().numpy()
             result[first : first + len(strip)] = strip
     except OSError as error:
@@ -352,4 +186,4 @@ def translate_in_strips(
         ) from None
     finally:
         frame.close()
-    return result
+    return result[:height, :width]

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.folders import files_in
-from data.reading import SUFFIXES, open_upright, pixels_of, read_image
+from data.folders import SUFFIXES, files_in
+from data.reading import open_upright, pixels_of, read_image
 from engine.progress import counted, share_done
 from errors import RunError, UserError, one_line
 from inference.controls import Controls

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.history import ImageHistory
+
 Batch = dict[str, Tensor]
 """Domain name -> images [B, C, H, W] in [-1, 1]. Row i of two domains have nothing to do with each other."""
 
@@ -58,6 +60,16 @@ class Method(nn.Module):
     def variant(self, step: int) -> Hashable:
         """Return what tells apart steps that compute different things; most methods have one kind."""
         return None
+
+    def decide(self, count: int) -> None:
+        """Draw on the CPU what a step on `count` images of a domain is told when it is replayed.
+
+        A recorded step (engine/cuda.py) runs no Python: what differs from step to step must lie in
+        tensors beforehand. The histories of past images are such; a method adds its own.
+        """
+        for part in self.modules():
+            if isinstance(part, ImageHistory):
+                part.decide(count)
 
     def translators(self) -> nn.ModuleDict:
         """Return what a run is for: "a_to_b" -> Translator, for every direction it learns."""

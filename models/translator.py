@@ -43,15 +43,17 @@ class DeterministicTranslator(Translator):
 
     def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
         height, width = image.shape[-2:]
-        down, right = (
-            fitting(side, self.multiple, self.minimum) - side for side in (height, width)
-        )
+        down, right, reflected = self.padding(height, width)
         if down or right:
-            reflectable = down < height and right < width
-            image = F.pad(
-                image, (0, right, 0, down), mode="reflect" if reflectable else "replicate"
-            )
+            mode = "reflect" if reflected else "replicate"
+            image = F.pad(image, (0, right, 0, down), mode=mode)
         return self.generator(image)[..., :height, :width]
+
+    def padding(self, height: int, width: int) -> tuple[int, int, bool]:
+        """Return the rows below and columns to the right that a picture needs, and whether they reflect."""
+        down = fitting(height, self.multiple, self.minimum) - height
+        right = fitting(width, self.multiple, self.minimum) - width
+        return down, right, down < height and right < width
 
 
 def fitting(side: int, multiple: int, minimum: int) -> int:

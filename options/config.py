@@ -6,7 +6,7 @@ from typing import Literal
 from data.folders import DataConfig
 from engine.logger import LogConfig
 from engine.runtime import RuntimeConfig
-from engine.trainer import TrainingConfig
+from engine.training import TrainingConfig
 from errors import UserError
 from models.method import Method
 

@@ -1,9 +1,8 @@
 """From presets and key=value words to typed options; the only place that knows OmegaConf."""
 
 import dataclasses
-import difflib
 import math
-import re
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -17,8 +16,9 @@ from models.method import Method
 from options.config import TrainOptions
 from options.fields import Field, walk
 from options.help import help_page, shown
+from options.presets import flatten, parsed, preset_layers, preset_list
+from options.suggest import did_you_mean, suggestion
 
-PRESETS = Path(__file__).parent / "presets"
 USAGE = """\
 usage: python train.py PRESET [option=value ...]
 
@@ -41,8 +41,7 @@ Schema = TypeVar("Schema")
 
 def train_options(arguments: Sequence[str]) -> TrainOptions | None:
     """Return what the command line asks for; None where it asked for help, which is printed."""
-    words = [word for word in arguments if not _is_setting(word)]
-    settings = [word for word in arguments if _is_setting(word)]
+    words, settings = split_words(arguments, ("-h", "--help", "--list"))
     asked = {"-h": "help", "--help": "help", "--list": "list"}
     wishes = {asked[word] for word in words if word in asked}
     names = [word for word in words if word not in asked]
@@ -68,7 +67,7 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
     for setting in settings:
         _apply(config, known, setting)
     if "help" in wishes:
-        print(help_page(USAGE, known.values(), _flatten(OmegaConf.to_container(config))))
+        print(help_page(USAGE, known.values(), flatten(OmegaConf.to_container(config))))
         return None
     if not config.run:
         config.run = f"runs/{Path(names[0]).stem}"
@@ -81,12 +80,33 @@ def with_settings(base: Schema, settings: Sequence[str], usage: str) -> Schema |
     config = _editable(base)
     for setting in settings:
         if setting in ("-h", "--help"):
-            print(help_page(usage, known.values(), _flatten(OmegaConf.to_container(config))))
+            print(help_page(usage, known.values(), flatten(OmegaConf.to_container(config))))
             return None
-        if not _is_setting(setting):
+        if split_words([setting])[0]:
             raise UserError(f"'{setting}' is not understood; options are written name=value")
         _apply(config, known, setting)
     return _typed(config, type(base))
+
+
+def split_words(
+    arguments: Sequence[str], switches: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Return the words of a command line that are names or paths, and those that set an option.
+
+    A setting has a = or begins with a dash; - alone is a path, and so is a file that exists, or a = in
+    a folder's name or behind it: ./a=b.png.
+    """
+
+    def is_setting(word: str) -> bool:
+        if word in ("-", *switches):
+            return False
+        name, equals, _ = word.partition("=")
+        return word.startswith("-") or bool(equals and "/" not in name and not os.path.exists(word))
+
+    return (
+        [word for word in arguments if not is_setting(word)],
+        [word for word in arguments if is_setting(word)],
+    )
 
 
 def to_yaml(options: TrainOptions) -> str:
@@ -101,7 +121,7 @@ def to_dict(options: TrainOptions) -> dict[str, Any]:
 
 def from_yaml(text: str, origin: str) -> TrainOptions:
     """Return the options that `to_yaml` wrote; UserError names `origin` where the text is not such."""
-    values = _flatten(_parsed(text, origin))
+    values = flatten(parsed(text, origin))
     layers = [(origin, values)]
     method = _method_class(layers, [])
     config = _editable(TrainOptions, method.Config)
@@ -121,7 +141,7 @@ def saved_options(path: Path) -> TrainOptions:
 
 def check_same(run: Path, saved: TrainOptions, wanted: TrainOptions) -> None:
     """Raise UserError, with the differences, where a run folder holds another configuration."""
-    old, new = _flatten(to_dict(saved)), _flatten(to_dict(wanted))
+    old, new = flatten(to_dict(saved)), flatten(to_dict(wanted))
     changed = [
         f"{name} {shown(old.get(name))} -> {shown(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
@@ -133,43 +153,6 @@ def check_same(run: Path, saved: TrainOptions, wanted: TrainOptions) -> None:
             f"{run} holds a run of other options ({', '.join(changed[:4])}{more}); "
             "choose another run=, or repeat its command to continue it"
         )
-
-
-def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return (origin, dotted name -> value) of a preset and what it builds on, the base first."""
-    layers: list[tuple[str, dict[str, Any]]] = []
-    seen: set[str] = set()
-    current: str | None = name
-    while current:
-        path = _preset_path(current)
-        if str(path) in seen:
-            raise UserError(f"{path}: its bases go round in a circle")
-        seen.add(str(path))
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read as a preset: {one_line(error, 100)}") from None
-        content = _parsed(text, str(path))
-        base = content.pop("base", None)
-        if base is not None and not isinstance(base, str):
-            raise UserError(f"{path}: base must be the name of a preset")
-        layers.insert(0, (str(path), _flatten(content)))
-        current = base
-    return layers
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that come with the software."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def preset_list() -> str:
-    """Return a line for every preset: its name and the comment it opens with."""
-    lines = []
-    for name in preset_names():
-        first = (PRESETS / f"{name}.yaml").read_text().partition("\n")[0]
-        lines.append(f"  {name:<20} {first.lstrip('# ')}")
-    return "presets:\n" + "\n".join(lines)
 
 
 def _editable(schema: Any, method: type[Method.Config] | None = None) -> Any:
@@ -184,48 +167,6 @@ def _editable(schema: Any, method: type[Method.Config] | None = None) -> Any:
         OmegaConf.set_readonly(group, False)
         groups += [value for value in group.values() if OmegaConf.is_dict(value)]
     return config
-
-
-def _preset_path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name)
-        if path.is_dir():
-            path = path / "options.yaml"
-        if not path.is_file():
-            raise UserError(f"no such preset file: {path}")
-        return path
-    if name not in preset_names():
-        raise UserError(
-            f"unknown preset '{name}'{_did_you_mean(name, preset_names())}; --list shows all"
-        )
-    return PRESETS / f"{name}.yaml"
-
-
-def _parsed(text: str, origin: str) -> dict[str, Any]:
-    try:
-        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except Exception as error:  # PyYAML, OmegaConf and, for deep nesting, RecursionError
-        raise UserError(f"{origin}: not valid YAML: {one_line(error, 120)}") from None
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError(f"{origin}: a preset is a list of 'name: value' lines")
-    return {str(key): value for key, value in content.items()}
-
-
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in ("data.train", "data.test"):
-            flat |= _flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
-
-
-def _is_setting(word: str) -> bool:
-    if word.startswith("-"):
-        return word not in ("-h", "--help", "--list")
-    return "=" in word and "/" not in word.partition("=")[0]  # a path may have one too
 
 
 def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
@@ -251,7 +192,7 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
     group, _, leaf = name.rpartition(".")
     in_folders = group in ("data.train", "data.test") and group in known
     if name not in known and not in_folders:
-        raise UserError(f"{where}unknown option '{name}'{_suggestion(name, known)}")
+        raise UserError(f"{where}unknown option '{name}'{suggestion(name, known)}")
     if value is None and not _optional(known.get(name)):
         raise UserError(f"{where}{name} needs a value: {name}=...")
     if "${" in str(value):
@@ -269,7 +210,7 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
 
 
 def _typed(config: Any, schema: type[Schema]) -> Schema:
-    for name, value in _flatten(OmegaConf.to_container(config)).items():
+    for name, value in flatten(OmegaConf.to_container(config)).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} must be a finite number, got {value}")
         if isinstance(value, str) and "\0" in value:
@@ -297,7 +238,7 @@ def _method_class(
         return methods.find(str(name))
     except KeyError:
         known = methods.names()
-        raise UserError(f"unknown method.name '{name}'{_did_you_mean(str(name), known)}") from None
+        raise UserError(f"unknown method.name '{name}'{did_you_mean(str(name), known)}") from None
 
 
 def _is_list(kind: Any) -> bool:
@@ -306,24 +247,3 @@ def _is_list(kind: Any) -> bool:
 
 def _optional(field: Field | None) -> bool:
     return field is not None and type(None) in getattr(field.type, "__args__", ())
-
-
-def _suggestion(name: str, known: Mapping[str, Field]) -> str:
-    if re.search(r"\[\d+\]|\.\d+$", name):
-        whole = re.split(r"[\[.]\d+", name)[0]
-        return f"; give the whole list: {whole}=[...]"
-    leaf = name.rpartition(".")[2]
-    same_leaf = [option for option in known if option.rpartition(".")[2] == leaf]
-    return (
-        f"; did you mean {' or '.join(same_leaf[:3])}?" if same_leaf else _did_you_mean(name, known)
-    )
-
-
-def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    names = list(known)
-    leaves = {name.rpartition(".")[2]: name for name in names}
-    leaf = word.rpartition(".")[2]
-    close = difflib.get_close_matches(word, names, 1, 0.75) or [
-        leaves[near] for near in difflib.get_close_matches(leaf, leaves, 2, 0.7)
-    ]
-    return f"; did you mean {' or '.join(close)}?" if close else ""

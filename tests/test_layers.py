@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [["errors"], ["models", "data", "metrics"], ["engine"], ["options"], ["inference"],
           ["train", "test", "translate", "export"], ["benchmarks"]]  # fmt: skip
 DOORS = {
-    "omegaconf": ["options/load.py"],
+    "omegaconf": ["options/load.py", "options/presets.py"],
     "yaml": [],
     "wandb": ["engine/logger.py"],
     "albumentations": ["data/augment.py"],

@@ -172,7 +172,7 @@ def test_a_damaged_archive_is_refused_removed_and_leaves_nothing(tmp_path, conte
 
 
 def test_every_published_set_has_its_preset_and_bad_words_are_answered():
-    from options.load import preset_names
+    from options.presets import preset_names
 
     assert set(ARCHIVES) <= set(preset_names())
     assert all(archive.url.startswith("https://") for archive in ARCHIVES.values())

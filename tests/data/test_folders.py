@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.folders import DataConfig, absolute, files_in, find_split, truth_of
+from data.folders import DataConfig, absolute, files_in, find_split, spread, truth_of
 from errors import UserError
 from tests.conftest import write_images
 
@@ -176,3 +176,9 @@ def test_validation_images_leave_the_training_set_and_do_not_move(tmp_path):
             DataConfig(validation=share)
     with pytest.raises(UserError, match=r"data\.validation=0.01 of 21 images"):
         find_split(replace(config, validation=0.01), "train")
+
+
+def test_a_spread_is_even_in_order_and_never_longer_than_what_there_is():
+    assert spread(range(10), 4) == [0, 2, 5, 7]
+    assert spread("abc", 20) == ["a", "b", "c"]
+    assert spread([1, 2], 0) == [] == spread([], 3)

@@ -11,7 +11,8 @@ from data.resident import ResidentSamples
 from engine.cuda import uploaded
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
-from engine.trainer import Trainer, TrainingConfig
+from engine.trainer import Trainer
+from engine.training import TrainingConfig
 from models import methods
 from tests.conftest import shrink
 

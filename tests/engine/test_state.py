@@ -38,7 +38,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, caps
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert checkpoints.load_latest()["step"] == 1
-    assert path.name in capsys.readouterr().out
+    assert path.name in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 torn"])

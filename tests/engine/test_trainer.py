@@ -253,7 +253,8 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp
 def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole(tmp_path):
     from engine.runtime import Runtime, RuntimeConfig
     from engine.schedule import plan
-    from engine.trainer import Trainer, TrainingConfig
+    from engine.trainer import Trainer
+    from engine.training import TrainingConfig
     from models import methods
     from tests.conftest import shrink
 
@@ -320,7 +321,8 @@ def test_a_step_reads_nothing_back_from_the_device(tmp_path):
 
     from engine.runtime import Runtime, RuntimeConfig
     from engine.schedule import plan
-    from engine.trainer import Trainer, TrainingConfig
+    from engine.trainer import Trainer
+    from engine.training import TrainingConfig
     from models import methods
     from tests.conftest import shrink
 

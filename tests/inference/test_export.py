@@ -222,7 +222,7 @@ def test_an_earlier_bundle_is_replaced_whole_and_survives_a_kill_between_two_nam
 ):
     out = tmp_path / "out"
     assert exported(trained, out) == (0, "")
-    (out / "a_to_b/extra").write_text("of an earlier version")
+    (out / "a_to_b/model.pt2").write_text("of an earlier export")
     before = snapshot(out)
     (out / "a_to_b").rename(out / ".a_to_b.old")
     (out / ".a_to_b.partial").mkdir()
@@ -335,6 +335,14 @@ def test_mistakes_are_answered_in_one_line(trained, tmp_path):
         code, error = call(export, *words)
         assert code == 2 and says in error and "\n" not in error, error
     assert (tmp_path / "other/a_to_b/thesis.txt").exists()
+
+
+def test_a_file_of_the_users_own_in_a_bundles_folder_is_never_removed(trained, tmp_path):
+    assert exported(trained, tmp_path) == (0, "")
+    own = tmp_path / "a_to_b/notes.txt"
+    own.write_text("x")
+    code, error = exported(trained, tmp_path)
+    assert (code, own.exists()) == (2, True) and "also holds notes.txt" in error
 
 
 def test_a_checkpoint_of_the_reference_is_exported_to_the_place_that_must_be_named(tmp_path):

@@ -36,6 +36,10 @@ def generator(**changes) -> ResnetGenerator:
     return network.eval().requires_grad_(False)
 
 
+def translator(**changes) -> DeterministicTranslator:
+    return DeterministicTranslator(generator(**changes), "a", "b", 3, 3, 4, 16)
+
+
 def noise(height: int, width: int) -> np.ndarray:
     """Return a picture whose rows differ: strips that knew only themselves would look different."""
     rows = np.linspace(0, 200, height)[:, None, None]
@@ -43,7 +47,7 @@ def noise(height: int, width: int) -> np.ndarray:
     return (pixels + rows).astype(np.uint8)
 
 
-def whole(network: ResnetGenerator, pixels: np.ndarray) -> np.ndarray:
+def whole(network: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
     image = normalise(to_tensor(pixels))[None]
     return denormalise(network(image))[0].permute(1, 2, 0).numpy()
 
@@ -51,10 +55,10 @@ def whole(network: ResnetGenerator, pixels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     "changes", [{}, {"upsampling": "resize"}, {"norm": "batch"}, {"dropout": 0.5}, {"blocks": 0}]
 )
-@pytest.mark.parametrize(("height", "width"), [(64, 48), (36, 20), (160, 128)])
+@pytest.mark.parametrize(("height", "width"), [(64, 48), (36, 20), (160, 128), (33, 50)])
 @pytest.mark.parametrize("tile", [16, 48])
 def test_strips_give_the_whole_frame(changes, height, width, tile):
-    network, pixels = generator(**changes), noise(height, width)
+    network, pixels = translator(**changes), noise(height, width)
     told: list[float] = []
     strips = translate_in_strips(network, pixels, tile**2 * 8, CPU, told.append)
     expected = whole(network, pixels)
@@ -94,7 +98,7 @@ def test_auto_chooses_strips_by_the_memory_that_is_free(monkeypatch):
 def test_free_memory_knows_the_limit_of_the_process():
     limit = 8 * 2**30
     code = (
-        "import resource, torch; from inference.tiling import free_memory;"
+        "import resource, torch; from engine.runtime import free_memory;"
         f"resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}));"
         "print(free_memory(torch.device('cpu')))"
     )
@@ -111,7 +115,7 @@ def test_a_full_disk_is_said_in_one_line(monkeypatch):
 
     monkeypatch.setattr(tiling.StoredMap, "write", full)
     with pytest.raises(RunError, match="TMPDIR") as caught:
-        translate_in_strips(generator(), noise(16, 16), 10_000, CPU, lambda _: None)
+        translate_in_strips(translator(), noise(16, 16), 10_000, CPU, lambda _: None)
     assert tempfile.gettempdir() in str(caught.value)
 
 

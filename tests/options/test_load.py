@@ -11,12 +11,11 @@ from options.fields import walk
 from options.load import (
     check_same,
     from_yaml,
-    preset_list,
-    preset_names,
     to_yaml,
     train_options,
     with_settings,
 )
+from options.presets import preset_list, preset_names
 
 
 def loaded(*words: str) -> TrainOptions:

@@ -1,0 +1,41 @@
+"""What the trainer can be told; it imports nothing heavy, so that a mistake is answered at once."""
+
+from dataclasses import dataclass, field
+
+from engine.schedule import check
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how a run learns, and how often it saves itself."""
+
+    seed: int = 0  # the run is a function of this, the options and the data
+    duration: str = "200 epochs"  # N epochs (passes through the larger domain) or N steps
+    decay_after: str = "50%"  # then the rate falls to zero, linearly: N epochs, N steps or N%
+    batch_size: int = 1  # images of each domain in a step
+    accumulate: int = 1  # parts that a batch is computed in, one after the other: less memory
+    learning_rate: float = 0.0002  # Adam's, for every network
+    adam_betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's momenta
+    ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
+    checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
+    keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
+    score_images: int = 16  # training images that rank checkpoints (sliced Wasserstein); 0: no best
+
+    def __post_init__(self) -> None:
+        check(self.duration, self.decay_after)
+        positive = ("batch_size", "learning_rate", "checkpoint_every", "keep_checkpoints")
+        for option in positive:
+            if getattr(self, option) <= 0:
+                raise UserError(f"{option} must be more than 0, got {getattr(self, option)}")
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise UserError(
+                f"accumulate must divide batch_size={self.batch_size}, got {self.accumulate}"
+            )
+        if self.seed >= 2**63:
+            raise UserError(f"seed must be below 2^63, got {self.seed}")
+        for option in ("seed", "ema_half_life", "score_images"):
+            if getattr(self, option) < 0:
+                raise UserError(f"{option} must be 0 or more, got {getattr(self, option)}")
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise UserError(f"adam_betas must be two numbers in [0, 1), got {self.adam_betas}")

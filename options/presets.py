@@ -1,0 +1,86 @@
+"""Presets: short YAML files named after a paper or an experiment, each over a base."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from errors import UserError, one_line
+from options.suggest import did_you_mean
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return (origin, dotted name -> value) of a preset and what it builds on, the base first."""
+    layers: list[tuple[str, dict[str, Any]]] = []
+    seen: set[str] = set()
+    current: str | None = name
+    while current:
+        path = _preset_path(current)
+        if str(path) in seen:
+            raise UserError(f"{path}: its bases go round in a circle")
+        seen.add(str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read as a preset: {one_line(error, 100)}") from None
+        content = parsed(text, str(path))
+        base = content.pop("base", None)
+        if base is not None and not isinstance(base, str):
+            raise UserError(f"{path}: base must be the name of a preset")
+        layers.insert(0, (str(path), flatten(content)))
+        current = base
+    return layers
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the software."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def preset_list() -> str:
+    """Return a line for every preset: its name and the comment it opens with."""
+    lines = []
+    for name in preset_names():
+        first = (PRESETS / f"{name}.yaml").read_text().partition("\n")[0]
+        lines.append(f"  {name:<20} {first.lstrip('# ')}")
+    return "presets:\n" + "\n".join(lines)
+
+
+def parsed(text: str, origin: str) -> dict[str, Any]:
+    """Return the content of a YAML text; UserError names `origin` where it is no list of values."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except Exception as error:  # PyYAML, OmegaConf and, for deep nesting, RecursionError
+        raise UserError(f"{origin}: not valid YAML: {one_line(error, 120)}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{origin}: a preset is a list of 'name: value' lines")
+    return {str(key): value for key, value in content.items()}
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested groups of values under dotted names; what is the user's own stays a dict."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name not in ("data.train", "data.test"):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _preset_path(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name)
+        if path.is_dir():
+            path = path / "options.yaml"
+        if not path.is_file():
+            raise UserError(f"no such preset file: {path}")
+        return path
+    if name not in preset_names():
+        raise UserError(
+            f"unknown preset '{name}'{did_you_mean(name, preset_names())}; --list shows all"
+        )
+    return PRESETS / f"{name}.yaml"

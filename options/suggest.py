@@ -1,0 +1,28 @@
+"""What a misspelt word may have meant."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what to add to the refusal of an option: the nearest ones, or how a list is given."""
+    if re.search(r"\[\d+\]|\.\d+$", name):
+        whole = re.split(r"[\[.]\d+", name)[0]
+        return f"; give the whole list: {whole}=[...]"
+    leaf = name.rpartition(".")[2]
+    same_leaf = [option for option in known if option.rpartition(".")[2] == leaf]
+    return (
+        f"; did you mean {' or '.join(same_leaf[:3])}?" if same_leaf else did_you_mean(name, known)
+    )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" where one of the known words is near, else nothing."""
+    names = list(known)
+    leaves = {name.rpartition(".")[2]: name for name in names}
+    leaf = word.rpartition(".")[2]
+    close = difflib.get_close_matches(word, names, 1, 0.75) or [
+        leaves[near] for near in difflib.get_close_matches(leaf, leaves, 2, 0.7)
+    ]
+    return f"; did you mean {' or '.join(close)}?" if close else ""
