@@ -101,10 +101,11 @@ class ReferenceStep:
         return {ours: float(found[theirs]) for theirs, ours in self.LOSSES.items()}
 
     def gradients(self) -> list[list[Tensor]]:
-        """Return the last step's gradients on the CPU, a list a network."""
+        """Return the last step's gradients of all weights on the CPU, a list a network."""
         parameters = [list(network.parameters()) for network in self.networks()]
         return [
-            [p.grad.cpu().clone() for p in network if p.grad is not None] for network in parameters
+            [p.grad.cpu().clone() for p in network if p.grad is not None and p.ndim > 1]
+            for network in parameters
         ]
 
 

@@ -157,23 +157,20 @@ def compare(
 
 
 def gradients_of(network: torch.nn.Module) -> list[np.ndarray]:
-    """Return a network's gradients on the CPU."""
-    return [p.grad.cpu().numpy() for p in network.parameters() if p.grad is not None]
+    """Return the gradients of a network's weights on the CPU.
+
+    A bias before an instance norm has a true gradient of zero: ours has none, what the reference has
+    is rounding.
+    """
+    return [p.grad.cpu().numpy() for p in network.parameters() if p.grad is not None and p.ndim > 1]
 
 
 def apart(some: list[list[np.ndarray]], others: list[list[np.ndarray]]) -> float:
-    """Return the largest difference of two gradients, relative to the second's norm.
-
-    A bias before an instance norm has a true gradient of zero; what is there is rounding.
-    """
+    """Return the largest difference of two gradients, relative to the second's norm."""
     pairs = (
         pair for ours, theirs in zip(some, others, strict=True) for pair in zip(ours, theirs, strict=True)
     )  # fmt: skip
-    return max(
-        float(np.linalg.norm(one - other) / np.linalg.norm(other))
-        for one, other in pairs
-        if one.ndim > 1
-    )
+    return max(float(np.linalg.norm(one - other) / np.linalg.norm(other)) for one, other in pairs)
 
 
 def main(arguments: list[str]) -> None:

@@ -85,3 +85,29 @@ def bias_before(norm: Norm) -> bool:
     parameter counts and checkpoints agree with the published ones.
     """
     return norm == "instance"
+
+
+def computed(bias: Tensor | None) -> Tensor | None:
+    """Return a bias before a norm as far as it is computed: not while learning, where it costs most.
+
+    It takes no gradient and stays what it was. What a translator shows is computed with it, and so
+    rounded as the network that a checkpoint comes from rounds.
+    """
+    return None if torch.is_grad_enabled() else bias
+
+
+class NormedConv2d(nn.Conv2d):
+    """A convolution before a norm."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight, computed(self.bias))
+
+
+class NormedUpConv2d(nn.ConvTranspose2d):
+    """A transposed convolution before a norm: 3x3, to twice the size."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 3, 2, padding=1, output_padding=1, bias=bias)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.conv_transpose2d(input, self.weight, computed(self.bias), 2, 1, 1)

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.networks.initialise import initialise
-from models.networks.normalisation import Norm, NormActPad, bias_before
+from models.networks.normalisation import Norm, NormActPad, NormedConv2d, bias_before
 
 
 class PatchDiscriminator(nn.Module):
@@ -61,7 +61,7 @@ def _patch_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterat
         inward, width = width, config.channels * min(2**layer, 8)
         stride = 2 if layer < config.layers else 1
         bias = bias_before(config.norm)
-        yield nn.Conv2d(inward, width, 4, stride=stride, padding=1, bias=bias)
+        yield NormedConv2d(inward, width, 4, stride=stride, padding=1, bias=bias)
         yield NormActPad(width, config.norm, slope=0.2)
     yield nn.Conv2d(width, 1, 4, stride=1, padding=1)
 
@@ -70,6 +70,6 @@ def _pixel_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterat
     width, bias = config.channels, bias_before(config.norm)
     yield nn.Conv2d(in_channels, width, 1)
     yield nn.LeakyReLU(0.2, inplace=True)
-    yield nn.Conv2d(width, 2 * width, 1, bias=bias)
+    yield NormedConv2d(width, 2 * width, 1, bias=bias)
     yield NormActPad(2 * width, config.norm, slope=0.2)
     yield nn.Conv2d(2 * width, 1, 1, bias=bias)

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.networks.initialise import initialise
-from models.networks.normalisation import Norm, NormActPad, ReflectPad, bias_before
+from models.networks.normalisation import (
+    Norm,
+    NormActPad,
+    NormedConv2d,
+    NormedUpConv2d,
+    ReflectPad,
+    bias_before,
+)
 from models.networks.winograd import Conv3x3
 
 
@@ -46,11 +53,11 @@ class ResnetGenerator(nn.Module):
         self.config = config
         width, norm, bias = config.channels, config.norm, bias_before(config.norm)
         self.encoder = nn.Sequential(
-            ReflectPad(3), nn.Conv2d(in_channels, width, 7, bias=bias),
+            ReflectPad(3), NormedConv2d(in_channels, width, 7, bias=bias),
             NormActPad(width, norm),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias),
+            NormedConv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias),
             NormActPad(2 * width, norm),
-            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1, bias=bias),
+            NormedConv2d(2 * width, 4 * width, 3, stride=2, padding=1, bias=bias),
             NormActPad(4 * width, norm),
         )  # fmt: skip
         self.trunk = nn.Sequential(
@@ -103,7 +110,7 @@ class ResidualBlock(nn.Module):
 def _up(inward: int, outward: int, norm: Norm, upsampling: str) -> Iterator[nn.Module]:
     bias = bias_before(norm)
     if upsampling == "transposed":
-        yield nn.ConvTranspose2d(inward, outward, 3, 2, padding=1, output_padding=1, bias=bias)
+        yield NormedUpConv2d(inward, outward, bias)
     else:  # Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"
         yield nn.Upsample(scale_factor=2, mode="nearest")
         yield ReflectPad(1)

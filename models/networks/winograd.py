@@ -17,26 +17,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models.networks.normalisation import computed
+
 Planes = tuple[Tensor, ...]
 """The 16 positions of a tile, row by row: each [tiles, channels]."""
 
 
 class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution of stride 1 without padding: [B, C, H, W] to [B, out, H - 2, W - 2]."""
+    """A 3x3 convolution of stride 1 before a norm, unpadded: [B, C, H, W] to [B, out, H - 2, W - 2].
+
+    While it learns there is no bias: see `computed`.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, 3, bias=bias)
         self.kernel = F.conv2d  # engine/runtime.py may put `winograd` in its place
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.kernel(input, self.weight, self.bias)
+        return self.kernel(input, self.weight, computed(self.bias))
 
 
 def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:
     """Return a stand-in for F.conv2d(x, weight, bias), its transforms passed through `compiler`.
 
-    For training, on outputs of even height and width; all else is left to F.conv2d. It cannot be
-    differentiated twice.
+    For training without a bias, on outputs of even height and width; all else is left to F.conv2d.
+    It cannot be differentiated twice.
     """
     tiles_of, untile = compiler(input_tiles), compiler(input_gradient)
     filters, unfilter = compiler(filter_planes), compiler(filter_gradient)
@@ -44,13 +49,12 @@ def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:
 
     class Convolution(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
             ctx.save_for_backward(x, weight)
-            ctx.has_bias = bias is not None
             image = x.permute(0, 2, 3, 1)
             planes = filters(weight, x.dtype)
             products = [d @ g.t() for d, g in zip(tiles_of(image), planes, strict=True)]
-            return assemble(products, bias, tuple(image.shape)).permute(0, 3, 1, 2)
+            return assemble(products, tuple(image.shape)).permute(0, 3, 1, 2)
 
         @staticmethod
         @once_differentiable
@@ -58,7 +62,7 @@ def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:
             x, weight = ctx.saved_tensors
             image = x.permute(0, 2, 3, 1)
             products = unassemble(gradient.permute(0, 2, 3, 1))
-            to_x = to_weight = to_bias = None
+            to_x = to_weight = None
             if ctx.needs_input_grad[0]:
                 planes = filters(weight, x.dtype)
                 tiles = [p @ g for p, g in zip(products, planes, strict=True)]
@@ -66,16 +70,15 @@ def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:
             if ctx.needs_input_grad[1]:
                 tiles = tiles_of(image)
                 to_weight = unfilter([p.t() @ d for p, d in zip(products, tiles, strict=True)])
-            if ctx.has_bias and ctx.needs_input_grad[2]:
-                to_bias = _wide(gradient).sum((0, 2, 3))
-            return to_x, to_weight, to_bias
+            return to_x, to_weight
 
-    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if x.shape[2] % 2 or x.shape[3] % 2 or not torch.is_grad_enabled():
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        odd = x.shape[2] % 2 or x.shape[3] % 2
+        if odd or bias is not None or not torch.is_grad_enabled():
             return F.conv2d(x, weight, bias)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        return Convolution.apply(x, weight, bias)
+        return Convolution.apply(x, weight)
 
     return convolve
 
@@ -99,15 +102,14 @@ def filter_planes(weight: Tensor, dtype: torch.dtype) -> Planes:
     return tuple(p.to(dtype).contiguous() for p in planes)
 
 
-def assembled(products: Sequence[Tensor], bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+def assembled(products: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     """Return A^T m A of the products m of every tile, as an image [B, H - 2, W - 2, out]."""
     batch, height, width, _ = shape
     m = [_wide(p).view(batch, height // 2 - 1, width // 2 - 1, -1) for p in products]
     by_column = [_a([m[4 * i + j] for i in range(4)]) for j in range(4)]
     y = [_a([by_column[j][i] for j in range(4)]) for i in range(2)]
     image = torch.stack([torch.stack(row, 3) for row in y], 2)
-    image = image.reshape(batch, height - 2, width - 2, -1)
-    return (image if bias is None else image + bias).to(products[0].dtype)
+    return image.reshape(batch, height - 2, width - 2, -1).to(products[0].dtype)
 
 
 def output_gradient(gradient: Tensor) -> Planes:

@@ -167,8 +167,29 @@ def test_recomputing_the_trunk_changes_neither_output_nor_gradient():
         torch.manual_seed(5)
         loss = generator(image).square().sum()
         loss.backward()
-        found.append([loss.detach(), *(p.grad.clone() for p in generator.parameters())])
+        gradients = [p.grad.clone() for p in generator.parameters() if p.grad is not None]
+        assert len(gradients) == 11  # of ten weights and the last bias
+        found.append([loss.detach(), *gradients])
     assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_a_bias_that_the_norm_takes_away_has_no_gradient_and_changes_nothing(norm, upsampling):
+    config = ResnetGenerator.Config(channels=4, blocks=1, norm=norm, upsampling=upsampling)
+    generator = ResnetGenerator(3, 3, config).double()
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    learning = generator(image)
+    learning.sum().backward()
+    with torch.no_grad():
+        assert torch.allclose(generator(image), learning, atol=1e-12)
+    untouched = [p for p in generator.parameters() if p.grad is None]
+    # Three convolutions down, two in the block, two up, and none of them where the norm is affine.
+    assert len(untouched) == (7 if norm == "instance" else 0)
 
 
 @pytest.mark.parametrize("mean", [0.0, 10.0])
