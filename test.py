@@ -36,13 +36,20 @@ def main(arguments: list[str]) -> None:
         )
 
     from inference.evaluate import evaluate, table, write_metrics
-    from inference.features import find_inception
+    from inference.features import find_inception, find_lpips
     from inference.report import write_report
 
     run = open_run(path, options.runtime, options.checkpoint, options.weights)
     inception = find_inception(options.inception, run.runtime.device) if options.checks else None
     features = None if isinstance(inception, str) else inception
-    result = evaluate(run, options.data, options.report_images, options.checks, features)
+    result = evaluate(
+        run,
+        options.data,
+        options.report_images,
+        options.checks,
+        features,
+        find_lpips(run.runtime.device),
+    )
     metrics = write_metrics(run, result, options.data)
     report = write_report(run, result)
     print(table(result.figures, result.floor, result.ceiling))

@@ -119,6 +119,11 @@ class Checkpoints:
                 print(f"note: {self.folder / name} could not be removed", file=sys.stderr)
         return path
 
+    def improved_by(self, score: float | None) -> bool:
+        """Say whether a score is below that of every checkpoint that has one."""
+        best = _best(files := self._files())
+        return score is not None and (best is None or score < files[best]["score"])
+
     def exist(self) -> bool:
         """Say whether there is a checkpoint to continue from."""
         return bool(self._files())

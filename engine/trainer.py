@@ -13,15 +13,15 @@ from data.loading import UnpairedSamples, normalise, worker_died
 from engine.cuda import RecordedSteps, uploaded
 from engine.logger import MetricsFile, WandbLogger, sections
 from engine.optim import MovingAverage, adam, set_learning_rate
-from engine.preview import draw_previews, translate_all
+from engine.preview import draw_previews
 from engine.progress import Progress
 from engine.runtime import Runtime, seed_step
 from engine.schedule import Schedule
+from engine.scoring import scores_of
 from engine.state import Checkpoints
 from engine.stopping import StopSignals
 from engine.training import TrainingConfig
 from errors import Interrupted, RunError, UserError
-from metrics.sliced_wasserstein import sliced_wasserstein
 from models.method import Method, Turn
 
 
@@ -166,14 +166,16 @@ class Trainer:
                     self._checked(losses)
                 progress.step(self.step, seconds + time.monotonic() - started, waited=seconds)
                 self.seconds = time.monotonic() - began
-                if logging:
-                    self._log(self._checked(losses), rows, progress, wandb)
-                due = done or self.step % self.config.checkpoint_every == 0
-                if due or stop.requested is not None:
+                evaluated = self.config.evaluate_every or self.config.checkpoint_every
+                scores = self._scores() if done or self.step % evaluated == 0 else {}
+                if logging or scores:
+                    self._log(
+                        self._checked(losses) if logging else {}, scores, rows, progress, wandb
+                    )
+                score = next(iter(scores.values()), None)
+                saving = done or self.step % self.config.checkpoint_every == 0
+                if saving or self.checkpoints.improved_by(score) or stop.requested is not None:
                     self._checked(losses)
-                    score = self._score() if due else None
-                    if score is not None:  # of the images that choose the best checkpoint
-                        wandb.log({"score/sliced_wasserstein": score}, self.step)
                     path = self.checkpoints.save(self.state(), self.step, score)
                     if stop.requested is not None and not done:
                         progress.close()
@@ -240,9 +242,16 @@ class Trainer:
                 )
         return values
 
+    def _scores(self) -> dict[str, float]:
+        """Return score/NAME of the translators as they are; the first one ranks checkpoints."""
+        found = scores_of(self.translators(), self.scored, self.config.scores, self.runtime)
+        self.method.train()
+        return {f"score/{name}": value for name, value in found.items()}
+
     def _log(
-        self, losses: dict[str, float], rows: MetricsFile, progress: Progress, wandb: WandbLogger
-    ) -> None:
+        self, losses: dict[str, float], scores: dict[str, float], rows: MetricsFile,
+        progress: Progress, wandb: WandbLogger,
+    ) -> None:  # fmt: skip
         rate = self.config.learning_rate * self.schedule.factor(self.step - 1)
         images, speed = self.step * self.config.batch_size, progress.images_per_second()
         # Nothing of the clock but `seconds`: a repeated run has the same lines.
@@ -250,11 +259,15 @@ class Trainer:
             "step": self.step, "images": images, "epoch": round(self.schedule.epoch(self.step), 6),
             "seconds": round(self.seconds, 3), "learning_rate": rate,
         }  # fmt: skip
-        rows.write(row | losses)
-        progress.log(losses, rate)
+        rows.write(row | losses | scores)
+        if losses:
+            progress.log(losses, rate)
+        if scores:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            progress.note(f"step {self.step}: {shown}")
         wandb.log(
             {"images": images, "epoch": row["epoch"], "lr": rate, "perf/images_per_s": speed,
-             "perf/waiting_for_data": progress.waiting_share()} | sections(losses),
+             "perf/waiting_for_data": progress.waiting_share()} | sections(losses) | scores,
             self.step,
         )  # fmt: skip
         if progress.starved():
@@ -271,17 +284,3 @@ class Trainer:
         self.method.train()
         captions = {name: f"{name} at step {self.step}: real, fake, restored" for name in grids}
         wandb.images(grids, captions, self.step, self.step * self.config.batch_size)
-
-    def _score(self) -> float | None:
-        """Return the mean sliced Wasserstein distance of fakes to real images, or None if off."""
-        if not any(self.scored.values()):
-            return None
-        rows = translate_all(self.translators().eval(), self.scored, self.runtime)
-        self.method.train()
-        distances = [
-            sliced_wasserstein(
-                [row[1] for row in rows[name]], list(self.scored[str(translator.target)])
-            )
-            for name, translator in self.translators().items()
-        ]
-        return sum(distances) / len(distances)

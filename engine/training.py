@@ -1,9 +1,12 @@
 """What the trainer can be told; it imports nothing heavy, so that a mistake is answered at once."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from engine.schedule import check
 from errors import UserError
+
+Score = Literal["swd", "colour", "spectrum"]  # distances of engine/scoring.py
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,9 @@ class TrainingConfig:
     ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
     checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
     keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
-    score_images: int = 16  # training images that rank checkpoints (sliced Wasserstein); 0: no best
+    evaluate_every: int = 0  # steps between two scores of the translators; 0: at each checkpoint
+    scores: list[Score] = field(default_factory=lambda: ["swd"])  # the first chooses the best
+    score_images: int = 16  # images of data.validation, or of training, that are scored; 0: none
 
     def __post_init__(self) -> None:
         check(self.duration, self.decay_after)
@@ -34,8 +39,10 @@ class TrainingConfig:
             )
         if self.seed >= 2**63:
             raise UserError(f"seed must be below 2^63, got {self.seed}")
-        for option in ("seed", "ema_half_life", "score_images"):
+        for option in ("seed", "ema_half_life", "evaluate_every", "score_images"):
             if getattr(self, option) < 0:
                 raise UserError(f"{option} must be 0 or more, got {getattr(self, option)}")
+        if not self.scores:
+            raise UserError("scores is empty; score_images=0 scores nothing")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise UserError(f"adam_betas must be two numbers in [0, 1), got {self.adam_betas}")

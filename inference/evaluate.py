@@ -17,7 +17,7 @@ from data.loading import denormalise, held_out, normalise
 from engine.progress import counted
 from engine.state import write_text
 from errors import UserError
-from inference.features import Inception
+from inference.features import Inception, Lpips
 from inference.measure import Measurements, worst
 from inference.pictures import write_picture, written_name
 from inference.run import Run
@@ -74,7 +74,8 @@ class _Direction:
 
 
 def evaluate(
-    run: Run, data: DataConfig, keep_rows: int, checks: bool = True, inception: Inception | None = None
+    run: Run, data: DataConfig, keep_rows: int, checks: bool = True,
+    inception: Inception | None = None, lpips: Lpips | None = None,
 ) -> Result:  # fmt: skip
     """Translate all held-out images, write them to RUN/test/DIRECTION, and return the figures.
 
@@ -83,14 +84,15 @@ def evaluate(
     known), and copy_psnr, copy_ssim: what handing back the input unchanged would score. PSNR is from
     the pooled squared error, values range over [-1, 1]; fakes are measured rounded to 8 bits, before
     a format such as JPEG loses more. `keep_rows` rows of each direction are kept for a report (0 keeps
-    all). `checks` adds the distances between sets with their floor and ceiling, faithfulness,
-    artefacts, memorised training images, and images on both sides of a split.
+    all). With `lpips`, truth_lpips is that distance to the truth. `checks` adds the distances between
+    sets with their floor and ceiling, faithfulness, artefacts, memorised training images, and images
+    on both sides of a split.
     """
     files = find_split(data, "test")
     truths = truth_of(data, files)
     done = {
         direction: _translate_all(
-            run, data, direction, files[translator.source], truths.get(direction), checks
+            run, data, direction, files[translator.source], truths.get(direction), checks, lpips
         )
         for direction, translator in run.translators.items()
     }
@@ -101,6 +103,7 @@ def evaluate(
         "images": {domain: len(paths) for domain, paths in files.items()},
         "reference": "the held-out images of the target domain", "fingerprint": fingerprint_of(files),
         "truth": sorted(truths), "features": inception.name if inception else "none",
+        "lpips": lpips.name if lpips else "none",
     }  # fmt: skip
     result = Result({}, protocol, {})
     trained = _training_images(data, files) if checks else {}
@@ -126,6 +129,8 @@ def evaluate(
         figures |= found.figures
         result.intervals[direction] |= found.intervals
         result.floor[direction], result.ceiling[direction] = found.floor, found.ceiling
+        if found.floor:  # there may be fewer than fakes, and so a floor that is too high
+            found.floor["images"] = min(len(one.rows), len(trained[target][1]))
         if f"train/{target}" in prints:
             shown = prints_of("fakes", [Path(row.name) for row in one.rows], one.fakes)
             near = copies(shown, prints[f"train/{target}"])
@@ -145,7 +150,7 @@ def evaluate(
 @torch.no_grad()
 def _translate_all(
     run: Run, data: DataConfig, direction: str, files: Sequence[Path],
-    truth_files: Sequence[Path] | None, checks: bool,
+    truth_files: Sequence[Path] | None, checks: bool, lpips: Lpips | None,
 ) -> _Direction:  # fmt: skip
     translator = run.translators[direction]
     folder = folder_of(data, "test", translator.source)
@@ -162,7 +167,7 @@ def _translate_all(
     finished = run.path / "test" / direction
     building = finished.with_name(f"{direction}.partial")
     shutil.rmtree(building, ignore_errors=True)
-    done = _Direction(Measurements(restore if back else None))
+    done = _Direction(Measurements(restore if back else None, lpips))
     probed = set(spread(files, SECRETS)) if checks else set()
     for file, real in zip(counted(files, len(files), direction), images, strict=True):
         with run.runtime.autocast():
@@ -254,7 +259,8 @@ def write_metrics(run: Run, result: Result, data: DataConfig) -> Path:
 
 COLUMNS = {
     "images": ("images", "{:d}"), "truth_psnr": ("PSNR to truth", "{:.2f} dB"),
-    "truth_ssim": ("SSIM", "{:.3f}"), "copy_psnr": ("(input copied)", "{:.2f} dB"),
+    "truth_ssim": ("SSIM", "{:.3f}"), "truth_lpips": ("LPIPS", "{:.3f}"),
+    "copy_psnr": ("(input copied)", "{:.2f} dB"),
     "cycle_psnr": ("cycle PSNR", "{:.2f} dB"), "cycle_l1": ("cycle L1", "{:.4f}"),
     "fid": ("FID", "{:.1f}"), "kid": ("KID", "{:.4f}"), "swd": ("SWD", "{:.4f}"),
     "structure": ("structure", "{:.3f}"), "steganography": ("hidden", "{:.1f} dB"),

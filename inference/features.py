@@ -1,12 +1,13 @@
-"""Features of pictures for FID and its kin: the Inception network of 2015, where its weights are."""
+"""Learned features of pictures, where their weights are: Inception for FID and its kin, LPIPS."""
 
 import hashlib
 import importlib.util
-import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import torch.hub
 from torch import Tensor
 
 from errors import UserError, one_line
@@ -59,7 +60,7 @@ def find_inception(path: str, device: torch.device) -> Inception | str:
 
     `path` names its weights; empty looks in the usual cache. UserError where a path is given in vain.
     """
-    cache = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser() / "hub/checkpoints"
+    cache = _cache()
     found = [Path(path).expanduser()] if path else [cache / name for name in NAMES]
     weights = next((file for file in found if file.is_file()), None)
     if weights is None:
@@ -71,6 +72,60 @@ def find_inception(path: str, device: torch.device) -> Inception | str:
     if importlib.util.find_spec("torch_fidelity") is None:
         return "FID and KID are left out: pip install -r requirements-optional.txt"
     return Inception(weights, device)
+
+
+# The networks that LPIPS is published for; a file's name ends with what its sha256 begins with.
+BACKBONES = {
+    "alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}  # fmt: skip
+LEAST = 64  # pixels: of less the deeper features say nothing
+
+
+class Lpips:
+    """The perceptual distance of pictures (Zhang et al. 2018, arXiv:1801.03924), by torchmetrics."""
+
+    def __init__(self, net: str, weights: Path, device: torch.device) -> None:
+        """Load the network; UserError where the file is not its weights."""
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        digest = _sha256(weights)[:8]
+        known = weights.stem.endswith(digest)
+        self.name = f"{net}, sha256 {digest}{'' if known else ', unknown weights'}"
+        self.device = device
+        try:
+            torch.load(weights, map_location="cpu", weights_only=True)  # the library would run code
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the library's own use of torchvision
+                network = LearnedPerceptualImagePatchSimilarity(net)  # pyright: ignore[reportArgumentType]
+        except Exception as error:  # of many kinds, as damage has it
+            raise UserError(
+                f"{weights}: not the weights of {net} ({one_line(error, 80)})"
+            ) from None
+        self.network = network.to(device).eval()
+
+    @torch.no_grad()
+    def __call__(self, one: Tensor, other: Tensor) -> float | None:
+        """Return the distance of two images [1, 3, H, W] in [-1, 1]; None where they are not such."""
+        if one.shape != other.shape or one.shape[1] != 3 or min(one.shape[2:]) < LEAST:
+            return None
+        return self.network(
+            one.to(self.device).clamp(-1, 1), other.to(self.device).clamp(-1, 1)
+        ).item()
+
+
+def find_lpips(device: torch.device) -> Lpips | None:
+    """Return LPIPS over the first backbone in torch's cache, or None where there is none of them."""
+    if importlib.util.find_spec("torchmetrics") is None:
+        return None
+    for net, name in BACKBONES.items():
+        if (weights := _cache() / name).is_file():
+            return Lpips(net, weights, device)
+    return None
+
+
+def _cache() -> Path:
+    return Path(torch.hub.get_dir()).expanduser() / "checkpoints"
 
 
 def _sha256(path: Path) -> str:

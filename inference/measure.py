@@ -16,13 +16,19 @@ LEAST = 32  # pixels that the checkerboard's spectrum needs
 class Measurements:
     """Figures of one direction: a mean over images each, with the interval it would move in.
 
+    With `perceptual`, a distance of two images, fakes are also compared so with the truth.
+
     `update` takes an image and what became of it, floats [1, C, H, W] in [-1, 1], and returns that
     image's figures; `result` gives the figures over all, `intervals` their 95 % bootstrap intervals.
     """
 
-    def __init__(self, back: Callable[[Tensor], Tensor] | None) -> None:
+    def __init__(
+        self, back: Callable[[Tensor], Tensor] | None,
+        perceptual: Callable[[Tensor, Tensor], float | None] | None = None,
+    ) -> None:  # fmt: skip
         self.pooled = {"cycle": Distortion(), "truth": Distortion(), "copy": Distortion()}
         self.secrets = None if back is None else Steganography(back)
+        self.perceptual = perceptual
         self.probed = 0  # images in it
         self.rows: list[dict[str, float | None]] = []
 
@@ -35,6 +41,8 @@ class Measurements:
             row |= named("cycle", self.pooled["cycle"].update(restored, real))
         if truth is not None:
             row |= named("truth", self.pooled["truth"].update(fake, truth))
+            if self.perceptual is not None:
+                row["truth_lpips"] = self.perceptual(fake, truth)
             if real.shape == truth.shape:
                 row |= named("copy", self.pooled["copy"].update(real, truth))
         if min(real.shape[-2:]) >= LEAST:
@@ -58,7 +66,7 @@ class Measurements:
         for label, distortion in self.pooled.items():
             if distortion.count:
                 figures |= named(label, distortion.result())
-        for name in ("edges", "structure", "inverted", "checkerboard", "dead_tiles"):
+        for name in ("truth_lpips", "edges", "structure", "inverted", "checkerboard", "dead_tiles"):
             if values := self._values(name):
                 figures[name] = sum(values) / len(values)
         if self.secrets is not None and self.probed:

@@ -24,6 +24,7 @@ PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-
 FIGURES = {
     "truth_psnr": ("PSNR to the truth", "dB, higher is better"),
     "truth_ssim": ("SSIM to the truth", "0 to 1, higher is better"),
+    "truth_lpips": ("LPIPS to the true translation", "lower looks more alike"),
     "copy_psnr": ("PSNR of the input copied", "dB, to beat"),
     "fid": ("FID", "Inception, lower is better"),
     "kid": ("KID", "Inception, lower is better"),

@@ -1,6 +1,6 @@
 """Open a trained run: its options, its translators, and pictures through them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -192,31 +192,43 @@ class PictureTranslator:
 
     def pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Translate uint8 [H, W, C]."""
-        if pixels.dtype != np.uint8 or pixels.shape[2] != self.translator.in_channels:
-            raise ValueError(
-                f"expected uint8 [H, W, {self.translator.in_channels}], got {pixels.dtype} {pixels.shape}"
-            )
-        size = strips_for(self.translator, self.tile, pixels, self.runtime.device)
-        if size:
-            with self.runtime.autocast():
-                fake = translate_in_strips(
-                    self.translator, pixels, size, self.runtime.device, self.report
-                )
-        else:
-            translated = self.tensor(normalise(to_tensor(pixels))[None])[0]
-            fake = denormalise(translated).permute(1, 2, 0).cpu().numpy()
-        return self.controls.apply(pixels, fake)
+        return self._batch([pixels])[0]
 
     def image(self, image: Image.Image) -> Image.Image:
         """Translate a picture, its alpha channel (if any) laid over the result.
 
         A picture fresh from its file is turned upright and brought to sRGB first.
         """
-        image = upright(image)
-        translated = to_image(self.pixels(pixels_of(image, self.translator.in_channels)))
-        if image.mode in ("LA", "RGBA") and translated.mode in ("L", "RGB"):
-            translated.putalpha(image.getchannel("A"))
-        return translated
+        return self.images([image])[0]
+
+    def images(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Translate pictures that all have one size, together."""
+        images = [upright(image) for image in images]
+        pixels = [pixels_of(image, self.translator.in_channels) for image in images]
+        results = [to_image(fake) for fake in self._batch(pixels)]
+        for image, result in zip(images, results, strict=True):
+            if image.mode in ("LA", "RGBA") and result.mode in ("L", "RGB"):
+                result.putalpha(image.getchannel("A"))
+        return results
+
+    def _batch(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Translate uint8 pictures [H, W, C] of one size."""
+        pixels, channels, device = pictures[0], self.translator.in_channels, self.runtime.device
+        if pixels.dtype != np.uint8 or pixels.shape[2] != channels:
+            raise ValueError(
+                f"expected uint8 [H, W, {channels}], got {pixels.dtype} {pixels.shape}"
+            )
+        size = strips_for(self.translator, self.tile, pixels, device)
+        if size:
+            with self.runtime.autocast():
+                fakes = [
+                    translate_in_strips(self.translator, picture, size, device, self.report)
+                    for picture in pictures
+                ]
+        else:
+            batch = normalise(torch.stack([to_tensor(picture) for picture in pictures]))
+            fakes = denormalise(self.tensor(batch)).permute(0, 2, 3, 1).cpu().numpy()
+        return [self.controls.apply(real, fake) for real, fake in zip(pictures, fakes, strict=True)]
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:

@@ -1,27 +1,22 @@
 """Figures of sets of images: how far fakes are from real ones, beside a floor and a ceiling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from data.folders import spread
 from data.loading import normalise
+from engine.scoring import DISTANCES
 from inference.features import Inception
 from metrics.bootstrap import set_interval
-from metrics.colour_and_spectrum import colour_distance, spectrum_distance
 from metrics.frechet import frechet_distance
 from metrics.kernel import kernel_distance
 from metrics.manifold import density_coverage, improved_precision_recall
 from metrics.memorisation import mifid
-from metrics.sliced_wasserstein import sliced_wasserstein
 
 MOST = 200  # images of a set that the weight-free distances look at, evenly spread
 RESAMPLES = 20
-
-DISTANCES: dict[str, Callable[[list[Tensor], list[Tensor]], float]] = {
-    "swd": sliced_wasserstein, "colour": colour_distance, "spectrum": spectrum_distance,
-}  # fmt: skip
 
 
 @dataclass

@@ -6,11 +6,12 @@ import itertools
 import re
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -26,7 +27,14 @@ from inference.video import Flicker, smoothed
 from options.config import TranslateOptions
 
 AHEAD = 4  # pictures that are decoded while one is translated
+BATCH_PIXELS = {
+    "cpu": 2**16,
+    "mps": 2**18,
+    "cuda": 2**20,
+}  # that are translated at once, if of one size
 Picture = Image.Image | np.ndarray
+Result = TypeVar("Result")
+Opened = tuple[Path, Picture | UserError]
 
 
 @dataclass(frozen=True)
@@ -65,36 +73,35 @@ def translate_paths(
     flicker = Flicker()
     failed: list[Path] = []
     made: set[Path] = set()
+
+    def keep(file: Path, picture: Picture | UserError, result: Picture | UserError) -> None:
+        name = Path(file.name) if work.single else file.relative_to(work.base)
+        out = written_name(target) if into_file else target / written_name(name)
+        try:
+            if isinstance(result, UserError):
+                raise result
+            if out in made:
+                raise UserError(f"{file}: {out} was made from another picture; rename one of them")
+            made.add(out)
+            write_picture(out, result)
+            if options.video and isinstance(picture, Image.Image):
+                assert isinstance(result, Image.Image)
+                fake = pixels_of(result, translator.out_channels)
+                flicker.update(pixels_of(picture, channels), fake)
+        except UserError as error:
+            if work.single:
+                raise
+            failed.append(file)
+            print(f"skipped: {one_line(error)}", file=sys.stderr)
+
+    at_once = 0 if options.video or masks.differ else BATCH_PIXELS[run.runtime.device.type]
     with smoothed(translator) if options.video else nullcontext():
-        for file, picture in counted(decoded(work.files, channels), len(work.files), direction):
-            name = Path(file.name) if work.single else file.relative_to(work.base)
-            out = written_name(target) if into_file else target / written_name(name)
-            try:
-                if isinstance(picture, UserError):
-                    raise picture
-                if out in made:
-                    raise UserError(
-                        f"{file}: {out} was made from another picture; rename one of them"
-                    )
-                made.add(out)
-                controls = Controls(options.strength, options.keep_colour, masks.of(file))
-                with share_done(direction) as report:
-                    tile = "off" if options.video else options.tile
-                    translate = PictureTranslator(translator, run.runtime, tile, controls, report)
-                    result = translated(translate, file, picture)
-                write_picture(out, result)
-                if options.video and isinstance(picture, Image.Image):
-                    assert isinstance(result, Image.Image)
-                    frames = (
-                        pixels_of(picture, channels),
-                        pixels_of(result, translator.out_channels),
-                    )
-                    flicker.update(*frames)
-            except UserError as error:
-                if work.single:
-                    raise
-                failed.append(file)
-                print(f"skipped: {one_line(error)}", file=sys.stderr)
+        pictures = counted(decoded(work.files, channels), len(work.files), direction)
+        for group in of_one_size(pictures, at_once):
+            for (file, picture), result in zip(
+                group, results_of(group, run, direction, options, masks), strict=True
+            ):
+                keep(file, picture, result)
     if figures := flicker.result():
         print(
             "flicker: {output:.2f} levels a frame, the input {input:.2f} (ratio {ratio:.2f})".format(
@@ -106,6 +113,49 @@ def translate_paths(
             f"{len(failed)} of {len(work.files)} pictures could not be translated, see above"
         )
     return len(work.files)
+
+
+def of_one_size(pictures: Iterable[Opened], most: int) -> Iterator[list[Opened]]:
+    """Yield pictures in their order, neighbours of one size together, `most` pixels at once or one."""
+    group: list[Opened] = []
+    for file, picture in pictures:
+        size = picture.size if isinstance(picture, Image.Image) else None
+        if group:
+            last = group[-1][1]
+            alike = isinstance(last, Image.Image) and last.size == size
+            if not alike or size is None or (len(group) + 1) * size[0] * size[1] > most:
+                yield group
+                group = []
+        group.append((file, picture))
+    if group:
+        yield group
+
+
+def results_of(
+    group: Sequence[Opened], run: Run, direction: str, options: TranslateOptions, masks: "Masks"
+) -> Iterator[Picture | UserError]:
+    """Yield the translation of each picture of a group, or what stands against it."""
+    file, picture = group[0]
+    try:
+        if isinstance(picture, UserError):
+            raise picture
+        controls = Controls(options.strength, options.keep_colour, masks.of(file))
+        with share_done(direction) as report:
+            tile = "off" if options.video else options.tile
+            translate = PictureTranslator(
+                run.translators[direction], run.runtime, tile, controls, report
+            )
+            if isinstance(picture, np.ndarray):
+                yield translated(translate, file, picture)
+            else:
+                images = [image for _, image in group if isinstance(image, Image.Image)]
+                yield from with_memory_for(file, lambda: translate.images(images))
+    except UserError as error:
+        if len(group) == 1:
+            yield error
+        else:
+            for one in group:
+                yield from results_of([one], run, direction, options, masks)
 
 
 def translate_stream(run: Run, direction: str, target: str, options: TranslateOptions) -> None:
@@ -186,6 +236,11 @@ class Masks:
             raise UserError(f"mask={mask}: no such file or folder")
         self.shared = self._read(self.path) if self.path and self.path.is_file() else None
 
+    @property
+    def differ(self) -> bool:
+        """Say whether each picture has its own."""
+        return self.path is not None and self.shared is None
+
     def of(self, file: Path) -> Image.Image | None:
         """Return a picture's mask; UserError where a folder of masks has none of its name."""
         if self.path is None or self.shared is not None:
@@ -199,7 +254,7 @@ class Masks:
         return Image.fromarray(read_image(path, 1)[..., 0])
 
 
-def decoded(files: Sequence[Path], channels: int) -> Iterator[tuple[Path, Picture | UserError]]:
+def decoded(files: Sequence[Path], channels: int) -> Iterator[Opened]:
     """Yield each file with its picture, or with the error that says why there is none.
 
     The next ones are decoded meanwhile: Pillow's decoders let other threads run.
@@ -232,8 +287,13 @@ def decoded(files: Sequence[Path], channels: int) -> Iterator[tuple[Path, Pictur
 
 def translated(translate: PictureTranslator, file: Path, picture: Picture) -> Picture:
     """Return a picture's translation; UserError where the memory is too small for it."""
+    return with_memory_for(file, lambda: translate(picture))
+
+
+def with_memory_for(file: Path, work: Callable[[], Result]) -> Result:
+    """Return what `work` does; UserError names the file where the memory is too small."""
     try:
-        return translate(picture)
+        return work()
     except (RuntimeError, MemoryError) as error:
         if "memory" in str(error).lower() or isinstance(error, MemoryError):
             raise too_large(file) from None

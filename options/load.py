@@ -32,6 +32,7 @@ FREE = (
     "data.cache",
     "data.resident",
     "checkpoint_every",
+    "evaluate_every",
     "keep_checkpoints",
     "log.",
 )

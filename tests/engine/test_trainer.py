@@ -303,13 +303,13 @@ def test_a_closed_output_does_not_stop_a_run(photos, tmp_path):
 def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch):
     from engine.trainer import Trainer
 
-    real = Trainer._score
+    real = Trainer._scores
 
     def score(self):
         os.kill(os.getpid(), signal.SIGTERM)
         return real(self)
 
-    monkeypatch.setattr(Trainer, "_score", score)
+    monkeypatch.setattr(Trainer, "_scores", score)
     assert call(train, *words(photos, tmp_path / "run"))[0] == 143
     monkeypatch.undo()
     (entry,) = json.loads((tmp_path / "run/checkpoints/manifest.json").read_text())[
@@ -346,3 +346,26 @@ def test_a_step_reads_nothing_back_from_the_device(tmp_path):
             losses = trainer.take_step(batch)
         with pytest.raises(AssertionError, match="_local_scalar_dense"):
             losses["cycle_a"].item()
+
+
+def test_scores_are_logged_when_asked_for_and_the_best_has_a_checkpoint(photos, tmp_path):
+    run = tmp_path / "run"
+    more = ("evaluate_every=3", "scores=[swd,colour,spectrum]", "checkpoint_every=100", "log.every=4",
+            "data.validation=0.4", "learning_rate=0.01")  # fmt: skip
+    assert call(train, *words(photos, run, *more)) == (0, "")
+    rows = losses(run)
+    assert [row["step"] for row in rows] == [1, 3, 4, 6, 8, 9, 12]
+    scored = {row["step"]: row for row in rows if "score/swd" in row}
+    assert sorted(scored) == [3, 6, 9, 12]
+    assert all(
+        {"score/swd", "score/colour", "score/spectrum"} < row.keys() for row in scored.values()
+    )
+    best = min(scored, key=lambda step: scored[step]["score/swd"])
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert checkpoints.load_best()["step"] == best and checkpoints.load_latest()["step"] == 12
+
+
+def test_scoring_does_not_change_what_is_learnt(uninterrupted, photos, tmp_path):
+    run = tmp_path / "run"
+    assert call(train, *words(photos, run, "evaluate_every=2")) == (0, "")
+    assert_same(final(run), final(uninterrupted))

@@ -1,11 +1,14 @@
 """Distances of sets with their floor and ceiling, and the features they may use."""
 
+import re
+
 import pytest
 import torch
+import torchvision
 
 from data.scenes import draw_scene, to_uint8
 from errors import UserError
-from inference.features import find_inception
+from inference.features import find_inception, find_lpips
 from inference.measure import Measurements
 from inference.sets import set_figures
 
@@ -74,6 +77,32 @@ def test_missing_weights_are_a_line_and_wrong_ones_a_mistake(tmp_path, monkeypat
     (tmp_path / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth").write_bytes(b"broken")
     with pytest.raises(UserError, match="not the weights of Inception"):
         find_inception("", CPU)
+
+
+def test_lpips_is_torchmetrics_own_with_the_backbone_in_the_cache(tmp_path, monkeypatch):
+    lpip = pytest.importorskip("torchmetrics.image.lpip")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    assert find_lpips(CPU) is None
+    torch.manual_seed(0)
+    backbone = tmp_path / "checkpoints/squeezenet1_1-b8a52dc0.pth"
+    backbone.parent.mkdir()
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), backbone)
+    lpips = find_lpips(CPU)
+    assert lpips is not None and re.fullmatch("squeeze, sha256 .{8}, unknown weights", lpips.name)
+    one, other = torch.rand(2, 1, 3, 80, 64).mul(2).sub(1)
+    direct = lpip.LearnedPerceptualImagePatchSimilarity("squeeze").eval()
+    assert lpips(one, other) == pytest.approx(direct(one, other).item(), rel=1e-6)
+    assert lpips(one, one) == 0 < (lpips(one, other) or 0)
+    assert lpips(one[:, :1], other[:, :1]) is None and lpips(one[..., :32], other[..., :32]) is None
+    measured = Measurements(None, lpips)
+    measured.update(one, other, None, one)
+    measured.update(one, one, None, one)
+    assert measured.result()["truth_lpips"] == pytest.approx(
+        direct(one, other).item() / 2, rel=1e-6
+    )
+    backbone.write_bytes(b"broken")
+    with pytest.raises(UserError, match="not the weights of squeeze"):
+        find_lpips(CPU)
 
 
 def test_a_way_back_that_reads_a_hidden_signal_is_told_from_one_that_does_not():

@@ -10,7 +10,9 @@ from PIL import Image
 
 import train
 import translate
+from engine.runtime import Runtime, RuntimeConfig
 from inference import load_translator
+from inference.run import PictureTranslator, open_run
 from tests.conftest import TINY, call, picture, write_images
 
 HIGHRES = Path(__file__).resolve().parents[3] / "shared/images/highres"
@@ -257,3 +259,37 @@ def test_standard_input_and_output(trained, tmp_path):
     ]:  # fmt: skip
         code, error = translated(trained, *words)
         assert code == 2 and says in error
+
+
+def test_neighbours_of_one_size_are_translated_together_as_alone(trained, tmp_path, monkeypatch):
+    write_images(tmp_path / "in", 5, size=(24, 20))
+    write_images(tmp_path / "in", 2, size=(28, 20), first=5)
+    (tmp_path / "in/003b.png").write_bytes(b"broken")
+    batches = []
+    images = PictureTranslator.images
+
+    def counting(self, pictures):
+        batches.append(len(pictures))
+        return images(self, pictures)
+
+    monkeypatch.setattr(PictureTranslator, "images", counting)
+    code, _ = call(translate, trained, tmp_path / "in", tmp_path / "out", "direction=a_to_b")
+    assert code == 1 and batches == [4, 1, 2]  # the broken one stands between
+    alone = PictureTranslator(open_run(trained).translators["a_to_b"], Runtime(RuntimeConfig()))
+    for file in sorted((tmp_path / "out").iterdir()):
+        expected = np.asarray(alone(picture(tmp_path / "in" / file.name))).astype(int)
+        assert abs(np.asarray(picture(file)) - expected).max() <= 1  # a rounding that tips over
+
+
+def test_a_batch_that_does_not_fit_is_translated_one_by_one(trained, tmp_path, monkeypatch):
+    write_images(tmp_path / "in", 3, size=(24, 20))
+    images = PictureTranslator.images
+
+    def small(self, pictures):
+        if len(pictures) > 1:
+            raise MemoryError
+        return images(self, pictures)
+
+    monkeypatch.setattr(PictureTranslator, "images", small)
+    answer = call(translate, trained, tmp_path / "in", tmp_path / "out", "direction=a_to_b")
+    assert answer == (0, "") and len(list((tmp_path / "out").iterdir())) == 3
