@@ -86,6 +86,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     from data.folders import find_split, spread
     from data.loading import held_out
     from engine.logger import WandbLogger
+    from engine.loop import Loop
     from engine.provenance import provenance
     from engine.schedule import plan
     from engine.state import write_text
@@ -114,14 +115,11 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
         }
         for shown, count in ((files, options.log.previews), (kept_out, options.score_images))
     )
-    trainer = Trainer(method, samples, previewed, scored, options, schedule, runtime, run)
-    if trainer.checkpoints.exist():
-        trainer.restore(trainer.checkpoints.load_latest())
-        if trainer.step >= schedule.steps:
-            print(
-                f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}"
-            )
-            return
+    trainer = Trainer(method, options, schedule, runtime)
+    loop = Loop(trainer, samples, previewed, scored, run)
+    if loop.finished:
+        print(f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}")
+        return
 
     identity = run / "wandb_id"
     if not identity.exists():
@@ -144,8 +142,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     print(wandb.message)
     code = 1
     try:
-        log = options.log
-        trainer.fit(log.every, log.previews_every, options.data.workers, wandb)
+        loop.fit(options.log, options.data.workers, wandb)
         code = 0
     finally:
         wandb.finish(code)

@@ -16,7 +16,6 @@ import json
 import math
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,8 +63,7 @@ def trainer_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: int) 
     method = CycleGAN(config, {"a": 3, "b": 3})
     training = TrainingConfig(duration="1000000 steps", batch_size=batch)
     schedule = plan(training.duration, training.decay_after, batch, 1000)
-    folder = Path(tempfile.gettempdir())
-    return Trainer(method, None, {}, {}, training, schedule, Runtime(runtime), folder)
+    return Trainer(method, training, schedule, Runtime(runtime))
 
 
 def images(size: int, batch: int) -> dict[str, torch.Tensor]:

@@ -53,6 +53,11 @@ class UnpairedSamples(Dataset):
                 )
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
+    def reseed(self, seed: int) -> None:
+        """Go on with other samples, from the next batches on."""
+        self.seed = seed
+        self._orders.clear()
+
     def __len__(self) -> int:
         """Return the length of an epoch: one pass through the largest domain."""
         return max(len(files) for files in self.files.values())

@@ -130,6 +130,10 @@ class WandbLogger:
 
         self._safely(send)
 
+    def alert(self, title: str, text: str, step: int) -> None:
+        """Send a warning to whom it concerns."""
+        self._safely(lambda: self.run.alert(title[:120], f"{text} (step {step})", level="WARN"))
+
     def finish(self, exit_code: int = 0) -> None:
         """Close the run."""
         self._safely(lambda: self.run.finish(exit_code=exit_code))
@@ -166,8 +170,8 @@ def _has_key() -> bool:
 
 
 def sections(losses: Mapping[str, float]) -> dict[str, float]:
-    """Put loss names under the `loss/` section that W&B groups charts by."""
-    return {f"loss/{name}": value for name, value in losses.items()}
+    """Put names under the sections that W&B groups charts by: `loss/` where they have none."""
+    return {name if "/" in name else f"loss/{name}": value for name, value in losses.items()}
 
 
 def _step_of(line: str) -> float:

@@ -29,6 +29,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
+@torch.no_grad()
+def step_where_finite(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Take a step unless the loss or a gradient is not finite; return the gradients' L2 norm.
+
+    Fused optimizers decide on the device, so nothing is read back.
+    """
+    gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    finite = torch.isfinite(norm + loss)
+    if optimizer.defaults.get("fused"):
+        optimizer.found_inf = (~finite).float()  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step()
+    elif bool(finite):
+        optimizer.step()
+    return norm
+
+
 class MovingAverage:
     """An exponential moving average of translators, with its half-life counted in images.
 

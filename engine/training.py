@@ -6,6 +6,7 @@ from typing import Literal
 from engine.schedule import check
 from errors import UserError
 
+NotFinite = Literal["raise", "skip", "rollback"]
 Score = Literal["swd", "colour", "spectrum"]  # distances of engine/scoring.py
 
 
@@ -23,6 +24,12 @@ class TrainingConfig:
     ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
     checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
     keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
+    not_finite: NotFinite = (
+        "raise"  # a loss or gradient: stop, skip the step, or go back (rollback)
+    )
+    not_finite_limit: int = (
+        10  # steps skipped in a row, or returns to a checkpoint, before it stops
+    )
     evaluate_every: int = 0  # steps between two scores of the translators; 0: at each checkpoint
     scores: list[Score] = field(default_factory=lambda: ["swd"])  # the first chooses the best
     score_images: int = 16  # images of data.validation, or of training, that are scored; 0: none
@@ -39,7 +46,13 @@ class TrainingConfig:
             )
         if self.seed >= 2**63:
             raise UserError(f"seed must be below 2^63, got {self.seed}")
-        for option in ("seed", "ema_half_life", "evaluate_every", "score_images"):
+        for option in (
+            "seed",
+            "ema_half_life",
+            "evaluate_every",
+            "score_images",
+            "not_finite_limit",
+        ):
             if getattr(self, option) < 0:
                 raise UserError(f"{option} must be 0 or more, got {getattr(self, option)}")
         if not self.scores:

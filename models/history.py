@@ -64,10 +64,11 @@ class ImageHistory(nn.Module):
         self.decisions = self.decisions.to(fakes.device)  # after a checkpoint was read
         self.decided = False
         seen = []
-        for fake, (slot, stored, old_shown) in zip(fakes, self.decisions, strict=True):
+        for fake, (slot, keep, old_shown) in zip(fakes, self.decisions, strict=True):
+            stored = keep.bool() & fake.isfinite().all()  # a step that failed leaves no trace
             old = images.index_select(0, slot[None])[0]
             seen.append(torch.where(old_shown.bool(), old, fake.float()))
-            images.index_copy_(0, slot[None], torch.where(stored.bool(), fake.float(), old)[None])
+            images.index_copy_(0, slot[None], torch.where(stored, fake.float(), old)[None])
         return torch.stack(seen).to(fakes.dtype)
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def trajectory(name: str, folder: Path) -> list[dict[str, float]]:
     config = TrainingConfig(duration="5 steps", batch_size=2)
     schedule = plan(config.duration, config.decay_after, 2, 10)
     runtime = Runtime(RuntimeConfig(device="cpu"))
-    trainer = Trainer(method, None, {}, {}, config, schedule, runtime, folder)
+    trainer = Trainer(method, config, schedule, runtime)
     generator = torch.Generator().manual_seed(1)
     rows = []
     for _ in range(5):

@@ -28,7 +28,7 @@ def trainer_on(folder, runtime: RuntimeConfig) -> Trainer:
     method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
     config = TrainingConfig(duration="20 steps", batch_size=2, ema_half_life=10)
     schedule = plan("20 steps", "50%", 2, 10)
-    return Trainer(method, None, {}, {}, config, schedule, Runtime(runtime), folder)
+    return Trainer(method, config, schedule, Runtime(runtime))
 
 
 def batch_on(device: str, step: int = 0) -> dict[str, torch.Tensor]:
@@ -45,7 +45,6 @@ def losses_on(folder, runtime: RuntimeConfig, steps: int = 2) -> list[dict[str, 
         {name: loss.item() for name, loss in trainer.take_step(batch_on("cpu", step)).items()}
         for step in range(steps)
     ]
-    (folder / "options.yaml").write_text("")
     trainer.restore(trainer.state())
     return found
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import train
+from engine.loop import Loop
 from engine.state import Checkpoints
 from tests.conftest import TINY, call
 
@@ -112,7 +113,8 @@ def test_the_comparison_sees_every_part_of_the_state(uninterrupted):
 
     state = final(uninterrupted)
     parts = {path[0] for path in leaves(state)}
-    assert parts == {"format", "step", "seconds", "method", "optimizers", "average", "options"}
+    assert parts == {"format", "step", "seconds", "method", "optimizers", "average", "options",
+                     "detours"}  # fmt: skip
     moments = [path for path in leaves(state["optimizers"]) if path[-1] == "exp_avg_sq"]
     names = [path[-1] for path in leaves(state["method"])]
     dead = sum(name.endswith("bias") for name in names) - 6  # G's last, D's first and last layer
@@ -252,7 +254,7 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp
     assert code == 2 and f"in use by process {os.getpid()}" in error
 
 
-def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole(tmp_path):
+def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
     from engine.runtime import Runtime, RuntimeConfig
     from engine.schedule import plan
     from engine.trainer import Trainer
@@ -265,16 +267,8 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole(tmp_path):
         torch.manual_seed(0)
         method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
         config = TrainingConfig(duration="5 steps", batch_size=4, accumulate=parts)
-        trainer = Trainer(
-            method,
-            None,
-            {},
-            {},
-            config,
-            plan("5 steps", "50%", 4, 10),
-            Runtime(RuntimeConfig(device="cpu")),
-            tmp_path,
-        )
+        runtime = Runtime(RuntimeConfig(device="cpu"))
+        trainer = Trainer(method, config, plan("5 steps", "50%", 4, 10), runtime)
         generator = torch.Generator().manual_seed(1)
         batch = {d: torch.randint(0, 256, (4, 3, 16, 16), generator=generator).byte() for d in "ab"}
         losses = trainer.take_step(batch)
@@ -301,15 +295,13 @@ def test_a_closed_output_does_not_stop_a_run(photos, tmp_path):
 
 
 def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch):
-    from engine.trainer import Trainer
+    real = Loop._scores
 
-    real = Trainer._scores
-
-    def score(self):
+    def score(self, watchdog):
         os.kill(os.getpid(), signal.SIGTERM)
-        return real(self)
+        return real(self, watchdog)
 
-    monkeypatch.setattr(Trainer, "_scores", score)
+    monkeypatch.setattr(Loop, "_scores", score)
     assert call(train, *words(photos, tmp_path / "run"))[0] == 143
     monkeypatch.undo()
     (entry,) = json.loads((tmp_path / "run/checkpoints/manifest.json").read_text())[
@@ -318,7 +310,7 @@ def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch)
     assert entry["step"] == 5 and entry["score"] is not None
 
 
-def test_a_step_reads_nothing_back_from_the_device(tmp_path):
+def test_a_step_reads_nothing_back_from_the_device():
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from engine.runtime import Runtime, RuntimeConfig
@@ -339,7 +331,7 @@ def test_a_step_reads_nothing_back_from_the_device(tmp_path):
     method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
     config = TrainingConfig(duration="9 steps", batch_size=2, ema_half_life=4)
     runtime = Runtime(RuntimeConfig(device="cpu"))
-    trainer = Trainer(method, None, {}, {}, config, plan("9 steps", "50%", 2, 9), runtime, tmp_path)
+    trainer = Trainer(method, config, plan("9 steps", "50%", 2, 9), runtime)
     batch = {d: torch.randint(0, 256, (2, 3, 16, 16)).byte() for d in "ab"}
     with Watch():
         for _ in range(4):  # the history fills, then swaps
