@@ -11,8 +11,9 @@ from errors import UserError, run_command
 from options.config import TrainOptions
 from options.load import check_same, saved_options, to_dict, to_yaml, train_options
 
-if TYPE_CHECKING:  # it opens image libraries, and a misspelt option should be answered before
+if TYPE_CHECKING:  # they open image libraries, and a misspelt option should be answered before
     from data.loading import UnpairedSamples
+    from engine.trainer import Trainer
 
 
 def main(arguments: list[str]) -> None:
@@ -117,6 +118,8 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     )
     trainer = Trainer(method, options, schedule, runtime)
     loop = Loop(trainer, samples, previewed, scored, run)
+    if options.init_from and not loop.checkpoints.exist():
+        begin_with(Path(options.init_from).expanduser(), trainer, options)
     if loop.finished:
         print(f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}")
         return
@@ -147,6 +150,21 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     finally:
         wandb.finish(code)
     print(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
+
+
+def begin_with(path: Path, trainer: "Trainer", options: TrainOptions) -> None:
+    """Load weights to start from, say which, and let players that have them wait for those that have not."""
+    from inference.fine_tune import fresh_and_trained, start_from, table
+
+    rows = start_from(trainer.method, path, options.init_partial)
+    trainer.restart_average()
+    fresh, trained = fresh_and_trained(trainer.method, rows)
+    print(f"weights of {path}\n{table(rows)}")
+    if fresh and trained and options.init_warm_up:
+        trainer.waiting = dict.fromkeys(trained, options.init_warm_up)
+        print(
+            f"the {' and '.join(trained)} wait {options.init_warm_up} steps for the {' and '.join(fresh)}"
+        )
 
 
 if __name__ == "__main__":

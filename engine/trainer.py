@@ -58,6 +58,7 @@ class Trainer:
         self.average = (
             MovingAverage(translators, config.ema_half_life) if config.ema_half_life else None
         )
+        self.waiting: dict[str, int] = {}  # player -> the step before which it does not move
         self.norms: dict[str, Tensor] = {}  # of each player's gradients in the last step
 
     @property
@@ -68,6 +69,11 @@ class Trainer:
     def translators(self) -> nn.ModuleDict:
         """Return what the run is for: the averaged translators, or the live ones without averaging."""
         return self.average.average if self.average else self.method.translators()
+
+    def restart_average(self) -> None:
+        """Let the moving average begin with the weights as they are now."""
+        if self.average:
+            self.average.average.load_state_dict(self.method.translators().state_dict())
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of step number `step` (from 0)."""
@@ -83,7 +89,7 @@ class Trainer:
             set_learning_rate(optimizer, self.learning_rate(self.step))
         if self.recorded:
             self.method.decide(self.config.batch_size)
-            values = self.recorded(self.method.variant(self.step), batch)
+            values = self.recorded((self.method.variant(self.step), *self._still()), batch)
         else:
             values = self._moves(batch)
         self.step += 1
@@ -112,10 +118,14 @@ class Trainer:
                     sums[name] = sums.get(name, 0.0) + loss.detach() / len(plays)
             self.runtime.average_gradients(parameters)
             total = torch.stack([loss.float() for loss in sums.values()]).sum()
-            for name in turn.players:
+            for name in (name for name in turn.players if name not in self._still()):
                 values[NORM + name] = step_where_finite(self.optimizers[name], total)
             values |= sums
         return values
+
+    def _still(self) -> list[str]:
+        """Return the players that do not move in this step."""
+        return [name for name, until in self.waiting.items() if self.step < until]
 
     def _play(self, turns: Iterator[Turn]) -> Turn | None:
         """Return the next turn of a play, computed in the run's precision, or None at its end."""
@@ -134,6 +144,7 @@ class Trainer:
         return {
             "step": self.step,
             "detours": self.detours,
+            "waiting": self.waiting,
             "method": self.method.state_dict(),
             "optimizers": {
                 name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
@@ -157,3 +168,4 @@ class Trainer:
             ) from None
         self.step = state["step"]
         self.detours = state.get("detours", 0)
+        self.waiting = dict(state.get("waiting", {}))

@@ -24,12 +24,8 @@ class TrainingConfig:
     ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
     checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
     keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
-    not_finite: NotFinite = (
-        "raise"  # a loss or gradient: stop, skip the step, or go back (rollback)
-    )
-    not_finite_limit: int = (
-        10  # steps skipped in a row, or returns to a checkpoint, before it stops
-    )
+    not_finite: NotFinite = "raise"  # such a step stops the run, is skipped, or rolled back
+    not_finite_limit: int = 10  # steps skipped in a row, or rolled back in all, before it stops
     evaluate_every: int = 0  # steps between two scores of the translators; 0: at each checkpoint
     scores: list[Score] = field(default_factory=lambda: ["swd"])  # the first chooses the best
     score_images: int = 16  # images of data.validation, or of training, that are scored; 0: none

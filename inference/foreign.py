@@ -1,16 +1,21 @@
-"""Generators of pytorch-CycleGAN-and-pix2pix or CUT: *_net_G*.pth files, recognised by their keys."""
+"""Networks of pytorch-CycleGAN-and-pix2pix or CUT: *_net_*.pth files, recognised by their keys."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from errors import UserError
+from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.resnet_generator import ResnetGenerator
 
 KEY = re.compile(r"(?:module\.)?model\.(\d+)\.(?:conv_block\.(\d+)\.)?(weight|bias)")
+Layer = tuple[Tensor, Tensor | None]
+"""Weight and bias."""
+Network = TypeVar("Network", ResnetGenerator, PatchDiscriminator)
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -21,6 +26,20 @@ def read_reference(path: Path) -> ResnetGenerator:
     files; running statistics that instance norms of 2018 saved are dropped. Only tensors are loaded,
     nothing is run. UserError says in one line why a file cannot be used.
     """
+    return generator_of(_state(path), path)
+
+
+def read_discriminator(path: Path) -> PatchDiscriminator:
+    """Return the patch discriminator in a .pth file of the reference; UserError where it is none."""
+    layers = ordered_layers(_state(path), path)
+    weights = [weight for weight, _ in layers]
+    if len(weights) < 3 or any(w.ndim != 4 or w.shape[2:] != (4, 4) for w in weights):
+        raise UserError(f"{path}: no patch discriminator (the reference's netD=basic or n_layers)")
+    config = PatchDiscriminator.Config(channels=len(weights[0]), layers=len(weights) - 2)
+    return _filled(PatchDiscriminator(weights[0].shape[1], config), layers, path)
+
+
+def _state(path: Path) -> dict[str, Any]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -31,7 +50,19 @@ def read_reference(path: Path) -> ResnetGenerator:
         ) from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds no weights")
-    return generator_of(state, path)
+    return state
+
+
+def _filled(network: Network, layers: Sequence[Layer], path: Path) -> Network:
+    """Return a network with the weights of layers, in evaluation mode; UserError where shapes differ."""
+    targets = list(network.parameters())
+    sources = [tensor for layer in layers for tensor in layer if tensor is not None]
+    if [p.shape for p in targets] != [tensor.shape for tensor in sources]:
+        raise UserError(f"{path}: its layers have other shapes than a {type(network).__name__}'s")
+    with torch.no_grad():
+        for target, source in zip(targets, sources, strict=True):
+            target.copy_(source)
+    return network.eval().requires_grad_(False)
 
 
 def generator_of(state: dict[str, Any], path: Path) -> ResnetGenerator:
@@ -55,17 +86,10 @@ def generator_of(state: dict[str, Any], path: Path) -> ResnetGenerator:
         )
     config = ResnetGenerator.Config(channels=len(weights[0]), blocks=in_blocks // 2)
     generator = ResnetGenerator(weights[0].shape[1], len(weights[-1]), config)
-    targets = list(generator.parameters())
-    sources = [tensor for layer in layers for tensor in layer if tensor is not None]
-    if [p.shape for p in targets] != [tensor.shape for tensor in sources]:
-        raise UserError(f"{path}: its layers have other shapes than a ResNet generator's")
-    with torch.no_grad():
-        for target, source in zip(targets, sources, strict=True):
-            target.copy_(source)
-    return generator.eval().requires_grad_(False)
+    return _filled(generator, layers, path)
 
 
-def ordered_layers(state: dict[str, Any], path: Path) -> list[tuple[Tensor, Tensor | None]]:
+def ordered_layers(state: dict[str, Any], path: Path) -> list[Layer]:
     """Return (weight, bias) of every layer, in the order in which they are applied."""
     found: dict[tuple[int, int], dict[str, Tensor]] = {}
     for key, value in state.items():
@@ -74,7 +98,7 @@ def ordered_layers(state: dict[str, Any], path: Path) -> list[tuple[Tensor, Tens
         match = KEY.fullmatch(str(key))
         if match is None or not isinstance(value, Tensor):
             raise UserError(
-                f"{path}: not a generator of the reference (it holds '{str(key)[:60]}')"
+                f"{path}: not a generator of the reference, nor a discriminator (it holds '{str(key)[:60]}')"
             )
         place = (int(match[1]), int(match[2] or 0))
         found.setdefault(place, {})[match[3]] = value

@@ -19,10 +19,20 @@ class TrainOptions(TrainingConfig):
     """Everything train.py can be told; a run is these and its data."""
 
     run: str = ""  # folder of the run; runs/PRESET where not given
+    init_from: str = ""  # weights to start from: a run, a checkpoint, or the reference's .pth files
+    init_partial: bool = False  # take of them what fits, and leave the rest fresh
+    init_warm_up: int = (
+        200  # steps that loaded players wait where others, such as judges, are fresh
+    )
     method: Method.Config = field(default_factory=Method.Config)
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init_warm_up < 0:
+            raise UserError(f"init_warm_up must be 0 or more, got {self.init_warm_up}")
 
 
 @dataclass(frozen=True)
