@@ -13,6 +13,7 @@ from options.load import check_same, saved_options, to_dict, to_yaml, train_opti
 
 if TYPE_CHECKING:  # they open image libraries, and a misspelt option should be answered before
     from data.loading import UnpairedSamples
+    from engine.schedule import Schedule
     from engine.trainer import Trainer
 
 
@@ -34,9 +35,12 @@ def train(options: TrainOptions) -> None:
     provide(options.data.root)
     check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
     run = Path(options.run).expanduser()
+    if options.plan:
+        show_plan(options)
+        return
     claim(run)
     with sole_owner(run):
-        settle(run, options)
+        options = settle(run, options)
         start_or_continue(run, options)
 
 
@@ -48,19 +52,47 @@ def claim(run: Path) -> None:
         raise UserError(f"run={str(run)[:80]}: cannot be made ({error.strerror})") from None
 
 
-def settle(run: Path, options: TrainOptions) -> None:
-    """Write the options into the run folder; UserError where it holds a run of others.
+def show_plan(options: TrainOptions) -> None:
+    """Print what the run would take."""
+    from options.planning import planned
+
+    for line in planned(options, schedule_of(options)):
+        print(line, flush=True)
+
+
+def schedule_of(options: TrainOptions) -> "Schedule":
+    """Return the schedule that the options lay out for their training images."""
+    from data.folders import find_split
+    from engine.schedule import plan
+
+    longest = max(len(files) for files in find_split(options.data, "train").values())
+    return plan(options.duration, options.decay_after, options.batch_size, longest)
+
+
+def settle(run: Path, options: TrainOptions) -> TrainOptions:
+    """Write the options into the run folder and return them; UserError where it holds a run of others.
 
     Before its first checkpoint a run has nothing to lose: it may be started again with other options.
+    A budget is turned into a schedule once, when the run begins.
     """
     from engine.state import Checkpoints, write_text
 
     saved = run / "options.yaml"
+    if options.budget:
+        from options.planning import within_budget
+
+        if saved.is_file() and (before := saved_options(saved)).budget == options.budget:
+            laid = {"duration": before.duration, "decay_after": before.decay_after}
+            options = replace(options, **laid)
+        else:
+            options = within_budget(options, schedule_of(options))
+            print(f"{options.budget} are enough for {options.duration}")
     if saved.exists() and Checkpoints(run / "checkpoints").exist():
         check_same(run, saved_options(saved), options)
     elif saved.is_file() and saved.read_bytes() != to_yaml(options).encode():
         (run / "wandb_id").unlink(missing_ok=True)  # another experiment
     write_text(saved, to_yaml(options))
+    return options
 
 
 def samples_of(

@@ -1,5 +1,6 @@
 """The loop around the steps: batches in; logs, scores, previews and checkpoints out; faults survived."""
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -75,11 +76,10 @@ class Loop:
                     "the same command continues, data.workers=0 reads in the training process"
                 ) from None
             if "memory" in str(error).lower() and "alloc" in str(error).lower():
-                raise RunError(
-                    "out of memory; lower batch_size, or compute it in parts with accumulate, lower "
-                    "data.crop_size, or use runtime.checkpoint_activations=true"
-                ) from None
+                raise out_of_memory(error) from None
             raise
+        except MemoryError as error:
+            raise out_of_memory(error) from None
         except OSError as error:
             raise RunError(f"{error.filename or self.run}: {error.strerror or error}") from None
 
@@ -211,3 +211,14 @@ class Loop:
         captions = {name: f"{name} at step {trainer.step}: real, fake, restored" for name in grids}
         seen = trainer.step * trainer.config.batch_size
         wandb.images(grids, captions, trainer.step, seen)
+
+
+def out_of_memory(error: Exception) -> RunError:
+    """Return the line for a run that does not fit, with the size that was asked for where it is known."""
+    found = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
+    return RunError(
+        f"out of memory{f' (asked for {found[1]})' if found else ''}; lower batch_size (or compute it in "
+        "parts with accumulate), data.crop_size or method.generator.channels, or set "
+        "runtime.precision=bf16 or runtime.checkpoint_activations=true; plan=true measures what fits; "
+        "checkpoints are intact"
+    )

@@ -68,3 +68,26 @@ def _parse(option: str, text: str) -> tuple[float, str]:
         raise UserError(f"{option}: '{text}' is no length; write {ways}")
     value, unit = float(match[1]), match[2]
     return value, unit if unit == "%" else unit.rstrip("s") + "s"
+
+
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(budget: str) -> float:
+    """Return the seconds of a text such as "6h", "90min" or "1.5d"; UserError where it is none."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d)\s*", budget)
+    if not match or not (seconds := float(match[1]) * UNITS[match[2]]):
+        raise UserError(f"budget must be a time such as 90min, 6h or 2d, got '{budget}'")
+    return seconds
+
+
+def fitting(schedule: Schedule, seconds: float, step_seconds: float) -> tuple[str, str]:
+    """Return duration and decay_after of a run that takes `seconds`, of the shape of `schedule`.
+
+    UserError where not even ten steps fit.
+    """
+    steps = int(seconds / step_seconds)
+    if steps < 10:
+        raise UserError(f"budget: a step takes {step_seconds:.3g} s, so only {steps} fit")
+    share = schedule.flat / max(schedule.flat + schedule.falling, 1)
+    return f"{steps} steps", f"{round(steps * share)} steps"

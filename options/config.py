@@ -6,6 +6,7 @@ from typing import Literal
 from data.folders import DataConfig
 from engine.logger import LogConfig
 from engine.runtime import RuntimeConfig
+from engine.schedule import seconds_of
 from engine.training import TrainingConfig
 from errors import UserError
 from models.method import Method
@@ -21,9 +22,9 @@ class TrainOptions(TrainingConfig):
     run: str = ""  # folder of the run; runs/PRESET where not given
     init_from: str = ""  # weights to start from: a run, a checkpoint, or the reference's .pth files
     init_partial: bool = False  # take of them what fits, and leave the rest fresh
-    init_warm_up: int = (
-        200  # steps that loaded players wait where others, such as judges, are fresh
-    )
+    init_warm_up: int = 200  # steps that loaded players wait for those that are fresh
+    budget: str = ""  # such as 6h or 90min: lays the schedule so that it ends in time
+    plan: bool = False  # measure a few steps and say what the run would take, then stop
     method: Method.Config = field(default_factory=Method.Config)
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -33,6 +34,8 @@ class TrainOptions(TrainingConfig):
         super().__post_init__()
         if self.init_warm_up < 0:
             raise UserError(f"init_warm_up must be 0 or more, got {self.init_warm_up}")
+        if self.budget:
+            seconds_of(self.budget)
 
 
 @dataclass(frozen=True)
