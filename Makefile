@@ -40,6 +40,9 @@ lint: $(VENV)/.ready-dev  ## ruff and pyright
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 
+audit: $(VENV)/.ready-dev  ## known holes in what is installed (asks the public database)
+	@$(BIN)/uvx pip-audit --strict --path $(VENV)/lib/python3*/site-packages
+
 format: $(VENV)/.ready-dev  ## let ruff lay the code out
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
