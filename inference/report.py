@@ -113,7 +113,7 @@ def _card(key: str, value: float, result: Result, direction: str) -> str:
     beside = [
         f"{label} {_number(key, figures[direction][key])}"
         for label, figures in (("real images", result.floor), ("input copied", result.ceiling))
-        if key in figures.get(direction, {})
+        if key != "images" and key in figures.get(direction, {})
     ]
     small = " · ".join(beside) or unit
     return (
