@@ -13,9 +13,14 @@ class BlurDown(nn.Module):
     """Blur with [1, 2, 1] down and across, then keep every second pixel: ceil(H / 2) x ceil(W / 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        row = x.new_tensor(WEIGHTS)
-        kernel = torch.outer(row, row).expand(x.shape[1], 1, 3, 3)
-        return F.conv2d(reflect_pad(x, 1), kernel, stride=2, groups=x.shape[1])
+        return blur_down(reflect_pad(x, 1))
+
+
+def blur_down(x: Tensor) -> Tensor:
+    """Map features [B, C, H, W] with a border of one pixel to every second one, blurred."""
+    row = x.new_tensor(WEIGHTS)
+    kernel = torch.outer(row, row).expand(x.shape[1], 1, 3, 3)
+    return F.conv2d(x, kernel, stride=2, groups=x.shape[1])
 
 
 def blur_up() -> nn.Module:
