@@ -16,14 +16,15 @@ KEY = re.compile(r"(?:module\.)?model\.(\d+)\.(?:conv_block\.(\d+)\.)?(weight|bi
 Layer = tuple[Tensor, Tensor | None]
 """Weight and bias."""
 Network = TypeVar("Network", ResnetGenerator, PatchDiscriminator)
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+NOT_LEARNT = ("running_mean", "running_var", "num_batches_tracked", "filt")
 
 
 def read_reference(path: Path) -> ResnetGenerator:
     """Return the generator in a .pth file of the reference, in evaluation mode.
 
     Any width, any number of blocks, blocks with and without a dropout layer, old (not zipped) and new
-    files; running statistics that instance norms of 2018 saved are dropped. Only tensors are loaded,
+    files, with antialiased sampling (CUT) or without; running statistics that instance norms of 2018
+    saved are dropped. Only tensors are loaded,
     nothing is run. UserError says in one line why a file cannot be used.
     """
     return generator_of(_state(path), path)
@@ -31,11 +32,15 @@ def read_reference(path: Path) -> ResnetGenerator:
 
 def read_discriminator(path: Path) -> PatchDiscriminator:
     """Return the patch discriminator in a .pth file of the reference; UserError where it is none."""
-    layers = ordered_layers(_state(path), path)
+    state = _state(path)
+    layers = ordered_layers(state, path)
     weights = [weight for weight, _ in layers]
     if len(weights) < 3 or any(w.ndim != 4 or w.shape[2:] != (4, 4) for w in weights):
         raise UserError(f"{path}: no patch discriminator (the reference's netD=basic or n_layers)")
-    config = PatchDiscriminator.Config(channels=len(weights[0]), layers=len(weights) - 2)
+    config = PatchDiscriminator.Config(
+        channels=len(weights[0]), layers=len(weights) - 2,
+        antialiased=any(str(key).endswith(".filt") for key in state),
+    )  # fmt: skip
     return _filled(PatchDiscriminator(weights[0].shape[1], config), layers, path)
 
 
@@ -67,11 +72,6 @@ def _filled(network: Network, layers: Sequence[Layer], path: Path) -> Network:
 
 def generator_of(state: dict[str, Any], path: Path) -> ResnetGenerator:
     """Return the generator whose weights a reference's state dict holds; `path` is for errors."""
-    if any(key.endswith(".filt") for key in state):
-        raise UserError(
-            f"{path}: an antialiased generator (CUT's default), which this software does not have; "
-            "train it with --no_antialias --no_antialias_up"
-        )
     layers = ordered_layers(state, path)
     weights = [weight for weight, _ in layers]
     in_blocks = len(weights) - 6
@@ -84,7 +84,12 @@ def generator_of(state: dict[str, Any], path: Path) -> ResnetGenerator:
         raise UserError(
             f"{path}: no ResNet generator with instance norm (the reference's netG=resnet_*blocks)"
         )
-    config = ResnetGenerator.Config(channels=len(weights[0]), blocks=in_blocks // 2)
+    blurs = sum(str(key).endswith(".filt") for key in state)
+    if blurs not in (0, 4):
+        raise UserError(f"{path}: antialiased in one half only, which this software does not have")
+    config = ResnetGenerator.Config(
+        channels=len(weights[0]), blocks=in_blocks // 2, antialiased=blurs == 4
+    )
     generator = ResnetGenerator(weights[0].shape[1], len(weights[-1]), config)
     return _filled(generator, layers, path)
 
@@ -93,7 +98,7 @@ def ordered_layers(state: dict[str, Any], path: Path) -> list[Layer]:
     """Return (weight, bias) of every layer, in the order in which they are applied."""
     found: dict[tuple[int, int], dict[str, Tensor]] = {}
     for key, value in state.items():
-        if key.rsplit(".", 1)[-1] in STATISTICS:
+        if key.rsplit(".", 1)[-1] in NOT_LEARNT:
             continue
         match = KEY.fullmatch(str(key))
         if match is None or not isinstance(value, Tensor):

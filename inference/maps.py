@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.loading import normalise
+from models.networks.blur import blur_down
 from models.networks.normalisation import EPSILON, NormActPad
 
 BYTES_A_VALUE = 4  # float32
@@ -144,6 +145,32 @@ class Upsampled(Map):
         x = self.source.rows(low, (last - 1) // 2 + 1)
         y = F.interpolate(x, scale_factor=2, mode="nearest")
         return y[:, :, first - 2 * low : last - 2 * low]
+
+
+class Interpolated(Map):
+    """Twice the size, bilinear between pixel centres."""
+
+    def __init__(self, source: Map) -> None:
+        super().__init__(source.channels, 2 * source.height, 2 * source.width)
+        self.source = source
+
+    def rows(self, first: int, last: int) -> Tensor:
+        # A row lies between two of the source; one more on either side keeps the ends out of it.
+        low, high = max(first // 2 - 1, 0), min((last - 1) // 2 + 1, self.source.height - 1)
+        x = self.source.rows(low, high + 1)
+        y = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return y[:, :, first - 2 * low : last - 2 * low]
+
+
+class Blurred(Map):
+    """Half the size, blurred before: `BlurDown` by rows."""
+
+    def __init__(self, source: Map) -> None:
+        super().__init__(source.channels, (source.height + 1) // 2, (source.width + 1) // 2)
+        self.padded = Padded(source, 1)
+
+    def rows(self, first: int, last: int) -> Tensor:
+        return blur_down(self.padded.rows(2 * first, 2 * last + 1))
 
 
 class Normed(Map):

@@ -24,7 +24,9 @@ from errors import RunError
 from inference.maps import (
     BYTES_A_VALUE,
     Applied,
+    Blurred,
     Convolved,
+    Interpolated,
     Map,
     Moments,
     Normed,
@@ -34,6 +36,7 @@ from inference.maps import (
     Upconvolved,
     Upsampled,
 )
+from models.networks.blur import BlurDown
 from models.networks.normalisation import NormActPad, ReflectPad
 from models.networks.resnet_generator import ResidualBlock, ResnetGenerator
 from models.translator import DeterministicTranslator, Translator
@@ -123,7 +126,9 @@ class Frame:
             elif isinstance(layer, nn.ConvTranspose2d):
                 x = Upconvolved(x, layer)
             elif isinstance(layer, nn.Upsample):
-                x = Upsampled(x)
+                x = Interpolated(x) if layer.mode == "bilinear" else Upsampled(x)
+            elif isinstance(layer, BlurDown):
+                x = Blurred(x)
             elif isinstance(layer, NormActPad):
                 x = Normed(x, layer, self.moments(x))
                 x = Padded(x, layer.padding) if layer.padding else x

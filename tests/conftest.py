@@ -12,8 +12,6 @@ from PIL import Image
 from errors import Interrupted, RunError, UserError, one_line
 from models import methods
 from models.method import Method
-from models.networks.patch_discriminator import PatchDiscriminator
-from models.networks.resnet_generator import ResnetGenerator
 
 torch.set_num_threads(1)
 
@@ -26,11 +24,16 @@ def _seeded():
 def shrink(name: str) -> Method.Config:
     """Return a toy-sized configuration of any method: every network narrow and shallow."""
     config = methods.find(name).Config()
-    small = {
-        "generator": ResnetGenerator.Config(channels=4, blocks=1),
-        "discriminator": PatchDiscriminator.Config(channels=4, layers=1),
+    sizes = {
+        "generator": {"channels": 4, "blocks": 1},
+        "discriminator": {"channels": 4, "layers": 1},
     }
-    return replace(config, **{key: value for key, value in small.items() if hasattr(config, key)})
+    small = {
+        name: replace(getattr(config, name), **size)
+        for name, size in sizes.items()
+        if hasattr(config, name)
+    }
+    return replace(config, **small)
 
 
 TINY = [

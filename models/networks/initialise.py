@@ -1,15 +1,26 @@
-"""How weights begin (Zhu et al. 2017, Sec. 7.1: a Gaussian of standard deviation 0.02)."""
+"""How weights begin: a Gaussian of deviation 0.02 (Zhu et al. 2017, Sec. 7.1), or Xavier's."""
+
+from typing import Literal
 
 from torch import nn
+
+Initial = Literal["normal", "xavier"]
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def initialise(network: nn.Module, deviation: float = 0.02) -> None:
-    """Draw every weight from N(0, deviation), zero the biases; affine norms from N(1, deviation)."""
+def initialise(network: nn.Module, initial: Initial = "normal", deviation: float = 0.02) -> None:
+    """Draw every weight from N(0, deviation), zero the biases; affine norms from N(1, deviation).
+
+    `xavier` draws with a deviation that follows the layer's size (Glorot & Bengio 2010), times
+    `deviation`, as the authors of CUT do.
+    """
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS):
-            nn.init.normal_(module.weight, 0.0, deviation)
+            if initial == "xavier":
+                nn.init.xavier_normal_(module.weight, gain=deviation)
+            else:
+                nn.init.normal_(module.weight, 0.0, deviation)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):

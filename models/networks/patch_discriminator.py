@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.networks.initialise import initialise
+from models.networks.blur import BlurDown
+from models.networks.initialise import Initial, initialise
 from models.networks.normalisation import Norm, NormActPad, NormedConv2d, bias_before
 
 
@@ -24,6 +25,8 @@ class PatchDiscriminator(nn.Module):
         channels: int = 64  # width of the first layer
         layers: int = 3  # 1 to 5: patches of 16, 34, 70, 142, 286 pixels
         norm: Norm = "instance"  # instance is the paper's
+        antialiased: bool = False  # blur where it samples down, as CUT does
+        initial: Initial = "normal"  # how weights begin; xavier is CUT's
 
         def __post_init__(self) -> None:
             if not 1 <= self.layers <= 5:
@@ -38,7 +41,7 @@ class PatchDiscriminator(nn.Module):
         self.config = config
         build = _pixel_layers if config.kind == "pixel" else _patch_layers
         self.body = nn.Sequential(*build(in_channels, config))
-        initialise(self)
+        initialise(self, config.initial)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w]; see `score_size`."""
@@ -49,20 +52,24 @@ class PatchDiscriminator(nn.Module):
         if self.config.kind == "pixel":
             return side
         for _ in range(self.config.layers):
-            side = (side - 2) // 2 + 1
+            side = side // 2 if self.config.antialiased else (side - 2) // 2 + 1
         return side - 2
 
 
 def _patch_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterator[nn.Module]:
-    width = config.channels
-    yield nn.Conv2d(in_channels, width, 4, stride=2, padding=1)
+    width, down = config.channels, 1 if config.antialiased else 2
+    yield nn.Conv2d(in_channels, width, 4, stride=down, padding=1)
     yield nn.LeakyReLU(0.2, inplace=True)
+    if config.antialiased:
+        yield BlurDown()
     for layer in range(1, config.layers + 1):
         inward, width = width, config.channels * min(2**layer, 8)
-        stride = 2 if layer < config.layers else 1
+        stride = down if layer < config.layers else 1
         bias = bias_before(config.norm)
         yield NormedConv2d(inward, width, 4, stride=stride, padding=1, bias=bias)
         yield NormActPad(width, config.norm, slope=0.2)
+        if config.antialiased and layer < config.layers:
+            yield BlurDown()
     yield nn.Conv2d(width, 1, 4, stride=1, padding=1)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.networks.initialise import initialise
+from models.networks.blur import BlurDown, blur_up
+from models.networks.initialise import Initial, initialise
 from models.networks.normalisation import (
     Norm,
     NormActPad,
@@ -37,12 +38,16 @@ class ResnetGenerator(nn.Module):
         upsampling: Literal["transposed", "resize"] = "transposed"  # resize leaves no checkerboard
         dropout: float = 0.0  # in the residual blocks; the paper has none
         norm: Norm = "instance"  # instance is the paper's
+        antialiased: bool = False  # blur where it samples down and up, as CUT does
+        initial: Initial = "normal"  # how weights begin; xavier is CUT's
 
         def __post_init__(self) -> None:
             if self.channels < 1 or self.blocks < 0:
                 raise ValueError(
                     "method.generator.channels must be at least 1 and blocks at least 0"
                 )
+            if self.antialiased and self.upsampling != "transposed":
+                raise ValueError("method.generator.antialiased has an upsampling of its own")
             if not 0 <= self.dropout < 1:
                 raise ValueError(f"method.generator.dropout must be in [0, 1), got {self.dropout}")
 
@@ -55,24 +60,22 @@ class ResnetGenerator(nn.Module):
         self.encoder = nn.Sequential(
             ReflectPad(3), NormedConv2d(in_channels, width, 7, bias=bias),
             NormActPad(width, norm),
-            NormedConv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias),
-            NormActPad(2 * width, norm),
-            NormedConv2d(2 * width, 4 * width, 3, stride=2, padding=1, bias=bias),
-            NormActPad(4 * width, norm),
+            *_down(width, 2 * width, config),
+            *_down(2 * width, 4 * width, config),
         )  # fmt: skip
         self.trunk = nn.Sequential(
             *(ResidualBlock(4 * width, norm, config.dropout) for _ in range(config.blocks))
         )
         self.decoder = nn.Sequential(
-            *_up(4 * width, 2 * width, norm, config.upsampling),
+            *_up(4 * width, 2 * width, config),
             NormActPad(2 * width, norm),
-            *_up(2 * width, width, norm, config.upsampling),
+            *_up(2 * width, width, config),
             NormActPad(width, norm, padding=3),
             nn.Conv2d(width, out_channels, 7), nn.Tanh(),
         )  # fmt: skip
         self.norm = norm
         self.recompute_trunk = False  # engine/runtime.py: less memory for one more forward
-        initialise(self)
+        initialise(self, config.initial)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
@@ -84,6 +87,33 @@ class ResnetGenerator(nn.Module):
         else:
             x = self.trunk(x)
         return self.decoder(x)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Return what a contrastive loss compares (Park et al. 2020, App. C.2), [B, C, h, w] each.
+
+        The padded image, both convolutions that lead down, before their norms, and the first and
+        fifth residual block (the last, where there are fewer).
+        """
+        found, x = [], image
+        for layer in self.encoder:
+            x = layer(x)
+            if isinstance(layer, ReflectPad) or (
+                isinstance(layer, NormedConv2d) and layer.in_channels != image.shape[1]
+            ):
+                found.append(x)
+        for number, block in enumerate(self.trunk[: self._compared()[-1] + 1]):
+            x = block(x)
+            if number in self._compared():
+                found.append(x)
+        return found
+
+    def feature_widths(self) -> list[int]:
+        """Return the channels of each of `features`."""
+        width = self.config.channels
+        return [self.in_channels, 2 * width, 4 * width, *(4 * width for _ in self._compared())]
+
+    def _compared(self) -> list[int]:
+        return sorted({0, min(4, self.config.blocks - 1)})
 
 
 class ResidualBlock(nn.Module):
@@ -107,9 +137,21 @@ class ResidualBlock(nn.Module):
         return self.end(self.second(between), x)
 
 
-def _up(inward: int, outward: int, norm: Norm, upsampling: str) -> Iterator[nn.Module]:
-    bias = bias_before(norm)
-    if upsampling == "transposed":
+def _down(inward: int, outward: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
+    stride = 1 if config.antialiased else 2
+    bias = bias_before(config.norm)
+    yield NormedConv2d(inward, outward, 3, stride=stride, padding=1, bias=bias)
+    yield NormActPad(outward, config.norm)
+    if config.antialiased:
+        yield BlurDown()
+
+
+def _up(inward: int, outward: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
+    bias = bias_before(config.norm)
+    if config.antialiased:
+        yield blur_up()
+        yield NormedConv2d(inward, outward, 3, padding=1, bias=bias)
+    elif config.upsampling == "transposed":
         yield NormedUpConv2d(inward, outward, bias)
     else:  # Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"
         yield nn.Upsample(scale_factor=2, mode="nearest")

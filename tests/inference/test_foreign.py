@@ -53,6 +53,55 @@ class Restated(nn.Module):
         return self.model(x)
 
 
+class Blur(nn.Module):
+    """CUT's sampling down or up, restated: its filter lies in the file as a buffer."""
+
+    def __init__(self, channels: int, taps: tuple[int, ...]) -> None:
+        super().__init__()
+        row = torch.tensor(taps, dtype=torch.float32)
+        kernel = torch.outer(row, row) / row.sum() ** 2
+        self.up = len(taps) == 4
+        kernel = kernel * 4 if self.up else kernel
+        self.register_buffer("filt", kernel.expand(channels, 1, -1, -1).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = nn.functional
+        if not self.up:
+            return f.conv2d(
+                f.pad(x, (1, 1, 1, 1), "reflect"), self.filt, stride=2, groups=x.shape[1]
+            )
+        x = f.pad(x, (1, 1, 1, 1), "replicate")
+        y = f.conv_transpose2d(x, self.filt, stride=2, padding=2, groups=x.shape[1])
+        return y[:, :, 1:-1, 1:-1]
+
+
+class Antialiased(Restated):
+    """CUT's generator, restated."""
+
+    def __init__(self, channels: int, blocks: int) -> None:
+        super().__init__(channels, blocks)
+        c, layers, down, up = channels, list(self.model), (1, 2, 1), (1, 3, 3, 1)
+        end = len(layers)
+        self.model = nn.Sequential(
+            *layers[:4], nn.Conv2d(c, 2 * c, 3, 1, 1), *layers[5:7], Blur(2 * c, down),
+            nn.Conv2d(2 * c, 4 * c, 3, 1, 1), *layers[8:10], Blur(4 * c, down),
+            *layers[10 : end - 9],
+            Blur(4 * c, up), nn.Conv2d(4 * c, 2 * c, 3, 1, 1), *layers[end - 8 : end - 6],
+            Blur(2 * c, up), nn.Conv2d(2 * c, c, 3, 1, 1), *layers[end - 5 : end - 3],
+            *layers[end - 3 :],
+        )  # fmt: skip
+
+
+def test_an_antialiased_generator_of_cut_gives_its_images(tmp_path):
+    torch.manual_seed(3)
+    network = Antialiased(4, 3).eval()
+    ours = read_reference(written(tmp_path, network, name="latest_net_G.pth"))
+    assert ours.config.antialiased and ours.config.blocks == 3
+    x = torch.rand(2, 3, 24, 32) * 2 - 1
+    with torch.no_grad():
+        assert (ours(x) - network(x)).abs().max().item() < 1e-6
+
+
 def written(
     folder: Path, network: nn.Module, zipped: bool = True, name: str = "latest_net_G_A.pth"
 ):

@@ -53,7 +53,15 @@ def whole(network: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"upsampling": "resize"}, {"norm": "batch"}, {"dropout": 0.5}, {"blocks": 0}]
+    "changes",
+    [
+        {},
+        {"upsampling": "resize"},
+        {"norm": "batch"},
+        {"dropout": 0.5},
+        {"blocks": 0},
+        {"antialiased": True},
+    ],
 )
 @pytest.mark.parametrize(("height", "width"), [(64, 48), (36, 20), (160, 128), (33, 50)])
 @pytest.mark.parametrize("tile", [16, 48])

@@ -1,0 +1,151 @@
+"""CUT: the facts of its paper and of its authors' code, and losses that can be worked out by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from models.losses.contrastive import patch_nce
+from models.methods.cut import CUT, mirrored
+from models.networks.blur import BlurDown, blur_up
+from options.load import train_options
+from tests.conftest import shrink
+
+
+def small(**changes) -> CUT:
+    config = shrink("cut")
+    assert isinstance(config, CUT.Config)
+    return CUT(replace(config, **changes), {"a": 3, "b": 3})
+
+
+def batch(size: int = 32):
+    torch.manual_seed(1)
+    return {domain: torch.rand(2, 3, size, size) * 2 - 1 for domain in "ab"}
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_parameter_counts_are_the_published_ones():
+    method = CUT(CUT.Config(), {"a": 3, "b": 3})
+    assert (count(method.to_b), count(method.judge_b)) == (11_378_179, 2_764_737)
+    assert count(method.sampler) == 560_384
+
+
+def test_weights_begin_as_the_authors_code_draws_them():
+    torch.manual_seed(0)
+    method = CUT(CUT.Config(), {"a": 3, "b": 3})
+    trunk = [p for n, p in method.to_b.named_parameters() if p.shape == (256, 256, 3, 3)]
+    assert torch.stack([p.std() for p in trunk]).mean().item() == pytest.approx(4.17e-4, rel=5e-3)
+    assert method.to_b.encoder[1].weight.std().item() == pytest.approx(4.94e-4, rel=0.03)  # pyright: ignore
+
+
+def test_the_compared_features_are_those_of_the_code():
+    method = CUT(CUT.Config(), {"a": 3, "b": 3})
+    found = [tuple(x.shape) for x in method.to_b.features(torch.rand(1, 3, 64, 64))]
+    assert found == [
+        (1, 3, 70, 70),
+        (1, 128, 64, 64),
+        (1, 256, 32, 32),
+        (1, 256, 16, 16),
+        (1, 256, 16, 16),
+    ]
+
+
+def test_the_discriminator_moves_first_and_generator_and_sampler_together():
+    assert [turn.players for turn in small().turns(batch(), 0)] == [
+        ("discriminator",), ("generator", "sampler"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("patches", "expected"), [(256, 5.545177), (64, 4.158883)])
+def test_equal_features_cannot_be_told_apart(patches, expected):
+    same = torch.ones(2, patches, 8) / math.sqrt(8)
+    assert patch_nce(same, same, 0.07).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_orthonormal_features_are_told_apart():
+    features = torch.eye(256)[None]
+    assert patch_nce(features, features, 0.07).item() == pytest.approx(
+        1.59330e-4, rel=2e-3
+    )  # float32
+
+
+def test_no_gradient_reaches_the_source_features():
+    query, key = (torch.rand(1, 4, 3, requires_grad=True) for _ in range(2))
+    patch_nce(query, key, 0.07).backward()
+    assert query.grad is not None and key.grad is None
+
+
+def test_the_blur_keeps_constants_and_is_the_binomial():
+    assert torch.allclose(BlurDown()(torch.full((1, 2, 6, 6), 0.7)), torch.full((1, 2, 3, 3), 0.7))
+    impulse = torch.zeros(1, 1, 8, 8)
+    impulse[0, 0, 4, 4] = 1
+    assert BlurDown()(impulse)[0, 0, 2, 2].item() == 0.25
+    assert BlurDown()(impulse).sum().item() == 0.25  # 4 times denser, a quarter of the mass
+    up = blur_up()(impulse)[0, 0]
+    row = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    assert torch.allclose(up[7:11, 7:11], torch.outer(row, row)) and up.sum().item() == 4.0
+
+
+def test_the_two_contrastive_losses_are_halved_as_in_the_code():
+    images = batch()
+    totals = {}
+    for identity in (True, False):
+        torch.manual_seed(0)
+        method = small(nce_identity=identity)
+        torch.manual_seed(2)
+        _, turn = method.turns(images, 0)
+        totals[identity] = {name: loss.item() for name, loss in turn.losses.items()}
+    assert totals[True].keys() == {"adversarial_b", "nce_a", "nce_b"}
+    assert totals[False].keys() == {"adversarial_b", "nce_a"}
+    assert totals[True]["nce_a"] == pytest.approx(totals[False]["nce_a"] / 2, rel=1e-5)
+
+
+def test_a_flip_mirrors_the_input_and_the_features_back():
+    x = torch.rand(1, 3, 4, 6)
+    assert torch.equal(mirrored(x, torch.tensor([True])), x.flip(3))
+    assert mirrored(x, torch.tensor([False])).equal(x) and mirrored(x, False) is x
+    method = small(flip_equivariance=True, nce_identity=False)
+    seen = []
+    method.to_b.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    images = batch()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        next(method.turns(images, 0))
+    flipped = [bool(x.equal(images["a"].flip(3))) for x in seen]
+    assert any(flipped) and not all(flipped)
+    assert all(f or x.equal(images["a"]) for f, x in zip(flipped, seen, strict=True))
+
+
+def test_the_places_are_shared_by_query_key_and_batch():
+    method = small()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.mul_(100)  # so small at first that the 1e-7 in the length shows
+    features = method.to_b.features(batch()["a"])
+    places = method.sampler.places(features, 7)
+    assert [len(p) for p in places] == [7] * len(features)
+    assert all(len(set(p.tolist())) == 7 for p in places)
+    sampled = method.sampler(features, places)
+    assert all(x.shape == (2, 7, 256) for x in sampled)
+    assert all(torch.allclose(x.norm(dim=2), torch.ones(2, 7), atol=1e-3) for x in sampled)
+
+
+def test_presets_are_the_published_ones():
+    cut, fast = (train_options([name, "data.root=x"]) for name in ("cut", "fastcut"))
+    assert cut is not None and fast is not None
+    assert isinstance(cut.method, CUT.Config) and isinstance(fast.method, CUT.Config)
+    assert (cut.duration, cut.decay_after, cut.learning_rate) == ("400 epochs", "50%", 0.0002)
+    assert (fast.duration, fast.decay_after) == ("200 epochs", "75%")
+    assert (cut.method.nce_weight, cut.method.nce_identity) == (1.0, True)
+    assert (fast.method.nce_weight, fast.method.nce_identity) == (10.0, False)
+    assert fast.method.flip_equivariance and not cut.method.flip_equivariance
+
+
+def test_domains_of_other_channels_are_refused():
+    with pytest.raises(ValueError, match="must be equal"):
+        CUT(CUT.Config(), {"a": 3, "b": 1})
