@@ -24,8 +24,17 @@ from models import methods
 from options.load import train_options
 from train import train
 
-# The preset that each method is trained with here, small enough for a few CPU minutes.
-PRESETS = {"cyclegan": "demo"}
+# How each method is trained here, small enough for a few CPU minutes: a preset, and what differs from it.
+SMALL = [
+    "batch_size=2", "learning_rate=0.0005", "ema_half_life=300", "data.load_size=64",
+    "data.crop_size=64", "data.flip=false", "data.workers=0", "method.generator.channels=16",
+    "method.generator.blocks=2", "method.discriminator.channels=16",
+]  # fmt: skip
+RECIPES = {
+    "cyclegan": ["demo"],
+    "cut": ["cut", "duration=1000 steps", *SMALL],
+    "fastcut": ["fastcut", "duration=1000 steps", *SMALL],
+}
 
 
 def known_truth(
@@ -37,7 +46,7 @@ def known_truth(
         f"data.root={folder / 'season'}", f"run={folder / f'{method}-{seed}'}", f"seed={seed}",
         "log.wandb=disabled", "log.previews=0", "score_images=0", "checkpoint_every=100000",
     ]  # fmt: skip
-    options = train_options([PRESETS[method], *fixed, *settings])
+    options = train_options([*RECIPES[method], *fixed, *settings])
     assert options is not None
     started = time.monotonic()
     train(options)
@@ -57,12 +66,12 @@ def known_truth(
 def main(arguments: list[str]) -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="known_truth.py", description=__doc__)
-    parser.add_argument("method", help="a method, such as cyclegan")
+    parser.add_argument("method", help="a recipe, such as cyclegan")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one line of JSON only")
     known, settings = parser.parse_known_args(arguments)
-    if known.method not in PRESETS:
-        raise UserError(f"no known-truth preset for '{known.method}'; there are {', '.join(PRESETS)} "
+    if known.method not in RECIPES:
+        raise UserError(f"no known-truth recipe for '{known.method}'; there are {', '.join(RECIPES)} "
                         f"(methods: {', '.join(methods.names())})")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         scores = known_truth(known.method, known.seed, settings, Path(folder))
