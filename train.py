@@ -112,6 +112,25 @@ def samples_of(
     return UnpairedSamples(files, options.data, options.seed, counted_files)
 
 
+def without_bad(
+    files: dict[str, list[Path]], options: TrainOptions, record: Path
+) -> dict[str, list[Path]]:
+    """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
+    from data.loading import UnpairedSamples
+    from data.sound import sound_files
+    from engine.progress import counted
+
+    plain = replace(options.data, cache="", resident=False)
+    samples, channels = UnpairedSamples(files, plain, options.seed), options.data.channels_of()
+    kept = sound_files(
+        files, lambda domain, file: samples.read(file, channels[domain]), record,
+        lambda found, count: counted(found, count, "reading every image once"),
+    )  # fmt: skip
+    if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
+        print(f"{lost} images are left out, see {record}")
+    return kept
+
+
 def start_or_continue(run: Path, options: TrainOptions) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
     import torch
@@ -136,6 +155,8 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
         raise UserError(str(error)) from None
 
     files = find_split(options.data, "train")
+    if options.data.bad_images == "skip":
+        files = without_bad(files, options, run / "skipped.json")
     samples = samples_of(files, options, runtime)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
     kept_out = find_split(options.data, "validation") if options.data.validation else files

@@ -16,6 +16,7 @@ SUFFIXES = frozenset([
     ".gif", ".ppm", ".pgm", ".pnm", ".pfm", ".avif", ".npy",
 ])  # fmt: skip
 
+BadImages = Literal["error", "skip"]
 Fit = Literal["stretch", "short_side", "crop"]
 Pairs = Literal["auto", "none", "forward", "both"]
 Item = TypeVar("Item")
@@ -41,6 +42,7 @@ class DataConfig:
     cache: str = ""  # keep decoded, resized images in this folder: reading is faster from then on
     resident: bool = False  # keep them in the device's memory instead: for sets that fit
     validation: float = 0.0  # share of the training images kept out, to choose the best checkpoint
+    bad_images: BadImages = "error"  # skip leaves out one in a hundred, found before the start
     limit: int = 0  # use only the first so many images of each folder; 0 uses all
 
     def __post_init__(self) -> None:

@@ -111,7 +111,7 @@ class Loop:
                 saving = done or step % config.checkpoint_every == 0
                 if saving or self.checkpoints.improved_by(score) or stop.requested is not None:
                     watchdog.settle()  # never over what is not finite
-                    path = self._save(score)
+                    path = self._save_or_warn(score, progress, wandb)
                     if stop.requested is not None and not done:
                         progress.close()
                         progress.note(f"stopped and saved in {path}; the same command continues")
@@ -139,6 +139,17 @@ class Loop:
         options = (self.run / "options.yaml").read_text(encoding="utf-8")
         state: dict[str, Any] = {"seconds": self.seconds, "options": options}
         return self.checkpoints.save(self.trainer.state() | state, self.trainer.step, score)
+
+    def _save_or_warn(self, score: float | None, progress: Progress, wandb: WandbLogger) -> Path:
+        """Save; where the disk is full and the options say so, warn and go on with what is there."""
+        try:
+            return self._save(score)
+        except RunError as error:
+            if self.trainer.config.on_save_error == "raise":
+                raise
+            progress.note(f"warning: {error}; training goes on without this checkpoint")
+            wandb.alert("a checkpoint could not be saved", str(error), self.trainer.step)
+            return self.checkpoints.folder
 
     def _restore(self) -> None:
         state = self.checkpoints.load_latest()

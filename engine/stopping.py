@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asked once, a run saves itself and leaves; asked twice, it leaves at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1: asked once, a run saves itself and leaves; asked twice, it leaves at once."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Self
 class StopSignals:
     """While entered, remember the first signal in `requested` instead of dying of it."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.requested: int | None = None

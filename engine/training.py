@@ -6,6 +6,7 @@ from typing import Literal
 from engine.schedule import check
 from errors import UserError
 
+SaveError = Literal["raise", "warn"]
 NotFinite = Literal["raise", "skip", "rollback"]
 Score = Literal["swd", "colour", "spectrum"]  # distances of engine/scoring.py
 
@@ -26,6 +27,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
     not_finite: NotFinite = "raise"  # such a step stops the run, is skipped, or rolled back
     not_finite_limit: int = 10  # steps skipped in a row, or rolled back in all, before it stops
+    on_save_error: SaveError = "raise"  # warn goes on without the checkpoint that did not fit
     evaluate_every: int = 0  # steps between two scores of the translators; 0: at each checkpoint
     scores: list[Score] = field(default_factory=lambda: ["swd"])  # the first chooses the best
     score_images: int = 16  # images of data.validation, or of training, that are scored; 0: none

@@ -13,6 +13,7 @@ from engine.symptoms import SYMPTOMS
 from engine.trainer import Trainer
 from engine.training import TrainingConfig
 from engine.watchdog import LEAST, NotFinite, Watchdog
+from errors import RunError
 from models.method import Turn
 from models.methods.cyclegan import CycleGAN
 from models.translator import DeterministicTranslator
@@ -279,3 +280,20 @@ def test_a_step_that_failed_is_never_saved_over():
     watchdog = Watchdog(TrainingConfig(), CPU)
     with pytest.raises(NotFinite, match="cycle_a became inf at step 3"):
         watchdog.note(3, {"cycle_a": torch.tensor(float("inf"))}, {})
+
+
+def test_a_full_disk_stops_the_run_or_is_warned_of_as_asked(photos, tmp_path, monkeypatch, capsys):
+    real = Checkpoints.save
+
+    def full(self, state, step, score=None):
+        if step == 8:
+            raise RunError("step_00000008.pt: could not be written, disk full")
+        return real(self, state, step, score)
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    code, error = call(train, *words(photos, tmp_path / "one"))
+    assert code == 1 and "disk full" in error
+    assert Checkpoints(tmp_path / "one/checkpoints").load_latest()["step"] == 4
+    assert call(train, *words(photos, tmp_path / "two", "on_save_error=warn")) == (0, "")
+    assert "training goes on without this checkpoint" in capsys.readouterr().out
+    assert Checkpoints(tmp_path / "two/checkpoints").load_latest()["step"] == 12
