@@ -1,6 +1,7 @@
 """Look at the images before training on them.
 
-    python -m data.doctor ROOT [out=doctor] [workers=N] [data.train.NAME=FOLDER ...] [data.test.NAME=FOLDER ...]
+    python -m data.doctor ROOT [out=doctor] [workers=N]
+    python -m data.doctor data.train.NAME=FOLDER ... [data.test.NAME=FOLDER ...] [out=doctor] [workers=N]
 
 ROOT    trainA, trainB, testA, testB, or train/<domain>, test/<domain>, or any folder of images.
 out     where doctor.html, doctor.json and contact_sheet.jpg are written, over those of the last time.

@@ -2,20 +2,22 @@
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from data.doctor.headers import Header, read_header
 from data.doctor.near_duplicates import print_of
-from data.reading import PIXEL_LIMIT, BadImage, open_upright, over_white, read_image
+from data.reading import FORMATS, PIXEL_LIMIT, BadImage, open_upright, over_white, read_image
 from errors import one_line
 
 LOOKED_AT = 256  # pixels of the short side that colours are measured on, about what is trained on
 THUMBNAIL = 128
 CONSTANT = 2.0  # levels of deviation; an instance norm multiplies what is below by 60 and more
+COLOURLESS = 4  # levels between the channels of a grey picture, after JPEG
 NARROW = 3.0  # long side over short side
 
 
@@ -45,9 +47,9 @@ def examine(path: Path) -> Examined:
         header = None
     try:
         digest = _digest(path)
-        if header is not None and header.width * header.height > PIXEL_LIMIT:
-            size = f"{header.width}x{header.height} is over {PIXEL_LIMIT / 1e6:.0f} megapixels"
-            return Examined(path, "too_large", size, header, digest=digest)
+        pixels = header.width * header.height if header else 0
+        if pixels > PIXEL_LIMIT and not _is_array(path):  # arrays have no limit but the memory
+            return Examined(path, "too_large", f"{pixels / 1e6:,.0f} megapixels", header, digest=digest)
         image = _array_image(path, header) if _is_array(path) else open_upright(path)
         return _measured(path, image, header or read_header(path), digest)
     except BadImage as bad:
@@ -68,11 +70,14 @@ def _faulty(path: Path, reason: str, header: Header | None) -> Examined:
     fault = "unreadable"
     if "decompression bomb" in words or "is over" in words or "too large" in words:
         fault = "too_large"
+        if pixels := re.search(r"\((\d+) pixels\)", reason):
+            reason = f"{int(pixels[1]) / 1e6:,.0f} megapixels"
     elif "truncated" in words:
         fault = "truncated"
     if path.is_file() and path.stat().st_size == 0:
         reason = "an empty file"
-    return Examined(path, fault, reason.removeprefix("cannot be decoded: "), header)
+    reason = reason.removeprefix("cannot be decoded: ").removesuffix(f" ({', '.join(FORMATS)})")
+    return Examined(path, fault, reason, header)
 
 
 def _measured(path: Path, image: Image.Image, header: Header, digest: str) -> Examined:
@@ -82,19 +87,36 @@ def _measured(path: Path, image: Image.Image, header: Header, digest: str) -> Ex
         oddities["alpha"] = f"{clear:.0%} of it not opaque" if clear else "opaque everywhere"
     factor = max(1, min(image.size) // LOOKED_AT)
     small = over_white(image.reduce(factor) if factor > 1 else image).convert("RGB")
-    pixels = np.asarray(small, dtype=np.float32)
-    mean, spread = pixels.mean((0, 1)), pixels.std((0, 1))
-    if spread.max() < CONSTANT:
-        oddities["constant"] = f"deviation of {spread.max():.1f} of 255 levels"
-    colour = np.percentile(np.ptp(pixels, axis=2), 99.9)
-    if "grey" not in oddities and header.channels == 3 and colour <= 4:
+    mean, spread = _levels(small)
+    if max(spread) < CONSTANT:
+        dim = "; its samples use little of their range" if "deep" in oddities else ""
+        oddities["constant"] = f"deviation of {max(spread):.1f} of 255 levels{dim}"
+    if "grey" not in oddities and header.channels == 3 and not _has_colour(small):
         oddities["grey"] = f"{header.mode} without colour"
     if max(image.size) > NARROW * min(image.size):
         oddities["narrow"] = f"{image.width}x{image.height}"
     return Examined(
         path, header=header, oddities=oddities, digest=digest, print=print_of(small),
-        mean=tuple(mean.tolist()), spread=tuple(spread.tolist()), thumbnail=_thumbnail(small),
+        mean=mean, spread=spread, thumbnail=_thumbnail(small),
     )  # fmt: skip
+
+
+def _levels(picture: Image.Image) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the deviation of each channel of an RGB picture."""
+    counts = np.array(picture.histogram(), dtype=np.float64).reshape(3, 256)
+    shares, levels = counts / counts.sum(1, keepdims=True), np.arange(256.0)
+    mean = shares @ levels
+    variance = (shares * (levels - mean[:, None]) ** 2).sum(1)
+    return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())
+
+
+def _has_colour(picture: Image.Image) -> bool:
+    """Say whether R, G and B differ by more than compression makes them, in a thousandth of it."""
+    red, green, blue = picture.split()
+    most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    least = ImageChops.darker(ImageChops.darker(red, green), blue)
+    apart = ImageChops.subtract(most, least).histogram()
+    return sum(apart[COLOURLESS + 1 :]) > 0.001 * sum(apart)
 
 
 def _is_array(path: Path) -> bool:

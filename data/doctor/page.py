@@ -28,7 +28,7 @@ def page(diagnosis: Diagnosis, root: Path | None, name: str) -> str:
     verdict = f"{unusable} cannot be used" if unusable else "every one can be used"
     return PAGE.substitute(
         title=escape(name),
-        lead=f"{images:,} images in {len(diagnosis.sets)} sets; {verdict}",
+        lead=f"{images:,} images in {_several(len(diagnosis.sets), 'set')}; {verdict}",
         sets="".join(_card(label, figures) for label, figures in diagnosis.figures.items()),
         gaps="".join(_gap(gap) for gap in diagnosis.gaps),
         findings="".join(sections) or '<p class="note">Nothing to remark.</p>',
@@ -40,6 +40,10 @@ def page(diagnosis: Diagnosis, root: Path | None, name: str) -> str:
         command=f"<pre>{escape(diagnosis.command)}</pre>" if diagnosis.command else "",
         histograms=_histograms(diagnosis.figures),
     )
+
+
+def _several(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _card(label: str, figures: Figures) -> str:
@@ -73,8 +77,8 @@ def _gap(gap: ColourGap) -> str:
 
 def _section(finding: Finding, seen: Mapping[Path, Examined], root: Path | None) -> str:
     rows = "".join(
-        f"<tr><td>{'<br>'.join(escape(shown(file, root)) for file in entry.files) or '&mdash;'}</td>"
-        f"<td>{escape(entry.place)}</td><td>{escape(entry.text)}</td></tr>"
+        f"<tr><td>{'<br>'.join(escape(shown(file, root)) for file in entry.files) or escape(entry.place)}"
+        f"</td><td>{escape(entry.text)}</td></tr>"
         for entry in finding.entries[:ROWS]
     )
     more = len(finding.entries) - ROWS
@@ -90,7 +94,7 @@ def _section(finding: Finding, seen: Mapping[Path, Examined], root: Path | None)
     if len(finding.entries) > 3:
         table = f"<details><summary>all {len(finding.entries):,}</summary>{table}</details>"
     return (
-        f'<article class="{finding.level}"><header><em>{LEVELS[finding.level]}</em> '
+        f'<article class="is-{finding.level}"><header><em>{LEVELS[finding.level]}</em> '
         f"<b>{count}{escape(finding.title)}</b><br>{escape(finding.advice)}</header>{strip}{table}</article>"
     )
 

@@ -47,7 +47,7 @@ def recommend(
         Recommendation(f"data.crop_size={crop}", "the square that is trained on, 9/10 of the load size",
                        crop == 256),
         _channels(known, channels),
-        _identity(gaps, channels),
+        *([_identity(gaps, channels)] if len(known) > 1 else []),
         *_augmentation(known, channels),
         _cache(known, load, max(channels), name),
     ]  # fmt: skip

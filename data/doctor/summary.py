@@ -1,5 +1,6 @@
 """What the doctor found as text for the terminal, and as data for programs."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from data.doctor.figures import Figures
 from data.doctor.findings import Diagnosis, Finding
 from data.doctor.layout import shown
 
-NAMES = 3  # files that are named of each finding
+NAMES, WIDTH = 3, 110  # files that are named of each finding, letters in a line
 HEADINGS = {"unusable": "Cannot be used", "attend": "Attend to", "note": "Good to know"}
 
 
@@ -83,19 +84,26 @@ def _line_of(figures: Figures) -> str:
 
 def _told(finding: Finding, root: Path | None) -> str:
     if not finding.entries[0].files:
-        details = "; ".join(f"{entry.place}: {entry.text}" for entry in finding.entries)
-        return f"  {finding.title}: {details}\n      {finding.advice}"
+        told = "; ".join(f"{entry.place}: {entry.text}" for entry in finding.entries)
+        return _wrapped(f"{finding.title}: {told}; {finding.advice}")
     named = []
     for entry in finding.entries[:NAMES]:
-        names = " = ".join(shown(file, root) for file in entry.files[:3])
-        more = f" = {len(entry.files) - 3} more" if len(entry.files) > 3 else ""
-        named.append(f"{names}{more} ({entry.text})")
+        names = " = ".join(shown(file, root) for file in entry.files[:2])
+        more = f" = {len(entry.files) - 2} more" if len(entry.files) > 2 else ""
+        detail = f" ({entry.text[:60]})" if finding.level == "unusable" else ""
+        named.append(f"{names}{more}{detail}")
     rest = len(finding.entries) - NAMES
-    ending = f", and {rest:,} more" if rest > 0 else ""
-    return (
-        f"  {len(finding.entries):,} {finding.title}: {', '.join(named)}{ending}\n"
-        f"      {finding.advice}"
+    ending = f" and {rest:,} more" if rest > 0 else ""
+    return _wrapped(
+        f"{len(finding.entries):,} {finding.title}: {', '.join(named)}{ending}; {finding.advice}"
     )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, initial_indent="  ", subsequent_indent="      ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _numbers(figures: Figures) -> dict[str, Any]:
