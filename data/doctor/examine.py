@@ -49,7 +49,9 @@ def examine(path: Path) -> Examined:
         digest = _digest(path)
         pixels = header.width * header.height if header else 0
         if pixels > PIXEL_LIMIT and not _is_array(path):  # arrays have no limit but the memory
-            return Examined(path, "too_large", f"{pixels / 1e6:,.0f} megapixels", header, digest=digest)
+            return Examined(
+                path, "too_large", f"{pixels / 1e6:,.0f} megapixels", header, digest=digest
+            )
         image = _array_image(path, header) if _is_array(path) else open_upright(path)
         return _measured(path, image, header or read_header(path), digest)
     except BadImage as bad:

@@ -12,6 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from errors import RunError
+
 Result = TypeVar("Result")
 MEMORY = 4 * 2**30  # bytes of addresses a process may have; 89 megapixels in 16 bits need 2.5 GiB
 
@@ -29,6 +31,7 @@ class _Worker(Generic[Result]):
     connection: Connection
     number: int = -1  # of the file it is reading
     until: float = 0.0
+    ready: bool = False  # whether it has come to life
 
 
 def isolated(
@@ -37,7 +40,7 @@ def isolated(
     """Yield (number of the file, what `function` made of it), in the order of completion.
 
     A process that dies or takes longer than `seconds` for a file is replaced, and the file is Lost.
-    `function` is importable by name. No process outlives the iterator.
+    `function` is importable by name. No process outlives the iterator. RunError where none comes to life.
     """
     todo = iter(range(len(files)))
     team: list[_Worker[Result]] = []
@@ -53,6 +56,9 @@ def isolated(
                 late = time.monotonic() > worker.until
                 if worker.connection not in ready and not late:
                     continue
+                if not worker.ready:
+                    _greet(worker, seconds)
+                    continue
                 answer = _answer(worker, late and worker.connection not in ready, seconds)
                 yield worker.number, answer
                 team.remove(worker)
@@ -66,6 +72,19 @@ def isolated(
     finally:
         for worker in team:
             _end(worker)
+
+
+def _greet(worker: _Worker[Result], seconds: float) -> None:
+    """Take a new process's first word; its start is not counted as time for its file."""
+    try:
+        worker.ready = worker.connection.poll(seconds) and worker.connection.recv()
+    except (EOFError, OSError):
+        worker.ready = False
+    if not worker.ready:
+        raise RunError(
+            "a process that reads images does not start; workers=1 needs the least memory"
+        )
+    worker.until = time.monotonic() + seconds
 
 
 def _answer(worker: _Worker[Result], late: bool, seconds: float) -> Result | Lost:
@@ -122,6 +141,7 @@ def _serve(connection: Connection, function: Callable[[Path], object]) -> None:
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    connection.send(True)
     while True:
         try:
             file = connection.recv()
