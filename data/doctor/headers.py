@@ -37,7 +37,8 @@ class Header:
 def read_header(path: Path, fully: bool = True) -> Header:
     """Return what the header of `path` says; whatever a decoder raises where there is none.
 
-    Without `fully` nothing is decoded: an orientation that a PNG names behind its pixels is missed.
+    Without `fully` nothing is decoded: further frames, and an orientation that a PNG names behind its
+    pixels, are missed.
     """
     if path.suffix.lower() == ".npy":
         return _array_header(path)
@@ -56,7 +57,7 @@ def read_header(path: Path, fully: bool = True) -> Header:
             kind = image.format or "?"
             if path.suffix.lower() not in KINDS.get(kind, ()):
                 oddities["misnamed"] = f"{kind} content"
-            if _several_frames(image):
+            if fully and _several_frames(image):
                 oddities["animated"] = f"{kind} of several frames"
             channels, mode = 1 if "grey" in oddities else 3, image.mode
     harmless = (Image.DecompressionBombWarning, ResourceWarning)  # a bomb is named as such
