@@ -59,6 +59,24 @@ def test_different_pictures_and_plain_skies_are_no_copies():
     assert near_duplicates([print_of(image) for image in images]) == []
 
 
+def test_smooth_glows_of_one_shape_are_no_copies():
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    glow = np.exp(-(x**2 + y**2) / 0.5)
+    images = [
+        Image.fromarray((60 + 6 * n + 30 * glow).astype(np.uint8)).convert("RGB") for n in range(20)
+    ]
+    assert near_duplicates([print_of(image) for image in images]) == []
+
+
+def test_pictures_that_agree_in_large_but_not_in_small_are_no_copies():
+    random = np.random.default_rng(0)
+    large = np.kron(random.normal(128, 25, (16, 16)), np.ones((2, 2)))
+    checks = np.kron(random.choice([-1, 1], (2, 16, 16)), np.array([[1, -1], [-1, 1]]))
+    one, same = large + 40 * checks[0], large + 38 * checks[0]
+    prints = [light.astype(np.float16) for light in (one, same, large + 40 * checks[1])]
+    assert near_duplicates(prints) == [(0, 1)]
+
+
 def test_a_mirrored_picture_and_one_with_another_middle_are_other_pictures():
     image = scene(0)
     other = image.copy()
