@@ -135,6 +135,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
     import torch
 
+    from data.doctor.quick_check import quick_check
     from data.folders import find_split, spread
     from data.loading import held_out
     from engine.logger import WandbLogger
@@ -158,6 +159,9 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     if options.data.bad_images == "skip":
         files = without_bad(files, options, run / "skipped.json")
     samples = samples_of(files, options, runtime)
+    if not (run / "checkpoints").exists():
+        for advice in quick_check(files, options.data):
+            print(f"note: {advice}")
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
     kept_out = find_split(options.data, "validation") if options.data.validation else files
     previewed, scored = (
