@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one line that names the option or file and the way out."""
+    """A mistake the user can mend: one line that names the option or file and the way out.
+
+    What is echoed of the user's words cannot break the line or steer the terminal: it is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip())
+        )
 
 
 class RunError(Exception):

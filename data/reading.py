@@ -1,8 +1,12 @@
 """Read one image file into upright 8-bit sRGB pixels, or say in one line why not."""
 
+import contextlib
 import functools
 import io
+import os
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from errors import UserError, one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag
+_REDIRECTING = threading.Lock()  # file 2 belongs to the whole process
 PIXEL_LIMIT = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own bound, an error here
 
 
@@ -56,7 +61,8 @@ def open_upright(
                     )
                 if least:
                     image.draft(None, (least, least))
-                image.load()
+                with _quiet_libtiff(image.format):
+                    image.load()
                 return upright(image)
         except (BadImage, FileNotFoundError):
             raise
@@ -68,6 +74,27 @@ def open_upright(
             Exception
         ) as error:  # decoders raise whatever they like: struct, Syntax, OS, Value...
             raise BadImage(f"{name}: cannot be decoded: {one_line(error, 120)}") from None
+
+
+@contextlib.contextmanager
+def _quiet_libtiff(kind: str | None) -> Iterator[None]:
+    """Send file 2 nowhere while a TIFF is decoded: libtiff writes there by itself what BadImage says."""
+    with _REDIRECTING if kind == "TIFF" else contextlib.nullcontext():
+        try:
+            kept = os.dup(2) if kind == "TIFF" else None
+        except OSError:  # closed: then nobody is told anything
+            kept = None
+        if kept is None:
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def upright(image: Image.Image) -> Image.Image:

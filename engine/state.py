@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from errors import RunError, UserError, one_line
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+MOST_PICKLED = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -163,12 +165,14 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, loading tensors and plain values only.
 
     UserError, in one line that names the file, where it is missing, damaged (its sha256 differs from
-    the one given), of another kind, or holds anything that would run code.
+    the one given, or without one those in the file are), of another kind, or holds anything that would
+    run code or unpack to more than the file's own size.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     if sha256 is not None and _sha256(path) != sha256:
         raise UserError(f"{path}: the file is damaged (its checksum is wrong)")
+    check_records(path, checksums=sha256 is None)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -178,6 +182,32 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this software (or of another version)")
     return state
+
+
+def check_records(path: Path, checksums: bool = True) -> None:
+    """Raise UserError where torch.load would unpack, believe or run what torch.save never writes.
+
+    torch does not look at the checksums of its records, unpacks compressed ones of any size, and hands
+    an archive with TorchScript in it to another reader.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            pickled = [member for member in members if member.filename.endswith(".pkl")]
+            if (
+                len(pickled) != 1
+                or pickled[0].file_size > MOST_PICKLED
+                or any(member.compress_type != zipfile.ZIP_STORED for member in members)
+                or sum(member.file_size for member in members) > path.stat().st_size
+            ):
+                raise UserError(f"{path}: not written by this software, and not safe to load")
+            damaged = archive.testzip() if checksums else None
+    except UserError:
+        raise
+    except Exception as error:  # as damage has it: BadZipFile, EOFError, ValueError, struct.error ...
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
+    if damaged is not None:
+        raise UserError(f"{path}: the file is damaged (the checksum of {damaged[:60]} is wrong)")
 
 
 def _best(files: dict[str, dict[str, Any]]) -> str | None:
