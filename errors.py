@@ -12,9 +12,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(
-            "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip())
-        )
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip()))
 
 
 class RunError(Exception):

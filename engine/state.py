@@ -1,13 +1,14 @@
 """Checkpoints: everything a run is, written so that no crash can lose it, read without running code."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,7 @@ from errors import RunError, UserError, one_line
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MOST_PICKLED = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
 
 
@@ -41,13 +43,17 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             f"{path}: cannot be written ({error.strerror}); name another place"
         ) from None
     except (OSError, RuntimeError) as error:
+        written = partial.stat().st_size if partial.exists() else 0
         partial.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not of the disk: torch's writer names its source file
+        reason = f"{one_line(error, 80)}; " if isinstance(error, OSError) else ""
+        full = not reason or getattr(error, "errno", 0) in FULL
         status = os.statvfs(path.parent)
         free = status.f_bavail * status.f_frsize
         raise RunError(
-            f"{path}: could not be written ({one_line(error, 80)}; {free / 1e6:.0f} MB free on the disk)"
+            f"{path}: could not be written{', disk full' if full else ''} ({reason}more than "
+            f"{written / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free on the disk)"
         ) from None
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -204,10 +210,36 @@ def check_records(path: Path, checksums: bool = True) -> None:
             damaged = archive.testzip() if checksums else None
     except UserError:
         raise
-    except Exception as error:  # as damage has it: BadZipFile, EOFError, ValueError, struct.error ...
+    except Exception as error:  # as damage has it: BadZipFile, EOFError, ValueError ...
         raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
     if damaged is not None:
         raise UserError(f"{path}: the file is damaged (the checksum of {damaged[:60]} is wrong)")
+
+
+def misfit(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return how the weights `found` do not fit those `wanted`, in three names of each kind; or nothing."""
+
+    def shape(value: Any) -> Any:
+        return value.shape if isinstance(value, torch.Tensor) else None
+
+    kinds = {
+        "missing": wanted.keys() - found.keys(),
+        "unknown": found.keys() - wanted.keys(),
+        "of another size": {
+            n for n in wanted if n in found and shape(wanted[n]) != shape(found[n])
+        },
+        "not finite": {
+            name
+            for name, value in found.items()
+            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all()
+        },
+    }
+    return "; ".join(
+        f"{kind} {', '.join(sorted(map(str, names))[:3])}"
+        + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for kind, names in kinds.items()
+        if names
+    )
 
 
 def _best(files: dict[str, dict[str, Any]]) -> str | None:

@@ -18,10 +18,10 @@ from engine.progress import Progress
 from engine.runtime import Runtime, seed_step
 from engine.schedule import Schedule
 from engine.scoring import scores_of
-from engine.state import Checkpoints
+from engine.state import Checkpoints, misfit
 from engine.stopping import StopSignals
 from engine.training import TrainingConfig
-from errors import Interrupted, RunError, UserError
+from errors import Interrupted, RunError, UserError, one_line
 from models.method import Method, Turn
 
 
@@ -199,8 +199,15 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint's state."""
+        """Continue from a checkpoint's state; UserError names what in it does not fit."""
         try:
+            problem = misfit(self.method.state_dict(), state["method"])
+            if self.average and not problem:
+                problem = misfit(self.average.average.state_dict(), state["average"])
+            if problem:
+                raise UserError(
+                    f"{self.run}: its checkpoint does not fit these networks: {problem}"
+                )
             self.method.load_state_dict(state["method"])
             for name, optimizer in self.optimizers.items():
                 # Moments are the checkpoint's, settings are the options'.
@@ -208,9 +215,9 @@ class Trainer:
                 optimizer.load_state_dict({**state["optimizers"][name], "param_groups": settings})
             if self.average:
                 self.average.average.load_state_dict(state["average"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"{self.run}: its checkpoint does not fit these networks ({error})"
+                f"{self.run}: its checkpoint does not fit these networks ({one_line(error, 100)})"
             ) from None
         self.step = state["step"]
         self.seconds = state["seconds"]

@@ -1,12 +1,14 @@
 """Generators of pytorch-CycleGAN-and-pix2pix or CUT: *_net_G*.pth files, recognised by their keys."""
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from engine.state import check_records
 from errors import UserError
 from models.networks.resnet_generator import ResnetGenerator
 
@@ -21,6 +23,8 @@ def read_reference(path: Path) -> ResnetGenerator:
     files; running statistics that instance norms of 2018 saved are dropped. Only tensors are loaded,
     nothing is run. UserError says in one line why a file cannot be used.
     """
+    if zipfile.is_zipfile(path):  # the old kind is no archive, and cannot unpack to more than it is
+        check_records(path)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import IO
 
 MB = 1_000_000
-WARMING = 30  # cases, a sound one first, until what is loaded late is loaded; then memory is measured
+WARMING = (
+    30  # cases, a sound one first, until what is loaded late is loaded; then memory is measured
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,9 @@ def try_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path) -
             report = _judge_all(cases, judge, limits, folder)
             (folder / "report.json").write_text(json.dumps(asdict(report)))
             code = 0
+        except BaseException:  # a mistake of the fuzzer's own: the parent shows it
+            traceback.print_exc()
+            sys.stderr.flush()
         finally:
             os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -37,7 +37,9 @@ def fuzz(kind: str, cases: Iterable[Case], folder: Path) -> Report:
     return try_all(cases, judges[kind], LIMITS[kind], folder)
 
 
-def run(kind: str, count: int, seed: int, folder: Path, images: Path | None) -> list[tuple[str, Report]]:
+def run(
+    kind: str, count: int, seed: int, folder: Path, images: Path | None
+) -> list[tuple[str, Report]]:
     """Return the reports of a kind: of this process, and for options also of the shell."""
     if kind == "images":
         return [(kind, fuzz(kind, fuzz_images.cases(count, seed, images), folder))]

@@ -18,7 +18,7 @@ from torch import nn
 
 from engine.state import FORMAT, load
 from errors import UserError
-from models import methods
+from models.methods.cyclegan import CycleGAN
 from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.resnet_generator import ResnetGenerator
 from reliability.cases import Case
@@ -45,12 +45,11 @@ class Call:
 def sound() -> bytes:
     """Return a tiny real checkpoint: networks, histories, one optimizer's moments, an average."""
     torch.manual_seed(0)
-    cyclegan = methods.find("cyclegan")
-    config = cyclegan.Config(
+    config = CycleGAN.Config(
         generator=ResnetGenerator.Config(channels=2, blocks=1),
         discriminator=PatchDiscriminator.Config(channels=2, layers=1),
-    )  # type: ignore[call-arg]
-    method = cyclegan(config, {"a": 3, "b": 3})
+    )
+    method = CycleGAN(config, {"a": 3, "b": 3})
     optimizer = torch.optim.Adam(method.parameters())
     for parameter in method.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -156,7 +155,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "os.system": lambda: with_pickle(Call("os.system", f"touch {MARKER}").pickled()),
     "exec": lambda: with_pickle(Call("builtins.exec", TOUCH).pickled()),
     "eval": lambda: Call("builtins.eval", TOUCH).pickled(),
-    "legacy pickle": lambda: saved({"format": FORMAT, "x": nn.Linear(2, 2)}, _use_new_zipfile_serialization=False),
+    "legacy pickle": lambda: saved({"format": FORMAT, "x": nn.Linear(2, 2)},
+    _use_new_zipfile_serialization=False),
     "nn.Module": lambda: saved({"format": FORMAT, "x": nn.Linear(2, 2)}),
     "DictConfig": lambda: with_pickle(Call("omegaconf.DictConfig", {"format": FORMAT}).pickled()),
     "legacy tar": legacy_tar,

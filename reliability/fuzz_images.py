@@ -29,7 +29,8 @@ def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
     exif[0x0112], exif[0x010E] = 6, "a description"
     plans: list[tuple[str, str, dict]] = [
         ("JPEG", "RGB", {"exif": exif}), ("JPEG", "RGB", {"progressive": True}), ("JPEG", "CMYK", {}),
-        ("JPEG", "L", {"dpi": (72, 72)}), ("PNG", "RGBA", {}), ("PNG", "P", {"transparency": 0}), ("PNG", "1", {}),
+        ("JPEG", "L", {"dpi": (72, 72)}), ("PNG", "RGBA", {}), ("PNG", "P", {"transparency": 0}),
+        ("PNG", "1", {}),
         ("PNG", "LA", {"exif": exif}), ("PNG", "I;16", {}), ("PNG", "RGB", {"optimize": True}),
         ("WEBP", "RGB", {"exif": exif}), ("WEBP", "RGBA", {"lossless": True}), ("TIFF", "RGB", {}),
         ("TIFF", "RGB", {"compression": "tiff_lzw"}), ("TIFF", "L", {"compression": "tiff_adobe_deflate"}),
@@ -60,7 +61,7 @@ def cases(count: int, seed: int, folder: Path | None = None) -> Iterator[Case]:
         draw = random.Random(f"images/{seed}/{number}")
         suffix, content = draw.choice(sound)
         lie = LIES.get(suffix)
-        if number % 4 == 0 and lie:
+        if number % 4 == 0 and lie and len(content) > 64:  # some of --images are no images
             done, content = "header", lie(content, draw)
         else:
             others = [other for kind, other in sound if kind == suffix]
@@ -120,7 +121,8 @@ def tiff(content: bytes, draw: random.Random) -> bytes:
 
 
 LIES: dict[str, Callable[[bytes, random.Random], bytes]] = {
-    "png": png, "jpg": jpeg, "tif": tiff, "tiff": tiff, "bmp": at_offsets((2, 10, 14, 18, 22, 26, 28, 46), "<I"),
+    "png": png, "jpg": jpeg, "tif": tiff, "tiff": tiff, "bmp": at_offsets((2, 10, 14, 18, 22, 26, 28,
+    46), "<I"),
     "gif": at_offsets((6, 8), "<H"), "webp": at_offsets((4, 16, 24, 26), "<I"),
 }  # fmt: skip
 

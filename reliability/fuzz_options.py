@@ -23,29 +23,38 @@ from reliability.mutate import damaged
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = (
-    "", "nan", ".nan", "inf", "-.inf", "1e400", "1e-320", "-1", "0", "-0.0", "9" * 23, "1" * 5000, "null", "~",
+    "", "nan", ".nan", "inf", "-.inf", "1e400", "1e-320", "-1", "0", "-0.0", "9" * 23, "1" * 5000,
+    "null", "~",
     "true", "no", "[", "[1,2", "[[[[", "{", "{a: 1}", "{a: {b: [1, {c: 2}]}}", "[" * 500, "{a: " * 500, "}",
     "[a,a]", "[nan]", "[[1],[2]]", "a,b,,", "${seed}", "${oc.env:HOME}", "${", "$", "${a.${b}}", "${eval:1}",
-    "!!python/object/apply:os.system ['touch marker']", "!!python/name:os.system", "!!binary aGk=", "!!binary x",
+    "!!python/object/apply:os.system ['touch marker']", "!!python/name:os.system", "!!binary aGk=",
+    "!!binary x",
     "!!set {a}", "!!timestamp 2001-01-01", "!!omap [a: 1]", "!<tag:x> y", "!a b", "!!int x", "!!float y",
-    "&a [*a]", "*a", "&a 1", "<<: *x", "0777", "0x10", "0b2", "1_000", "12:30:45", "2026-01-01", "1.2.3", "1e5",
-    "日本語", "\u202e", "\ud800", "\udcff", "\U0001f600", "\0", "\x1b[2J", "\x85", "\ufeff", "a\nb", "\r\n", "\t",
+    "&a [*a]", "*a", "&a 1", "<<: *x", "0777", "0x10", "0b2", "1_000", "12:30:45", "2026-01-01",
+    "1.2.3", "1e5",
+    "日本語", "\u202e", "\ud800", "\udcff", "\U0001f600", "\0", "\x1b[2J", "\x85", "\ufeff", "a\nb",
+    "\r\n", "\t",
     "'", '"', "-", "--", "=", "==", "a=b", ":", ": ", "? a", "| x", "> y", "%", "@", "`", "- a", "#", "a #b",
     "../../x", "/", "/dev/null", "~root", "x" * 300, "\\", "\\0", "%s%n", "{0}", "__class__", "1" + "0" * 400,
 )  # fmt: skip
 BLOCKS = (
-    "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: [*c,*c]\n", "<<: {seed: 1}\n", "? [a]\n: 1\n", "--- \n...\n",
+    "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: [*c,*c]\n", "<<: {seed: 1}\n", "? [a]\n: 1\n",
+    "--- \n...\n",
     "seed: 1\nseed: 2\n", "data: {root: {x: 1}}\n", "method: {name: cyclegan, name: x}\n", "%YAML 9.9\n---\n",
     "data:\n  train: {a: 1, b: [2]}\n", "1: 2\n", "null: 3\n", "[a, b]: c\n", "method: 7\n", "data: null\n",
-    "run: !!python/object/apply:os.system ['touch marker']\n", "base: ../demo\n", "base: /dev/null\n", "base: ''\n",
-    "log: {tags: {a: b}}\n", "data.root: x\n", "'data': {'root': \"\\u0000\"}\n", "x: |\n  " + "y" * 9000 + "\n",
+    "run: !!python/object/apply:os.system ['touch marker']\n", "base: ../demo\n", "base: /dev/null\n",
+    "base: ''\n",
+    "log: {tags: {a: b}}\n", "data.root: x\n", "'data': {'root': \"\\u0000\"}\n",
+    "x: |\n  " + "y" * 9000 + "\n",
     "seed: " + "[" * 3000 + "\n", "a: " * 200 + "\n", "method: {generator: {blocks: {channels: 1}}}\n",
 )  # fmt: skip
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
     """Yield command lines (as JSON lists) and preset files, in turn."""
-    names = [field.name for field in walk(TrainOptions, {"method": methods.find("cyclegan").Config})]
+    names = [
+        field.name for field in walk(TrainOptions, {"method": methods.find("cyclegan").Config})
+    ]
     names += ["data.train.a", "data.test.b", "base", "method", "data", "log"]
     texts = [path.read_bytes() for path in sorted(PRESETS.glob("*.yaml"))]
     accepted = train_options(["demo"])
@@ -62,16 +71,27 @@ def cases(count: int, seed: int) -> Iterator[Case]:
 
 def words(names: list[str], draw: random.Random) -> list[str]:
     """Return a command line with one to four things wrong in it."""
-    line = ["demo"] if draw.random() < 0.9 else [draw.choice((*HOSTILE, "dem", "cyclegan", "--list"))]
+    line = (
+        ["demo"] if draw.random() < 0.9 else [draw.choice((*HOSTILE, "dem", "cyclegan", "--list"))]
+    )
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
         name, value = draw.choice(names), draw.choice(HOSTILE)
         if draw.random() < 0.2:
             name = misspelt(name, draw)
         if draw.random() < 0.2:
             value = draw.choice(("1", "8", "0.5", "cpu", "[a,b]", "true", "20 steps")) + value
-        line.append(draw.choice(("", "", "", "", "--", "-")) + name + draw.choice(("=",) * 9 + ("",)) + value)
+        line.append(
+            draw.choice(("", "", "", "", "--", "-"))
+            + name
+            + draw.choice(("=",) * 9 + ("",))
+            + value
+        )
     if draw.random() < 0.1:
-        line.append(draw.choice((*HOSTILE, "--help", "-h", draw.randbytes(9).decode(errors="surrogateescape"))))
+        line.append(
+            draw.choice(
+                (*HOSTILE, "--help", "-h", draw.randbytes(9).decode(errors="surrogateescape"))
+            )
+        )
     return line
 
 
@@ -79,7 +99,8 @@ def misspelt(name: str, draw: random.Random) -> str:
     """Return a name with a letter lost, doubled or changed, or a part of its path wrong."""
     at = draw.randrange(len(name))
     return draw.choice((
-        name[:at] + name[at + 1 :], name[: at + 1] + name[at:], name[:at] + draw.choice("xé.[]_ -") + name[at + 1 :],
+        name[:at] + name[at + 1 :], name[: at + 1] + name[at:],
+        name[:at] + draw.choice("xé.[]_ -") + name[at + 1 :],
         name.upper(), name.replace(".", ".."), name + "[0]", name + ".x", "." + name, name.rpartition(".")[2],
     ))  # fmt: skip
 
@@ -98,7 +119,9 @@ def preset(texts: list[bytes], names: list[str], draw: random.Random) -> bytes:
     elif kind < 0.8:
         lines.insert(at, draw.choice(BLOCKS))
     elif kind < 0.9:
-        lines[at] = draw.choice((" ", "\t", "- ", "? ", "")) + lines[at].lstrip() * draw.randint(1, 3)
+        lines[at] = draw.choice((" ", "\t", "- ", "? ", "")) + lines[at].lstrip() * draw.randint(
+            1, 3
+        )
     else:
         return draw.choice(BLOCKS).encode() + draw.choice((b"", b"\0", b"\xff\xfe", text))
     return "".join(lines).encode(draw.choice(("utf-8",) * 9 + ("utf-16",)), errors="surrogatepass")

@@ -51,6 +51,8 @@ def damaged(content: bytes, others: Sequence[bytes], draw: random.Random) -> tup
     """Return what was done to `content`, and the result; a splice takes its end from one of `others`."""
     if others and draw.random() < 0.12:
         other = draw.choice(others)
-        return "splice", content[: draw.randrange(len(content))] + other[draw.randrange(len(other)) :]
+        return "splice", content[: draw.randrange(len(content))] + other[
+            draw.randrange(len(other)) :
+        ]
     damage = draw.choice(DAMAGES)
     return damage.__name__, damage(content, draw)

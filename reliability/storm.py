@@ -48,8 +48,10 @@ def command(folder: Path, name: str, steps: int) -> list[str]:
     return [
         sys.executable, str(ROOT / "train.py"), "cyclegan", f"data.root={folder / 'season'}",
         f"run={folder / name}", f"duration={steps} steps", "checkpoint_every=4", "log.every=1",
-        "log.previews_every=0", "log.wandb=offline", "method.generator.channels=4", "method.generator.blocks=1",
-        "method.discriminator.channels=4", "method.discriminator.layers=1", "method.history=3", "batch_size=2",
+        "log.previews_every=0", "log.wandb=offline", "method.generator.channels=4",
+        "method.generator.blocks=1",
+        "method.discriminator.channels=4", "method.discriminator.layers=1", "method.history=3",
+        "batch_size=2",
         "ema_half_life=8", "data.load_size=20", "data.crop_size=16", "data.workers=1", "score_images=2",
         "runtime.device=cpu", "runtime.threads=1",
     ]  # fmt: skip
@@ -111,7 +113,9 @@ def kill_once(folder: Path, steps: int, pace: Pace, share: float, draw: random.R
         wait_until(lambda: False, process, draw.uniform(0, 0.1))
     else:
         # Opening the run writes the file anew, without the lines that will come again.
-        wait_until(lambda: version(rows)[0] > row[0] and tail_step(rows) is not None, process, PATIENCE)
+        wait_until(
+            lambda: version(rows)[0] > row[0] and tail_step(rows) is not None, process, PATIENCE
+        )
         wait_until(lambda: False, process, draw.uniform(0, share * pace.steps))
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -172,7 +176,9 @@ def storm(folder: Path, kills: int, steps: int, seed: int) -> tuple[Counter[str]
             break
     process = started(command(folder, "storm", steps), folder / "storm.txt")
     if process.wait():
-        raise RunError(f"the last run ended with {process.returncode}: {tail(folder / 'storm.txt')}")
+        raise RunError(
+            f"the last run ended with {process.returncode}: {tail(folder / 'storm.txt')}"
+        )
     return moments, differences(folder)
 
 
@@ -190,7 +196,9 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     moments, different = storm(folder, known.kills, known.steps, known.seed)
     killed = sum(moments.values()) - moments["ended"]
-    hits = ", ".join(f"{count} while {name}" for name, count in sorted(moments.items()) if name != "ended")
+    hits = ", ".join(
+        f"{count} while {name}" for name, count in sorted(moments.items()) if name != "ended"
+    )
     verdict = "; ".join(different) or "equal bit by bit to the uninterrupted run"
     print(
         f"storm: {killed} kills of {known.kills} ({hits}), {known.steps} steps, "
