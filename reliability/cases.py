@@ -101,6 +101,7 @@ def _judge_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path
     report, outcomes = Report(), Counter()
     printed = open(folder / "stderr", "w+b")  # noqa: SIM115 (open as long as the process)
     os.dup2(printed.fileno(), 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 (a test's may be something else)
     signal.signal(signal.SIGALRM, _too_slow)
     warnings.simplefilter("always")
     start = early = resident()
