@@ -37,6 +37,14 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return lines[0][:limit] if lines else type(error).__name__
 
 
+def say(line: str) -> None:
+    """Print a line at once; where nobody reads any more (`| head`), go on in silence."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run_command(main: Callable[[list[str]], int | None]) -> None:
     """Run `main(argv)` and leave the process with its exit code.
 

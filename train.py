@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.runtime import Runtime
-from errors import UserError, run_command
+from errors import UserError, run_command, say
 from options.config import TrainOptions
 from options.load import check_same, saved_options, to_dict, to_yaml, train_options
 
@@ -118,9 +118,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     if trainer.checkpoints.exist():
         trainer.restore(trainer.checkpoints.load_latest())
         if trainer.step >= schedule.steps:
-            print(
-                f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}"
-            )
+            say(f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}")
             return
 
     identity = run / "wandb_id"
@@ -138,10 +136,10 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     wandb = WandbLogger(options.log, run, identity.read_text().strip(), facts)
     counts = ", ".join(f"{len(paths)} {domain}" for domain, paths in files.items())
     state = f"continues at step {trainer.step}" if trainer.step else "starts"
-    print(
+    say(
         f"{run} {state}: {options.method.name}, {counts} images, {schedule.steps} steps, on {runtime.device}"
     )
-    print(wandb.message)
+    say(wandb.message)
     code = 1
     try:
         log = options.log
@@ -149,7 +147,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
         code = 0
     finally:
         wandb.finish(code)
-    print(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
+    say(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
 
 
 if __name__ == "__main__":

@@ -204,10 +204,15 @@ def _walk(folder: Path) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            # Unlike an entry's own methods these answer no, and raise nothing, for a link to itself.
-            if os.path.isdir(entry.path):
+            image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            if entry.is_symlink():
+                # Unlike an entry's own methods these raise nothing for a link to itself.
+                folder, file = os.path.isdir(entry.path), image and os.path.isfile(entry.path)
+            else:  # the listing says what it is: nothing is asked of each file
+                folder, file = entry.is_dir(follow_symlinks=False), image and entry.is_file()
+            if folder:
                 pending.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and os.path.isfile(entry.path):
+            elif file:
                 yield entry.path
 
 

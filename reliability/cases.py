@@ -101,9 +101,7 @@ def _judge_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path
     report, outcomes = Report(), Counter()
     printed = open(folder / "stderr", "w+b")  # noqa: SIM115 (open as long as the process)
     os.dup2(printed.fileno(), 2)
-    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 (a test's may be something else)
     signal.signal(signal.SIGALRM, _too_slow)
-    warnings.simplefilter("always")
     start = early = resident()
     if limits.address_space:
         most = address_space() + int(limits.address_space * MB)
@@ -142,7 +140,9 @@ def _failure(
     faulthandler.dump_traceback_later(seconds + 30, exit=True, file=printed.fileno())
     signal.alarm(seconds)
     try:
-        outcome = judge(path)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            outcome = judge(path)
         signal.alarm(0)
     except TooSlow:
         return f"took more than {seconds} s"
@@ -159,6 +159,8 @@ def _failure(
         printed.seek(0)
         printed.truncate()
         return f"printed: {said[:500]}"
+    if warned:
+        return f"warned: {warned[0].message}"[:500]
     outcomes[outcome] += 1
     return ""
 

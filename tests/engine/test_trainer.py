@@ -408,14 +408,15 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole(tmp_path):
             assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
 
 
-def test_a_closed_output_does_not_stop_a_run(photos, tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # then every print meets the closed pipe itself
+def test_a_closed_output_does_not_stop_a_run(photos, tmp_path, unbuffered):
     run = tmp_path / "run"
     command = " ".join([sys.executable, str(ROOT / "train.py"), *words(photos, run)]).replace(
         "12 steps", "12\\ steps"
     )
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert final(run)["step"] == 12
