@@ -16,6 +16,8 @@ SUFFIXES = frozenset([
     ".gif", ".ppm", ".pgm", ".pnm", ".pfm", ".avif", ".npy",
 ])  # fmt: skip
 
+MOST_PIXELS = 32_766  # on a side: what OpenCV, which resizes, can address
+
 Fit = Literal["stretch", "short_side", "crop"]
 Pairs = Literal["auto", "none", "forward", "both"]
 Item = TypeVar("Item")
@@ -64,8 +66,10 @@ class DataConfig:
                     known = ", ".join(f"data.{option}.{domain}" for domain in self.domains)
                     raise UserError(f"data.{option}.{name}: no such domain; this run has {known}")
         for option in ("load_size", "crop_size"):
-            if getattr(self, option) < 1:
-                raise UserError(f"data.{option} must be at least 1, got {getattr(self, option)}")
+            if not 1 <= getattr(self, option) <= MOST_PIXELS:
+                raise UserError(
+                    f"data.{option} must be 1 to {MOST_PIXELS}, got {getattr(self, option)}"
+                )
         if self.fit != "crop" and self.crop_size > self.load_size:
             raise UserError(
                 f"data.crop_size={self.crop_size} is larger than data.load_size={self.load_size}; "
