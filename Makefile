@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: setup demo test test-all test-gpu lint format clean help
+.PHONY: setup demo test test-all test-gpu reliability lint format clean help
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-all: $(VENV)/.ready-dev  ## also the slow ones
 
 test-gpu: $(VENV)/.ready-dev  ## the ones that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(PYTEST)
+
+reliability: $(VENV)/.ready-dev  ## fuzz, kill, and write docs/reliability.md
+	@$(BIN)/python -m reliability.table $(TABLE)
 
 lint: $(VENV)/.ready-dev  ## ruff and pyright
 	@$(BIN)/ruff check .

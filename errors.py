@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one line that names the option or file and the way out."""
+    """A mistake the user can mend: one line that names the option or file and the way out.
+
+    What is echoed of the user's words cannot break the line or steer the terminal: it is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip()))
 
 
 class RunError(Exception):
@@ -29,6 +35,14 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the first line of an error's text, or its class where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0][:limit] if lines else type(error).__name__
+
+
+def say(line: str) -> None:
+    """Print a line at once; where nobody reads any more (`| head`), go on in silence."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_command(main: Callable[[list[str]], int | None]) -> None:

@@ -1,18 +1,16 @@
 """Train a translator: python train.py PRESET [option=value ...]; the same command again continues."""
 
 import secrets
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.runtime import Runtime
-from errors import UserError, run_command
+from errors import UserError, run_command, say
 from options.config import TrainOptions
 from options.load import check_same, saved_options, to_dict, to_yaml, train_options
 
 if TYPE_CHECKING:  # they open image libraries, and a misspelt option should be answered before
-    from data.loading import UnpairedSamples
     from engine.schedule import Schedule
     from engine.trainer import Trainer
 
@@ -86,7 +84,7 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
             options = replace(options, **laid)
         else:
             options = within_budget(options, schedule_of(options))
-            print(f"{options.budget} are enough for {options.duration}")
+            say(f"{options.budget} are enough for {options.duration}")
     if saved.exists() and Checkpoints(run / "checkpoints").exist():
         check_same(run, saved_options(saved), options)
     elif saved.is_file() and saved.read_bytes() != to_yaml(options).encode():
@@ -95,49 +93,12 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
     return options
 
 
-def samples_of(
-    files: dict[str, list[Path]], options: TrainOptions, runtime: Runtime
-) -> "UnpairedSamples":
-    """Return the training samples, decoded now where the options say so."""
-    from data.loading import UnpairedSamples
-    from data.resident import ResidentSamples
-    from engine.progress import counted
-
-    def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
-        images = list(paths)
-        return counted(images, len(images), "decoding")
-
-    if options.data.resident:
-        return ResidentSamples(files, options.data, options.seed, runtime.device, counted_files)
-    return UnpairedSamples(files, options.data, options.seed, counted_files)
-
-
-def without_bad(
-    files: dict[str, list[Path]], options: TrainOptions, record: Path
-) -> dict[str, list[Path]]:
-    """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
-    from data.loading import UnpairedSamples
-    from data.sound import sound_files
-    from engine.progress import counted
-
-    plain = replace(options.data, cache="", resident=False)
-    samples, channels = UnpairedSamples(files, plain, options.seed), options.data.channels_of()
-    kept = sound_files(
-        files, lambda domain, file: samples.read(file, channels[domain]), record,
-        lambda found, count: counted(found, count, "reading every image once"),
-    )  # fmt: skip
-    if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
-        print(f"{lost} images are left out, see {record}")
-    return kept
-
-
 def start_or_continue(run: Path, options: TrainOptions) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
     import torch
 
-    from data.doctor.quick_check import quick_check
-    from data.folders import find_split, spread
-    from data.loading import held_out
+    from data.folders import find_split
+    from engine.images import fixed_images, samples_of, training_files
     from engine.logger import WandbLogger
     from engine.loop import Loop
     from engine.provenance import provenance
@@ -148,37 +109,24 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
 
     runtime = Runtime(options.runtime)
     torch.manual_seed(options.seed)
-    channels = options.data.channels_of()
     try:
-        method = methods.find(options.method.name)(options.method, channels)
+        method = methods.find(options.method.name)(options.method, options.data.channels_of())
         method.check_size(options.data.crop_size, options.data.crop_size)
     except ValueError as error:
         raise UserError(str(error)) from None
 
-    files = find_split(options.data, "train")
-    if options.data.bad_images == "skip":
-        files = without_bad(files, options, run / "skipped.json")
-    samples = samples_of(files, options, runtime)
-    if not (run / "checkpoints").exists():
-        for advice in quick_check(files, options.data):
-            print(f"note: {advice}")
+    files = training_files(options.data, run)
+    samples = samples_of(files, options.data, options.seed, runtime.device)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
     kept_out = find_split(options.data, "validation") if options.data.validation else files
-    previewed, scored = (
-        {
-            domain: list(
-                held_out(spread(paths, count), options.data, channels[domain], cropped=True)
-            )
-            for domain, paths in shown.items()
-        }
-        for shown, count in ((files, options.log.previews), (kept_out, options.score_images))
-    )
+    previewed = fixed_images(files, options.data, options.log.previews)
+    scored = fixed_images(kept_out, options.data, options.score_images)
     trainer = Trainer(method, options, schedule, runtime)
     loop = Loop(trainer, samples, previewed, scored, run)
     if options.init_from and not loop.checkpoints.exist():
         begin_with(Path(options.init_from).expanduser(), trainer, options)
     if loop.finished:
-        print(f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}")
+        say(f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}")
         return
 
     identity = run / "wandb_id"
@@ -196,17 +144,17 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     wandb = WandbLogger(options.log, run, identity.read_text().strip(), facts)
     counts = ", ".join(f"{len(paths)} {domain}" for domain, paths in files.items())
     state = f"continues at step {trainer.step}" if trainer.step else "starts"
-    print(
+    say(
         f"{run} {state}: {options.method.name}, {counts} images, {schedule.steps} steps, on {runtime.device}"
     )
-    print(wandb.message)
+    say(wandb.message)
     code = 1
     try:
         loop.fit(options.log, options.data.workers, wandb)
         code = 0
     finally:
         wandb.finish(code)
-    print(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
+    say(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
 
 
 def begin_with(path: Path, trainer: "Trainer", options: TrainOptions) -> None:
@@ -216,10 +164,10 @@ def begin_with(path: Path, trainer: "Trainer", options: TrainOptions) -> None:
     rows = start_from(trainer.method, path, options.init_partial)
     trainer.restart_average()
     fresh, trained = fresh_and_trained(trainer.method, rows)
-    print(f"weights of {path}\n{table(rows)}")
+    say(f"weights of {path}\n{table(rows)}")
     if fresh and trained and options.init_warm_up:
         trainer.waiting = dict.fromkeys(trained, options.init_warm_up)
-        print(
+        say(
             f"the {' and '.join(trained)} wait {options.init_warm_up} steps for the {' and '.join(fresh)}"
         )
 

@@ -17,6 +17,8 @@ SUFFIXES = frozenset([
 ])  # fmt: skip
 
 BadImages = Literal["error", "skip"]
+MOST_PIXELS = 32_766  # on a side: what OpenCV, which resizes, can address
+
 Fit = Literal["stretch", "short_side", "crop"]
 Pairs = Literal["auto", "none", "forward", "both"]
 Item = TypeVar("Item")
@@ -66,8 +68,10 @@ class DataConfig:
                     known = ", ".join(f"data.{option}.{domain}" for domain in self.domains)
                     raise UserError(f"data.{option}.{name}: no such domain; this run has {known}")
         for option in ("load_size", "crop_size"):
-            if getattr(self, option) < 1:
-                raise UserError(f"data.{option} must be at least 1, got {getattr(self, option)}")
+            if not 1 <= getattr(self, option) <= MOST_PIXELS:
+                raise UserError(
+                    f"data.{option} must be 1 to {MOST_PIXELS}, got {getattr(self, option)}"
+                )
         if self.fit != "crop" and self.crop_size > self.load_size:
             raise UserError(
                 f"data.crop_size={self.crop_size} is larger than data.load_size={self.load_size}; "
@@ -206,10 +210,15 @@ def _walk(folder: Path) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            # Unlike an entry's own methods these answer no, and raise nothing, for a link to itself.
-            if os.path.isdir(entry.path):
+            image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            if entry.is_symlink():
+                # Unlike an entry's own methods these raise nothing for a link to itself.
+                is_folder, is_file = os.path.isdir(entry.path), image and os.path.isfile(entry.path)
+            else:  # the listing says what it is: nothing is asked of each file
+                is_folder, is_file = entry.is_dir(follow_symlinks=False), image and entry.is_file()
+            if is_folder:
                 pending.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and os.path.isfile(entry.path):
+            elif is_file:
                 yield entry.path
 
 

@@ -1,17 +1,29 @@
 """Read one image file into upright 8-bit sRGB pixels, or say in one line why not."""
 
+import contextlib
 import functools
 import io
+import logging
+import os
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from errors import UserError, one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print, BadImage says
+_REDIRECTING = threading.Lock()  # file 2 belongs to the whole process
 PIXEL_LIMIT = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own bound, an error here
 
 
@@ -56,7 +68,8 @@ def open_upright(
                     )
                 if least:
                     image.draft(None, (least, least))
-                image.load()
+                with _quiet_libtiff(image.format):
+                    image.load()
                 return upright(image)
         except (BadImage, FileNotFoundError):
             raise
@@ -68,6 +81,27 @@ def open_upright(
             Exception
         ) as error:  # decoders raise whatever they like: struct, Syntax, OS, Value...
             raise BadImage(f"{name}: cannot be decoded: {one_line(error, 120)}") from None
+
+
+@contextlib.contextmanager
+def _quiet_libtiff(kind: str | None) -> Iterator[None]:
+    """Send file 2 nowhere while a TIFF is decoded: libtiff writes there by itself what BadImage says."""
+    with _REDIRECTING if kind == "TIFF" else contextlib.nullcontext():
+        try:
+            kept = os.dup(2) if kind == "TIFF" else None
+        except OSError:  # closed: then nobody is told anything
+            kept = None
+        if kept is None:
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -103,20 +137,24 @@ def image_size(path: str | Path) -> tuple[int, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                turned = image.getexif().get(ORIENTATION, 1) >= 5
+                turned = _orientation(image) >= 5
                 return (image.width, image.height) if turned else (image.height, image.width)
     except Exception as error:  # see open_upright
         raise BadImage(f"{path}: cannot be read: {one_line(error, 120)}") from None
 
 
 def _transposed(image: Image.Image) -> Image.Image:
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; unreadable EXIF says nothing, and 1 is upright."""
     try:
-        turned = image.getexif().get(ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image
-    except (
-        Exception
-    ):  # unreadable EXIF says nothing about orientation: the pixels stand as they are
-        return image.copy()
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # see open_upright
+        return 1
+    return found if found in TURNS else 1
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

@@ -1,12 +1,14 @@
 """Checkpoints: everything a run is, written so that no crash can lose it, read without running code."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +19,8 @@ from errors import RunError, UserError, one_line
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_PICKLED = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -39,13 +43,17 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             f"{path}: cannot be written ({error.strerror}); name another place"
         ) from None
     except (OSError, RuntimeError) as error:
+        written = partial.stat().st_size if partial.exists() else 0
         partial.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not of the disk: torch's writer names its source file
+        reason = f"{one_line(error, 80)}; " if isinstance(error, OSError) else ""
+        full = not reason or getattr(error, "errno", 0) in FULL
         status = os.statvfs(path.parent)
         free = status.f_bavail * status.f_frsize
         raise RunError(
-            f"{path}: could not be written ({one_line(error, 80)}; {free / 1e6:.0f} MB free on the disk)"
+            f"{path}: could not be written{', disk full' if full else ''} ({reason}more than "
+            f"{written / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free on the disk)"
         ) from None
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -163,12 +171,14 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, loading tensors and plain values only.
 
     UserError, in one line that names the file, where it is missing, damaged (its sha256 differs from
-    the one given), of another kind, or holds anything that would run code.
+    the one given, or without one those in the file are), of another kind, or holds anything that would
+    run code or unpack to more than the file's own size.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     if sha256 is not None and _sha256(path) != sha256:
         raise UserError(f"{path}: the file is damaged (its checksum is wrong)")
+    check_records(path, checksums=sha256 is None)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -178,6 +188,58 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this software (or of another version)")
     return state
+
+
+def check_records(path: Path, checksums: bool = True) -> None:
+    """Raise UserError where torch.load would unpack, believe or run what torch.save never writes.
+
+    torch does not look at the checksums of its records, unpacks compressed ones of any size, and hands
+    an archive with TorchScript in it to another reader.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            pickled = [member for member in members if member.filename.endswith(".pkl")]
+            if (
+                len(pickled) != 1
+                or pickled[0].file_size > MOST_PICKLED
+                or any(member.compress_type != zipfile.ZIP_STORED for member in members)
+                or sum(member.file_size for member in members) > path.stat().st_size
+            ):
+                raise UserError(f"{path}: not written by this software, and not safe to load")
+            damaged = archive.testzip() if checksums else None
+    except UserError:
+        raise
+    except Exception as error:  # as damage has it: BadZipFile, EOFError, ValueError ...
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
+    if damaged is not None:
+        raise UserError(f"{path}: the file is damaged (the checksum of {damaged[:60]} is wrong)")
+
+
+def misfit(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return how the weights `found` do not fit those `wanted`, in three names of each kind; or nothing."""
+
+    def shape(value: Any) -> Any:
+        return value.shape if isinstance(value, torch.Tensor) else None
+
+    kinds = {
+        "missing": wanted.keys() - found.keys(),
+        "unknown": found.keys() - wanted.keys(),
+        "of another size": {
+            n for n in wanted if n in found and shape(wanted[n]) != shape(found[n])
+        },
+        "not finite": {
+            name
+            for name, value in found.items()
+            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all()
+        },
+    }
+    return "; ".join(
+        f"{kind} {', '.join(sorted(map(str, names))[:3])}"
+        + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for kind, names in kinds.items()
+        if names
+    )
 
 
 def _best(files: dict[str, dict[str, Any]]) -> str | None:

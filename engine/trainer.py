@@ -11,6 +11,7 @@ from engine.cuda import RecordedSteps
 from engine.optim import MovingAverage, adam, set_learning_rate, step_where_finite
 from engine.runtime import Runtime, seed_step
 from engine.schedule import Schedule
+from engine.state import misfit
 from engine.training import TrainingConfig
 from errors import UserError, one_line
 from models.method import Method, Turn
@@ -153,8 +154,13 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; UserError where it is of other networks."""
+        """Continue from a state; UserError names what in it does not fit."""
         try:
+            problem = misfit(self.method.state_dict(), state["method"])
+            if self.average and not problem:
+                problem = misfit(self.average.average.state_dict(), state["average"])
+            if problem:
+                raise UserError(f"the checkpoint does not fit these networks: {problem}")
             self.method.load_state_dict(state["method"])
             for name, optimizer in self.optimizers.items():
                 # Moments are the checkpoint's, settings are the options'.
@@ -162,7 +168,7 @@ class Trainer:
                 optimizer.load_state_dict({**state["optimizers"][name], "param_groups": settings})
             if self.average:
                 self.average.average.load_state_dict(state["average"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"the checkpoint does not fit these networks ({one_line(error, 150)})"
             ) from None

@@ -8,6 +8,7 @@ from errors import UserError
 
 SaveError = Literal["raise", "warn"]
 NotFinite = Literal["raise", "skip", "rollback"]
+MOST_IMAGES = 65_536  # of a batch: beyond it the machine ends the run, not a line of ours
 Score = Literal["swd", "colour", "spectrum"]  # distances of engine/scoring.py
 
 
@@ -38,6 +39,8 @@ class TrainingConfig:
         for option in positive:
             if getattr(self, option) <= 0:
                 raise UserError(f"{option} must be more than 0, got {getattr(self, option)}")
+        if self.batch_size > MOST_IMAGES:
+            raise UserError(f"batch_size must be at most {MOST_IMAGES}, got {self.batch_size}")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"accumulate must divide batch_size={self.batch_size}, got {self.accumulate}"

@@ -1,6 +1,7 @@
 """Networks of pytorch-CycleGAN-and-pix2pix or CUT: *_net_*.pth files, recognised by their keys."""
 
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from engine.state import check_records
 from errors import UserError
 from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.resnet_generator import ResnetGenerator
@@ -45,6 +47,8 @@ def read_discriminator(path: Path) -> PatchDiscriminator:
 
 
 def _state(path: Path) -> dict[str, Any]:
+    if zipfile.is_zipfile(path):  # the old kind is no archive, and cannot unpack to more than it is
+        check_records(path)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

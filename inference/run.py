@@ -14,8 +14,8 @@ from data.folders import DataConfig
 from data.loading import denormalise, normalise, to_tensor
 from data.reading import pixels_of, upright
 from engine.runtime import Runtime, RuntimeConfig
-from engine.state import Checkpoints, load
-from errors import UserError, one_line
+from engine.state import Checkpoints, load, misfit
+from errors import UserError
 from inference.bundle import is_bundle, options_of_bundle, read_bundle, translator_of
 from inference.controls import Controls
 from inference.foreign import direction_of_file, read_reference
@@ -70,15 +70,10 @@ def open_run(
     method = methods.find(options.method.name)(options.method, options.data.channels_of())
     translators: nn.ModuleDict = method.translators()
     average = state["average"] if weights == "average" else None
-    try:
-        if average is not None:
-            translators.load_state_dict(average)
-        else:
-            method.load_state_dict(state["method"])
-    except (RuntimeError, KeyError) as error:
-        raise UserError(
-            f"{path}: its weights do not fit its options ({one_line(error, 120)})"
-        ) from None
+    wanted, found = (method, state["method"]) if average is None else (translators, average)
+    if problem := misfit(wanted.state_dict(), found):
+        raise UserError(f"{path}: its weights do not fit its options: {problem}")
+    wanted.load_state_dict(found)
     translators.eval().requires_grad_(False)
     machine.prepare(translators, networks=list(translators.children()))
     found = {name: module for name, module in translators.items() if isinstance(module, Translator)}

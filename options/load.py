@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -214,8 +214,11 @@ def _typed(config: Any, schema: type[Schema]) -> Schema:
     for name, value in flatten(OmegaConf.to_container(config)).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} must be a finite number, got {value}")
-        if isinstance(value, str) and "\0" in value:
+        text = "".join(_texts(value))
+        if "\0" in text:
             raise UserError(f"{name}: the text has a zero byte in it")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):  # options.yaml could not hold it
+            raise UserError(f"{name}: the text is not UTF-8; rename the file or folder")
     try:
         options = OmegaConf.to_object(config)
     except UserError:
@@ -240,6 +243,15 @@ def _method_class(
     except KeyError:
         known = methods.names()
         raise UserError(f"unknown method.name '{name}'{did_you_mean(str(name), known)}") from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a value, a list's and a dict's included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in [*value, *value.values()] if isinstance(value, Mapping) else value:
+            yield from _texts(part)
 
 
 def _is_list(kind: Any) -> bool:

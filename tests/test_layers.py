@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Each may import what stands in a row above its own, and itself.
 LAYERS = [["errors"], ["models", "data", "metrics"], ["engine"], ["options"], ["inference"],
-          ["train", "test", "translate", "export"], ["benchmarks"]]  # fmt: skip
+          ["train", "test", "translate", "export"], ["benchmarks", "reliability"]]  # fmt: skip
 DOORS = {
     "omegaconf": ["options/load.py", "options/presets.py"],
     "yaml": [],

@@ -1,7 +1,11 @@
 """Files as people have them: right pixels, or one line that names the file."""
 
+import contextlib
 import io
+import os
+import resource
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -140,6 +144,52 @@ def test_a_file_that_is_no_picture_is_refused_in_one_line_that_names_it(tmp_path
     with pytest.raises(BadImage) as bad:
         read_image(tmp_path / name)
     assert name in str(bad.value) and "\n" not in str(bad.value)
+
+
+def test_nothing_but_the_one_line_is_said_of_a_bad_tiff(tmp_path, capfd):
+    path = saved(
+        tmp_path, "x.tif", Image.fromarray(COLOURS).resize((99, 99)), compression="tiff_lzw"
+    )
+    sound = path.read_bytes()
+    for at in range(8, len(sound) - 200, 97):
+        path.write_bytes(sound[:at] + b"\xff" * 200 + sound[at + 200 :])
+        with contextlib.suppress(BadImage):
+            read_image(path)
+    samples = sound.find(b"\x15\x01\x03\x00")  # tag 277, samples per pixel
+    path.write_bytes(sound[: samples + 8] + b"\xff\xff" + sound[samples + 10 :])
+    with pytest.raises(BadImage, match="x.tif"):
+        read_image(path)
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
+
+
+def test_the_size_in_the_header_is_that_of_the_pixels_however_exif_is_damaged(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "words"
+    path = saved(tmp_path, "x.jpg", Image.fromarray(COLOURS), exif=exif)
+    content = path.read_bytes()
+    start = content.find(b"Exif") + 6
+    turned = 0
+    for bit in range(8 * start, 8 * (start + 40)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        assert image_size(path) == read_image(path).shape[:2], bit - 8 * start
+        turned += image_size(path) == (6, 4)
+    assert 0 < turned < 8 * 40
+
+
+def test_a_bomb_is_refused_at_once_and_in_no_memory(tmp_path, record_property):
+    path = tmp_path / "large.png"
+    path.write_bytes(png_header(10_000, 10_000) + b"\0" * 292_000)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with pytest.raises(BadImage, match="large.png"):
+        read_image(path)
+    seconds = time.perf_counter() - began
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+    record_property("figure", f"{seconds:.3f} s, {grown:.0f} MB")
+    assert seconds < 0.1 and grown < 200
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 import train
 from engine.loop import Loop
 from engine.state import Checkpoints
+from errors import UserError
 from tests.conftest import TINY, call
 
 ROOT = Path(train.__file__).parent
@@ -61,7 +63,7 @@ class Killed(BaseException):
     """As sudden as a SIGKILL: nothing of the trainer's may run after it."""
 
 
-@pytest.mark.parametrize("moment", [1, 5, 7, 11])
+@pytest.mark.parametrize("moment", [0, 1, 3, 5, 6, 7, 11])  # 3: pool full; 6: the rate falls
 def test_a_run_killed_at_any_step_and_started_again_is_bit_identical(
     uninterrupted, photos, tmp_path, monkeypatch, moment
 ):
@@ -85,7 +87,10 @@ def test_a_run_killed_at_any_step_and_started_again_is_bit_identical(
     assert len(final(run)["method"]["history_a._extra_state"]["images"]) == 3
 
 
-def test_another_number_of_workers_may_continue(uninterrupted, photos, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("first", "then"), [(0, 2), (2, 0)])
+def test_another_number_of_workers_may_continue(
+    uninterrupted, photos, tmp_path, monkeypatch, first, then
+):
     from engine.trainer import Trainer
 
     real = Trainer.take_step
@@ -94,9 +99,9 @@ def test_another_number_of_workers_may_continue(uninterrupted, photos, tmp_path,
         lambda self, batch: real(self, batch) if self.step < 6 else (_ for _ in ()).throw(Killed),
     )  # fmt: skip
     with pytest.raises(Killed):
-        train.main(words(photos, tmp_path / "run"))
+        train.main(words(photos, tmp_path / "run", f"data.workers={first}"))
     monkeypatch.undo()
-    assert call(train, *words(photos, tmp_path / "run", "data.workers=2")) == (0, "")
+    assert call(train, *words(photos, tmp_path / "run", f"data.workers={then}")) == (0, "")
     assert_same(final(tmp_path / "run"), final(uninterrupted))
 
 
@@ -118,6 +123,70 @@ def test_the_comparison_sees_every_part_of_the_state(uninterrupted):
     names = [path[-1] for path in leaves(state["method"])]
     dead = sum(name.endswith("bias") for name in names) - 6  # G's last, D's first and last layer
     assert len(moments) == len(names) - 2 - dead > 0  # all but the two histories
+
+
+def changed(value):
+    """Return a part of a state with 1 added to every number in its tensors."""
+    if isinstance(value, dict):
+        return {key: changed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [changed(item) for item in value]
+    return value + 1 if isinstance(value, torch.Tensor) else value
+
+
+def with_one_part_changed(state):
+    """Yield a name and a state, for every network, history, kind of moment, and the average."""
+    for part in sorted({name.partition(".")[0] for name in state["method"]}):
+        method = {
+            n: changed(x) if n.split(".")[0] == part else x for n, x in state["method"].items()
+        }
+        yield part, {**state, "method": method}
+    for name, optimizer in state["optimizers"].items():
+        for kind in ("step", "exp_avg", "exp_avg_sq"):
+            moments = {
+                number: {k: changed(x) if k == kind else x for k, x in entry.items()}
+                for number, entry in optimizer["state"].items()
+            }
+            optimizers = {**state["optimizers"], name: {**optimizer, "state": moments}}
+            yield f"{kind} of {name}", {**state, "optimizers": optimizers}
+    yield "average", {**state, "average": changed(state["average"])}
+    yield "step", {**state, "step": state["step"] + 1}
+
+
+@pytest.mark.slow
+def test_a_resumed_run_is_another_when_any_part_of_its_state_is(
+    uninterrupted, photos, tmp_path, monkeypatch, record_property
+):
+    from engine.trainer import Trainer
+
+    real = Trainer.take_step
+    monkeypatch.setattr(
+        Trainer, "take_step",
+        lambda self, batch: real(self, batch) if self.step < 6 else (_ for _ in ()).throw(Killed),
+    )  # fmt: skip
+    with pytest.raises(Killed):
+        train.main(words(photos, tmp_path / "killed"))
+    monkeypatch.undo()
+
+    def is_noticed(state):
+        run = tmp_path / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(tmp_path / "killed", run)
+        content = {name: value for name, value in state.items() if name != "format"}
+        Checkpoints(run / "checkpoints").save(content, 5)
+        assert call(train, *words(photos, run)) == (0, "")
+        try:
+            assert losses(run) == losses(uninterrupted)
+            assert_same(final(run), final(uninterrupted))
+        except AssertionError:
+            return True
+        return False
+
+    state = final(tmp_path / "killed")
+    assert state["step"] == 5 and not is_noticed(state)
+    noticed = {name: is_noticed(other) for name, other in with_one_part_changed(state)}
+    assert len(noticed) > 12 and all(noticed.values()), noticed
+    record_property("figure", f"{sum(noticed.values())} of {len(noticed)} changes noticed")
 
 
 def test_the_same_command_on_a_finished_run_says_so(uninterrupted, photos, capsys):
@@ -142,6 +211,7 @@ def test_the_options_file_repeats_the_run_elsewhere(uninterrupted, tmp_path):
     code = call(train, str(uninterrupted / "options.yaml"), f"run={tmp_path / 'again'}")
     assert code == (0, "")
     assert losses(tmp_path / "again") == losses(uninterrupted)
+    assert_same(final(tmp_path / "again"), final(uninterrupted))
 
 
 def test_two_seeds_give_two_runs(uninterrupted, photos, tmp_path):
@@ -206,6 +276,14 @@ def start(photos, run, *more) -> subprocess.Popen:
     )
 
 
+def alive(process: int) -> bool:
+    """Say whether a process runs; one that only waits to be buried does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def wait_for_steps(run: Path) -> None:
     for _ in range(600):
         if (run / "metrics.jsonl").exists() and len(
@@ -217,28 +295,71 @@ def wait_for_steps(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves_with_its_code(photos, tmp_path, number, code):
+def test_a_signal_saves_and_leaves_with_its_code(photos, tmp_path, number, code, record_property):
     run = tmp_path / "run"
     process = start(photos, run, "checkpoint_every=1000000", "data.workers=1")
     wait_for_steps(run)
+    readers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     began = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == code and "the same command continues" in out and err == ""
-    assert time.monotonic() - began < 5
+    seconds = time.monotonic() - began
+    assert seconds < 5
+    record_property("figure", f"{seconds:.1f} s")
+    assert readers and not any(alive(int(reader)) for reader in readers)
     step = final(run)["step"]
     assert losses(run)[-1]["step"] == step
 
 
-def test_a_killed_reader_ends_the_run_with_one_line_and_code_1(photos, tmp_path):
+def test_a_second_signal_ends_a_run_at_once():
+    source = (
+        "import os, signal, sys\nfrom engine.stopping import StopSignals\n"
+        "with StopSignals() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    print(stop.requested, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    print('still here')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (143, "2\n", "")
+
+
+def test_a_checkpoint_of_other_networks_is_answered_with_their_names(tmp_path):
+    from engine.runtime import Runtime, RuntimeConfig
+    from engine.schedule import plan
+    from engine.trainer import Trainer
+    from engine.training import TrainingConfig
+    from models import methods
+    from tests.conftest import shrink
+
+    method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
+    schedule, runtime = plan("5 steps", "50%", 4, 10), Runtime(RuntimeConfig(device="cpu"))
+    trainer = Trainer(method, None, {}, {}, TrainingConfig(), schedule, runtime, tmp_path)
+    first, second, third, *_ = sorted(method.state_dict())
+    for weights, says in (
+        ({}, f"missing {first}, {second}, {third} and "),
+        ({**method.state_dict(), "stray": torch.zeros(1)}, "unknown stray"),
+        (None, "does not fit these networks"),
+    ):
+        with pytest.raises(UserError, match=says) as answer:
+            trainer.restore({"method": weights, "optimizers": {}, "step": 1, "seconds": 0.0})
+        assert "\n" not in str(answer.value) and len(str(answer.value)) < len(str(tmp_path)) + 300
+        assert trainer.step == 0
+
+
+def test_a_killed_reader_ends_the_run_with_one_line_and_code_1(photos, tmp_path, record_property):
     run = tmp_path / "run"
     process = start(photos, run, "data.workers=1")
     wait_for_steps(run)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for child in children:
         os.kill(int(child), signal.SIGKILL)
+    began = time.monotonic()
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 1
+    record_property("figure", f"{time.monotonic() - began:.1f} s")
+    assert process.returncode == 1 and time.monotonic() - began < 5  # 2 where nothing else runs
     assert err.splitlines()[-1].startswith("error: a process that reads images was killed")
     assert "Traceback" not in err
 
@@ -280,14 +401,15 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
             assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
 
 
-def test_a_closed_output_does_not_stop_a_run(photos, tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # then every print meets the closed pipe itself
+def test_a_closed_output_does_not_stop_a_run(photos, tmp_path, unbuffered):
     run = tmp_path / "run"
     command = " ".join([sys.executable, str(ROOT / "train.py"), *words(photos, run)]).replace(
         "12 steps", "12\\ steps"
     )
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert final(run)["step"] == 12

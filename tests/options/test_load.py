@@ -145,6 +145,12 @@ MISTAKES = {
     "score_images=1e400": "score_images",
     "data.load_size={a: 1}": "data.load_size",
     "seed=99999999999999999999999": "seed",
+    "batch_size=1000000000": "batch_size must be at most 65536",
+    "data.load_size=10000000": "data.load_size must be 1 to 32766",
+    "run=a\udcff": "run: the text is not UTF-8",
+    "data.train.a=\ud800": "data.train: the text is not UTF-8",
+    "log.tags=[x\udcff]": "log.tags: ",
+    "data.test.a=a\0b": "data.test: the text has a zero byte",
 }
 
 
@@ -160,6 +166,7 @@ def test_a_mistake_is_answered_in_one_short_line(word):
 @pytest.mark.parametrize(("words", "says"), [
     (["dmo"], "did you mean demo?"), (["horse2zebr"], "did you mean horse2zebra?"), ([], "name a preset"),
     (["nowhere.yaml"], "no such preset file"), (["/"], "no such preset file"),
+    (["a\nb", "c\x1b[2J"], r"got a\\nb and c\\x1b\[2J; options are"),
 ])  # fmt: skip
 def test_a_preset_that_is_not_there_is_answered(words, says):
     with pytest.raises(UserError, match=says.replace("?", r"\?")):

@@ -1,0 +1,67 @@
+"""The images of a run: the files it learns from, how they are held, and the few that are always shown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.doctor.quick_check import quick_check
+from data.folders import DataConfig, find_split, spread
+from data.loading import UnpairedSamples, held_out
+from data.resident import ResidentSamples
+from data.sound import sound_files
+from engine.progress import counted
+from errors import say
+
+
+def training_files(config: DataConfig, run: Path) -> dict[str, list[Path]]:
+    """Return domain -> the files to learn from; before the first checkpoint, with advice on them."""
+    files = find_split(config, "train")
+    if config.bad_images == "skip":
+        files = _without_bad(files, config, run / "skipped.json")
+    if not (run / "checkpoints").exists():
+        for advice in quick_check(files, config):
+            say(f"note: {advice}")
+    return files
+
+
+def _without_bad(
+    files: dict[str, list[Path]], config: DataConfig, record: Path
+) -> dict[str, list[Path]]:
+    """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
+    samples = UnpairedSamples(files, replace(config, cache="", resident=False), seed=0)
+    channels = config.channels_of()
+    kept = sound_files(
+        files, lambda domain, file: samples.read(file, channels[domain]), record,
+        lambda found, count: counted(found, count, "reading every image once"),
+    )  # fmt: skip
+    if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
+        say(f"{lost} images are left out, see {record}")
+    return kept
+
+
+def samples_of(
+    files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device
+) -> UnpairedSamples:
+    """Return the training samples, decoded now where the options say so."""
+
+    def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
+        images = list(paths)
+        return counted(images, len(images), "decoding")
+
+    if config.resident:
+        return ResidentSamples(files, config, seed, device, counted_files)
+    return UnpairedSamples(files, config, seed, counted_files)
+
+
+def fixed_images(
+    files: Mapping[str, Sequence[Path]], config: DataConfig, count: int
+) -> dict[str, list[Tensor]]:
+    """Return `count` images of each domain, evenly spread, [1, C, crop, crop] in [-1, 1]."""
+    channels = config.channels_of()
+    return {
+        domain: list(held_out(spread(paths, count), config, channels[domain], cropped=True))
+        for domain, paths in files.items()
+    }

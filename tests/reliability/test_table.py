@@ -1,0 +1,65 @@
+"""The table: its rows name tests that exist, and its verdicts follow from what they did."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from reliability import table
+from reliability.claims import CLAIMS, Claim
+from reliability.table import PROGRAMS, Outcome, page, row
+
+ROOT = Path(table.__file__).resolve().parents[1]
+GOOD, BAD = Outcome(True, 1.0, "3 of 3"), Outcome(False, 1.0)
+
+
+def test_every_row_is_there_once_and_names_tests_and_programs_that_exist():
+    names = [f"{letter}{n + 1}" for letter, count in zip("ABCDE", (8, 7, 2, 10, 9), strict=True)
+             for n in range(count)]  # fmt: skip
+    assert [claim.name for claim in CLAIMS] == names
+    for file in {node.partition("::")[0] for claim in CLAIMS for node in claim.tests}:
+        tree = ast.parse((ROOT / file).read_text())
+        known = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        wanted = {n.partition("::")[2] for c in CLAIMS for n in c.tests if n.startswith(file)}
+        assert wanted <= known, file
+    assert {name for claim in CLAIMS for name in claim.programs} <= PROGRAMS.keys()
+
+
+@pytest.mark.parametrize(
+    ("claim", "outcomes", "verdict"),
+    [
+        (Claim("X", "", "", ("t",)), [GOOD], "OK"), (Claim("X", "", "", ("t",)), [GOOD, BAD], "no"),
+        (Claim("X", "", "", ("t",)), [], "no"), (Claim("X", "", "", ("t",), gap="g"), [GOOD], "part"),
+        (Claim("X", "", "", ("t",), ("storm",)), [GOOD], "no"), (Claim("X", "", "", gap="g"), [], "no"),
+        (Claim("X", "", "", ("t",), ("options",)), [GOOD], "OK"), (Claim("X", "", "", ("t",),
+        ("options",)), [], "-"),
+    ],
+)  # fmt: skip
+def test_a_verdict_follows_from_the_outcomes(claim, outcomes, verdict):
+    cells = row(claim, {"t": outcomes}, {"storm": BAD, "options": GOOD})
+    assert cells[-1] == verdict
+    assert ("3 of 3" in cells[3]) == (GOOD in outcomes)
+
+
+def test_tests_are_run_and_their_figures_read(tmp_path, monkeypatch):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_x.py").write_text(
+        "import pytest\n"
+        "def test_good(record_property):\n    record_property('figure', '7 of 7')\n"
+        "@pytest.mark.parametrize('n', [1, 2])\ndef test_half(n):\n    assert n == 1\n"
+        "@pytest.mark.skip\ndef test_left():\n    pass\n"
+    )
+    monkeypatch.setattr(table, "ROOT", tmp_path)
+    nodes = [f"tests/test_x.py::test_{name}" for name in ("good", "half", "left")]
+    good, half, left = table.run_tests(nodes, quick=True).values()
+    assert [(x.passed, x.figure) for x in good] == [(True, "7 of 7")]
+    assert [x.passed for x in half] == [True, False] and left == []
+
+
+def test_the_page_says_when_and_on_what():
+    text = page([["A1", "x", "y", "z", "t", "OK"]], {"storm": GOOD}, "python -m reliability.table")
+    assert (
+        "| A1 | x | y | z | t | OK |" in text
+        and "cores, torch " in text
+        and "- 3 of 3 (1 s)" in text
+    )
