@@ -213,12 +213,12 @@ def _walk(folder: Path) -> Iterator[str]:
             image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
             if entry.is_symlink():
                 # Unlike an entry's own methods these raise nothing for a link to itself.
-                is_folder, is_file = os.path.isdir(entry.path), image and os.path.isfile(entry.path)
+                is_folder, is_file = os.path.isdir(entry.path), os.path.isfile(entry.path)
             else:  # the listing says what it is: nothing is asked of each file
-                is_folder, is_file = entry.is_dir(follow_symlinks=False), image and entry.is_file()
+                is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
             if is_folder:
                 pending.append(entry.path)
-            elif is_file:
+            elif image and is_file:
                 yield entry.path
 
 

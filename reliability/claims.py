@@ -179,6 +179,7 @@ CLAIMS = (
                 "a_picture_is_never_overwritten_by_its_own_translation",
             ),
         ),
+        gap="not through test.py",
     ),
     Claim(
         "D7", "data that cannot be", "exit 2 with the way out, or as documented", (
@@ -188,6 +189,7 @@ CLAIMS = (
             *tests_of(LOADING, "every_image_comes_once_a_pass_and_against_new_partners",
                       "an_image_smaller_than_the_crop_is_found_before_training"),
         ),
+        gap="no test of one image, and of 3 against 500",
     ),
     Claim(
         "D8", "a reader dies", "exit 1 in 2 s, one line with advice", (
@@ -208,6 +210,7 @@ CLAIMS = (
             DOWNLOAD, "a_hostile_archive_is_refused_and_leaves_nothing",
             "a_damaged_archive_is_refused_removed_and_leaves_nothing",
         ),
+        gap="no test of devices and of the caps on count and total size; zip only",
     ),
     Claim(
         "E1", "wrong options", "exit 2, one line of at most 200 characters, as quick as importing torch", (
@@ -215,12 +218,14 @@ CLAIMS = (
             *tests_of(COMMANDS, "every_mistake_is_answered_in_one_line_with_exit_code_2",
                       "the_shell_sees_one_line_code_2_and_no_longer_a_wait_than_for_importing_torch"),
         ), ("options",),
+        gap="networks too large for the memory end in a traceback",
     ),
     Claim(
         "E2", "wrong presets", "500 mutations: exit 0 or 2; no secret is read", tests_of(
             OPTIONS, "a_broken_preset_is_answered_in_one_line_that_names_it",
             "binary_presets_and_folders_are_answered", "a_mistake_is_answered_in_one_short_line",
         ), ("options",),
+        gap="no test of what W&B was given beside the options",
     ),
     Claim(
         "E3", "one owner of a run folder", "a second run exits 2 in 2 s, naming the process", (
@@ -228,10 +233,12 @@ CLAIMS = (
                       "another_configuration_in_the_folder_is_refused_and_nothing_is_changed"),
             *tests_of(STATE, "a_run_folder_has_one_owner"),
         ), ("storm",),
+        gap="not timed: importing torch alone may take longer",
     ),
     Claim(
         "E4", "folders that cannot be", "exit 2 before any training",
         tests_of(COMMANDS, "every_mistake_is_answered_in_one_line_with_exit_code_2"),
+        gap="no test of a read-only folder",
     ),
     Claim(
         "E5", "names stay in their folder", "no name leaves it", (
@@ -246,6 +253,7 @@ CLAIMS = (
                       "list_into_a_closed_pipe_is_quiet", "the_three_commands_work_from_another_folder"),
             *tests_of(TRAINER, "a_closed_output_does_not_stop_a_run"),
         ),
+        gap="that the results are equal is not compared",
     ),
     Claim(
         "E8", "exports", "equal to the original within 1e-5, never over a user's file", tests_of(
@@ -253,6 +261,7 @@ CLAIMS = (
             "a_file_of_the_users_own_in_a_bundles_folder_is_never_removed",
             "an_earlier_bundle_is_replaced_whole_and_survives_a_kill_between_two_names",
         ),
+        gap="the gate is 1e-4",
     ),
     Claim(
         "E9", "unsafe calls", "0 in the sources, each kind found by a test", tests_of(

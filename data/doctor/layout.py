@@ -85,19 +85,18 @@ def _listed(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 def _passed_over(folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield what lies below `folder` that training does not read; hidden files go unmentioned."""
-    entered: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in entered:
-            folders.clear()
+    pending, entered = [folder], set()
+    while pending:
+        here = pending.pop()
+        if (real := os.path.realpath(here)) in entered:
             continue
         entered.add(real)
-        folders[:] = [name for name in folders if name[0] != "." and name != "__MACOSX"]
-        for name in names:
-            path = Path(here, name)
-            if name.startswith("."):
+        for path in here.iterdir():
+            if path.name.startswith(".") or path.name == "__MACOSX":
                 continue
-            if path.suffix.lower() not in SUFFIXES:
+            if os.path.isdir(path):
+                pending.append(path)
+            elif path.suffix.lower() not in SUFFIXES:
                 yield path, f"{path.suffix or 'a name without suffix'} is no image's"
             elif not os.path.isfile(path):
                 yield path, "a link to nothing" if path.is_symlink() else "not a regular file"

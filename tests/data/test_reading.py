@@ -192,7 +192,7 @@ def test_a_bomb_is_refused_at_once_and_in_no_memory(tmp_path, record_property):
     assert seconds < 0.1 and grown < 200
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
 def test_extreme_sizes_are_read(tmp_path, size):
     assert read_image(saved(tmp_path, "x.png", Image.new("RGB", size))).shape == (
         size[1],

@@ -10,7 +10,7 @@ from reliability.claims import CLAIMS, Claim
 from reliability.table import PROGRAMS, Outcome, page, row
 
 ROOT = Path(table.__file__).resolve().parents[1]
-GOOD, BAD = Outcome(True, 1.0, "3 of 3"), Outcome(False, 1.0)
+GOOD, BAD, SHORT = Outcome(True, 1.0, "3 of 3"), Outcome(False, 1.0), Outcome(True, 1.0, met=False)
 
 
 def test_every_row_is_there_once_and_names_tests_and_programs_that_exist():
@@ -46,13 +46,14 @@ def test_tests_are_run_and_their_figures_read(tmp_path, monkeypatch):
     (tmp_path / "tests/test_x.py").write_text(
         "import pytest\n"
         "def test_good(record_property):\n    record_property('figure', '7 of 7')\n"
+        "    record_property('met', 7 > 8)\n"
         "@pytest.mark.parametrize('n', [1, 2])\ndef test_half(n):\n    assert n == 1\n"
         "@pytest.mark.skip\ndef test_left():\n    pass\n"
     )
     monkeypatch.setattr(table, "ROOT", tmp_path)
     nodes = [f"tests/test_x.py::test_{name}" for name in ("good", "half", "left")]
     good, half, left = table.run_tests(nodes, quick=True).values()
-    assert [(x.passed, x.figure) for x in good] == [(True, "7 of 7")]
+    assert [(x.passed, x.figure, x.met) for x in good] == [(True, "7 of 7", False)]
     assert [x.passed for x in half] == [True, False] and left == []
 
 
