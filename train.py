@@ -1,6 +1,8 @@
 """Train a translator: python train.py PRESET [option=value ...]; the same command again continues."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,19 +111,17 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
 
     runtime = Runtime(options.runtime)
     torch.manual_seed(options.seed)
-    try:
+    with answered():  # before any image is read
         method = methods.find(options.method.name)(options.method, options.data.channels_of())
         method.check_size(options.data.crop_size, options.data.crop_size)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
     files = training_files(options.data, run)
     samples = samples_of(files, options.data, options.seed, runtime.device)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
     kept_out = find_split(options.data, "validation") if options.data.validation else files
     previewed = fixed_images(files, options.data, options.log.previews)
     scored = fixed_images(kept_out, options.data, options.score_images)
-    trainer = Trainer(method, options, schedule, runtime)
+    with answered():
+        trainer = Trainer(method, options, schedule, runtime)
     loop = Loop(trainer, samples, previewed, scored, run)
     if options.init_from and not loop.checkpoints.exist():
         begin_with(Path(options.init_from).expanduser(), trainer, options)
@@ -155,6 +155,24 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     finally:
         wandb.finish(code)
     say(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what the options or the memory forbid while networks are built into one line."""
+    from engine.loop import is_out_of_memory
+
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            "the networks do not fit the memory; lower method.generator.channels or blocks, or "
+            "method.discriminator.channels"
+        ) from None
 
 
 def begin_with(path: Path, trainer: "Trainer", options: TrainOptions) -> None:

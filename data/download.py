@@ -79,8 +79,8 @@ def download(archive: Archive, out: Path, pauses: tuple[float, ...] = PAUSES) ->
 def unpack(archive: Path, out: Path) -> None:
     """Unpack a zip file into `out`; UserError for one that is damaged, hostile or a bomb.
 
-    Refused are absolute names, names that leave `out`, links, doubled names, and archives of more than
-    200,000 files, 50 GiB, or 200 times their own size. Nothing is left of a refused archive.
+    Refused are absolute names, names that leave `out`, links, devices, doubled names, and archives of
+    more than 200,000 files, 50 GiB, or 200 times their own size. Nothing is left of a refused archive.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -118,9 +118,15 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
         leaves = (
             name.is_absolute() or ".." in name.parts or "\\" in member.filename or "\0" in str(name)
         )
-        if leaves or stat.S_ISLNK(member.external_attr >> 16) or name in seen:
+        if leaves or _is_special(member) or name in seen:
             raise UserError(f"{archive}: holds the unsafe name {member.filename[:80]!r}; refused")
         seen.add(name)
+
+
+def _is_special(member: zipfile.ZipInfo) -> bool:
+    """Say whether a member is a link, a device or a pipe, where the archive says what it is."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    return kind not in (0, stat.S_IFREG, stat.S_IFDIR)
 
 
 def _transfer(url: str, partial: Path, pauses: tuple[float, ...]) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import netrc
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +91,13 @@ class WandbLogger:
     ) -> None:
         import wandb  # here: a second that nobody should wait for who has switched it off
 
-        name = folder.resolve().name
+        name = clean_name(folder.resolve().name)
         swept = "WANDB_SWEEP_ID" in os.environ  # an agent has chosen the id
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or config.project, name=name,
             id=None if swept else run_id, resume=None if swept else "allow",
             dir=os.environ.get("WANDB_DIR") or str(folder), config=dict(resolved),
-            group=config.group or None, tags=config.tags, mode=mode,  # type: ignore[arg-type]
+            group=clean_name(config.group) if config.group else None, tags=config.tags, mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=30, finish_timeout=60,
                 x_save_requirements=False,
@@ -167,6 +168,11 @@ def _has_key() -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError, RuntimeError):
         return False
+
+
+def clean_name(text: str) -> str:
+    """Return a text as a name that W&B, and every file system, takes: letters, digits, . _ -, at most 128."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip(".-") or "run"
 
 
 def sections(losses: Mapping[str, float]) -> dict[str, float]:

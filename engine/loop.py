@@ -75,7 +75,7 @@ class Loop:
                     "a process that reads images was killed (out of memory, most often); "
                     "the same command continues, data.workers=0 reads in the training process"
                 ) from None
-            if "memory" in str(error).lower() and "alloc" in str(error).lower():
+            if is_out_of_memory(error):
                 raise out_of_memory(error) from None
             raise
         except MemoryError as error:
@@ -222,6 +222,12 @@ class Loop:
         captions = {name: f"{name} at step {trainer.step}: real, fake, restored" for name in grids}
         seen = trainer.step * trainer.config.batch_size
         wandb.images(grids, captions, trainer.step, seen)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error means that memory ran out, of the device or the machine."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or ("memory" in text and "alloc" in text)
 
 
 def out_of_memory(error: Exception) -> RunError:

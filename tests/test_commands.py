@@ -1,6 +1,8 @@
 """The commands as the shell runs them: one line and exit code 2 for every mistake."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import test
 import train
+from engine.state import sole_owner
 from tests.conftest import TINY, call, write_images
 
 ROOT = Path(train.__file__).parent
@@ -129,6 +133,23 @@ def test_no_network_no_home_and_a_plain_locale_do_not_matter(photos, tmp_path):
     done = shell("train.py", *[word for word in words if "wandb" not in word], **environment)
     assert done.returncode == 0, done.stderr
     assert "finished: 2 steps" in done.stdout and done.stderr == ""
+    words[2] = f"run={tmp_path / 'plain'}"
+    assert call(train, *words) == (0, "")
+    rows = [
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("run", "plain")
+    ]
+    for one, other in zip(*rows, strict=True):
+        assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, rel=1e-5)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_place_is_answered_before_any_training(photos, tmp_path):
+    (tmp_path / "place").mkdir(mode=0o555)
+    code, error = call(
+        train, "cyclegan", f"data.root={photos}", f"run={tmp_path / 'place/run'}", *TINY
+    )
+    assert code == 2 and "cannot be made" in error
 
 
 def test_the_three_commands_work_from_another_folder(photos, tmp_path):
@@ -140,3 +161,41 @@ def test_the_three_commands_work_from_another_folder(photos, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out/080.png").exists() and (tmp_path / "r/test/report.html").exists()
+
+
+def test_a_second_run_is_refused_in_the_shell_within_two_seconds_of_importing_torch(
+    photos, tmp_path, record_property
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    words = ["cyclegan", f"data.root={photos}", f"run={run}", *TINY]
+    with sole_owner(run):
+        began = time.monotonic()
+        done = shell("train.py", *words)
+        seconds = time.monotonic() - began
+    beside = seconds - min(seconds_of(sys.executable, "-c", "import torch") for _ in range(2))
+    record_property("figure", f"{beside:.1f} s beside importing torch")
+    assert done.returncode == 2 and f"in use by process {os.getpid()}" in done.stderr
+    assert beside < 2
+
+
+NAMES = [b"two words.png", b"-rf.png", b"new\nline.png", b"..png", b"UPPER.PNG", b"a.jpg", b"a.png",
+         b"caf\xe9.png", b"x" * 250 + b".png", "\u6c34.png".encode(), b"%s {0}.png", b"'\".png"]  # fmt: skip
+
+
+def test_strange_names_go_through_evaluation(trained, tmp_path):
+    for letter in "AB":
+        (tmp_path / f"test{letter}").mkdir()
+        for number, name in enumerate(NAMES):
+            file = os.path.join(os.fsencode(tmp_path / f"test{letter}"), name)
+            kind = "JPEG" if name.endswith(b"jpg") else "PNG"
+            with open(file, "wb") as stream:
+                Image.new("RGB", (24, 20), (number * 20, 90, 30)).save(stream, kind)
+    run = shutil.copytree(trained, tmp_path / "run")
+    answer = call(test, run, f"data.root={tmp_path}", "data.fit=stretch", "data.load_size=20")
+    assert answer == (0, "")
+    for direction in ("a_to_b", "b_to_a"):
+        made = os.listdir(os.fsencode(run / "test" / direction))
+        assert sorted(made) == sorted(NAMES)
+    report = (run / "test/report.html").read_text(encoding="utf-8")
+    assert "two words.png" in report and "\u6c34" in report

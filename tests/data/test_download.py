@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import stat
 import threading
 import zipfile
 from pathlib import Path
@@ -159,6 +160,34 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, kind):
     with pytest.raises(UserError, match="refused"):
         unpack(tmp_path / "x.zip", tmp_path / "in/out")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["x.zip"]
+
+
+def special(kind: int) -> bytes:
+    """Return an archive with a member that is no plain file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        member = zipfile.ZipInfo("odd")
+        member.external_attr = (kind | 0o644) << 16
+        file.writestr(member, b"")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
+def test_devices_and_pipes_are_refused(tmp_path, kind):
+    (tmp_path / "x.zip").write_bytes(special(kind))
+    with pytest.raises(UserError, match="unsafe name"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_FILES", 1), ("MAX_BYTES", 3)])
+def test_too_many_files_and_too_many_bytes_are_refused(tmp_path, monkeypatch, bound, value):
+    (tmp_path / "x.zip").write_bytes(zipped({"a.txt": b"12", "b.txt": b"34"}))
+    unpack(tmp_path / "x.zip", tmp_path / "sound")
+    monkeypatch.setattr(download, bound, value)
+    with pytest.raises(UserError, match="unpacks to .* in 2 files; refused"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

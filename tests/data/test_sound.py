@@ -1,4 +1,4 @@
-"""Images that cannot be used are left out where a run was told to, the same ones for good."""
+"""Odd sets of images: bad ones left out where a run was told to, and very few or unequal ones."""
 
 import json
 
@@ -61,3 +61,17 @@ def test_a_damaged_record_is_named(tmp_path):
     (run / "skipped.json").write_text("[1")
     code, error = call(train, *words(root, run, "data.bad_images=skip"))
     assert code == 2 and "skipped.json is damaged" in error
+
+
+def test_one_image_against_many_trains_an_epoch_of_the_many(tmp_path):
+    write_images(tmp_path / "trainA", 1, size=(20, 20))
+    write_images(tmp_path / "trainB", 60, size=(20, 20), first=9)
+    words = [
+        "cyclegan",
+        f"data.root={tmp_path}",
+        f"run={tmp_path / 'run'}",
+        "duration=1 epochs",
+        *TINY,
+    ]
+    assert call(train, *words) == (0, "")
+    assert Checkpoints(tmp_path / "run/checkpoints").load_latest()["step"] == 60

@@ -13,6 +13,7 @@ from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
 from engine.trainer import Trainer
 from engine.training import TrainingConfig
+from engine.watchdog import NotFinite, Watchdog
 from models import methods
 from tests.conftest import shrink
 
@@ -116,3 +117,25 @@ def test_resident_samples_on_the_device_are_those_of_the_files(photos):
     resident = ResidentSamples(files, config, 1, torch.device("cuda")).batches(2, 0, 4, 0, False)
     for one, other in zip(read, resident, strict=True):
         assert all(torch.equal(one[domain], other[domain].cpu()) for domain in ("a", "b"))
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_step_that_is_not_finite_is_named_on_the_device_too_and_moves_nobody(tmp_path, graph):
+    config = RuntimeConfig(device="cuda", cuda_graph=graph)
+    trainer = trainer_on(tmp_path, config)
+    watchdog = Watchdog(trainer.config, trainer.runtime.device)
+    for step in range(6):
+        losses = trainer.take_step(batch_on("cuda", step))
+        watchdog.note(trainer.step, losses, trainer.norms)
+    before = [p.detach().clone() for p in trainer.method.parameters()]
+    with torch.no_grad():
+        first = next(trainer.players["generators"].parameters())
+        kept = first.detach().clone()
+        first.fill_(float("nan"))
+        losses = trainer.take_step(batch_on("cuda", 6))
+        watchdog.note(trainer.step, losses, trainer.norms)
+        first.copy_(kept)
+    with pytest.raises(NotFinite, match="at step 7"):
+        watchdog.settle()
+    for one, other in zip(trainer.method.parameters(), before, strict=True):
+        assert torch.equal(one, other)

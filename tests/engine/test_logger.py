@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import train
-from engine.logger import LogConfig, MetricsFile, WandbLogger, wandb_mode
+from engine.logger import LogConfig, MetricsFile, WandbLogger, clean_name, wandb_mode
 from tests.conftest import TINY, call
 
 
@@ -175,3 +175,29 @@ def test_online_without_a_key_is_offline_and_asks_nothing(tmp_path, monkeypatch)
     logger = WandbLogger(LogConfig(wandb="online"), tmp_path, "abc", {})
     assert "offline run abc" in logger.message and "no key for online" in logger.message
     logger.finish()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("monet", "monet"), ("Été à Nîmes", "t-N-mes"), ("../../x", "x"), ("a\nb\0c", "a-b-c"),
+     ("x" * 300, "x" * 128), ("...", "run"), ("-rf", "rf")],
+)  # fmt: skip
+def test_names_are_cleaned_for_the_server(folder, name):
+    assert clean_name(folder) == name
+
+
+def test_nothing_of_the_environment_reaches_a_run_folder(photos, tmp_path, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2 + "01234567")
+    monkeypatch.setenv("DATABASE_PASSWORD", "correct-horse-battery")
+    run = tmp_path / "run"
+    words = [word for word in TINY if "wandb" not in word]
+    assert call(train, "cyclegan", f"data.root={photos}", f"run={run}", "duration=2 steps", *words,
+                "log.wandb=offline") == (0, "")  # fmt: skip
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert b"correct-horse" not in content and b"0123456789abcdef" not in content, path

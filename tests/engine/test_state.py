@@ -13,6 +13,8 @@ import torch
 import engine.state as state_module
 from engine.state import Checkpoints, load, misfit, sole_owner, write_atomically, write_text
 from errors import RunError, UserError
+from models import methods
+from options.load import from_yaml
 from tests.conftest import PYTHON
 
 
@@ -286,3 +288,12 @@ def test_the_manifest_names_latest_and_best(tmp_path):
     Checkpoints(tmp_path).save({"step": 7}, 7, 0.5)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["latest"] == manifest["best"] == "step_00000007.pt"
+
+
+def test_a_checkpoint_of_the_first_format_is_still_read():
+    # Written once and kept: what is changed in the format must go on reading it.
+    state = load(Path(__file__).parents[1] / "golden/checkpoint_format_1.pt")
+    method = methods.find("cyclegan")(from_yaml(state["options"], "golden").method, {"a": 3, "b": 3})
+    method.load_state_dict(state["method"])
+    assert state["step"] == 2 and state["average"] is None
+    assert state["options"].startswith("seed: 0") and len(state["optimizers"]) == 2

@@ -294,7 +294,9 @@ def wait_for_steps(run: Path) -> None:
     raise AssertionError("the run did not start")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_saves_and_leaves_with_its_code(photos, tmp_path, number, code, record_property):
     run = tmp_path / "run"
     process = start(photos, run, "checkpoint_every=1000000", "data.workers=1")

@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from options import planning
 from options.load import train_options
 from options.planning import Measured, elsewhere, measure, planned, within_budget
 from tests.conftest import TINY, call
+
+ROOT = Path(train.__file__).parent
 
 
 @pytest.fixture
@@ -127,3 +132,34 @@ def test_a_run_out_of_memory_says_what_was_asked_for_and_what_helps(
     assert code == 1 and says in error and order == sorted(order)
     monkeypatch.undo()
     assert call(train, *words, "duration=9 steps", "checkpoint_every=4") == (0, "")  # and continues
+
+
+LIMITED = """
+import resource, sys
+sys.path.insert(0, {root!r})
+import train, torch
+from errors import run_command
+from engine.runtime import Runtime
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + {room}, used + {room}))
+sys.argv = ["train.py", *{words!r}]
+run_command(train.main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "says"),
+    [
+        (["batch_size=4000"], 1, "error: out of memory (asked for "),
+        (["method.generator.channels=900"], 2, "error: the networks do not fit the memory"),
+    ],
+)
+def test_a_run_that_does_not_fit_ends_in_one_line(photos, tmp_path, more, code, says):
+    words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "duration=2 steps",
+             "runtime.threads=1", "score_images=0", "log.previews=0", *more]  # fmt: skip
+    source = LIMITED.format(root=str(ROOT), room=900 * 2**20, words=words)
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code and done.stderr.startswith(says), done.stderr
+    assert done.stderr.count("\n") == 1
