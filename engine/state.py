@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -180,7 +181,9 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
         raise UserError(f"{path}: the file is damaged (its checksum is wrong)")
     check_records(path, checksums=sha256 is None)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch wonders at in a file is for the line below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (
         Exception
     ) as error:  # EOFError, RuntimeError, UnpicklingError, ValueError: as damage has it

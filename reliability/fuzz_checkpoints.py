@@ -159,6 +159,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     _use_new_zipfile_serialization=False),
     "nn.Module": lambda: saved({"format": FORMAT, "x": nn.Linear(2, 2)}),
     "DictConfig": lambda: with_pickle(Call("omegaconf.DictConfig", {"format": FORMAT}).pickled()),
+    "another protocol": lambda: with_pickle(b"\x80\x74}."),
     "legacy tar": legacy_tar,
     "TorchScript": torchscript,
     "pt2": pt2,

@@ -6,7 +6,7 @@ The real train.py on generated images, W&B offline; SIGKILL to its whole process
 some while it starts, some right after a checkpoint appears (the next save or its clearing up), most
 between steps. The same command follows each time, and at last it may end by itself. Compared with an
 uninterrupted run: every tensor of the last checkpoint bit by bit, every line of metrics.jsonl, the W&B
-run id. One line; exit code 1 where anything differs.
+run id. One line; exit code 1 where anything differs, or where the run ended before all kills were made.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def storm(folder: Path, kills: int, steps: int, seed: int) -> tuple[Counter[str]
     draw, moments = random.Random(seed), Counter()
     pace = uninterrupted(folder, steps)
     for _ in range(kills):
-        moments[kill_once(folder, steps, pace, 2 / max(kills, 2), draw)] += 1
+        moments[kill_once(folder, steps, pace, 1 / max(kills, 2), draw)] += 1
         if moments["ended"]:
             break
     process = started(command(folder, "storm", steps), folder / "storm.txt")
@@ -199,6 +199,8 @@ def main(arguments: list[str]) -> int:
     hits = ", ".join(
         f"{count} while {name}" for name, count in sorted(moments.items()) if name != "ended"
     )
+    if moments["ended"]:
+        different.append("the run ended too early; raise --steps")
     verdict = "; ".join(different) or "equal bit by bit to the uninterrupted run"
     print(
         f"storm: {killed} kills of {known.kills} ({hits}), {known.steps} steps, "

@@ -34,7 +34,7 @@ PROGRAMS = {
 }  # fmt: skip
 QUICK = {
     "options": ["--count", "1000"], "images": ["--count", "300"], "checkpoints": ["--count", "150"],
-    "storm": ["--kills", "3", "--steps", "60"],
+    "storm": ["--kills", "4", "--steps", "120"],
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def run_tests(nodes: Iterable[str], quick: bool) -> dict[str, list[Outcome]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         subprocess.run(
-            [sys.executable, "-m", "pytest", *wanted, f"--junitxml={report}", "-o", "junit_family=xunit1",
+            [sys.executable, "-m", "pytest", *wanted, f"--junitxml={report}",
              "-m", "not gpu and not slow" if quick else "not gpu"],
             cwd=ROOT, stdout=sys.stderr, check=False,
         )  # fmt: skip

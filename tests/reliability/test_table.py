@@ -50,6 +50,7 @@ def test_tests_are_run_and_their_figures_read(tmp_path, monkeypatch):
         "@pytest.mark.parametrize('n', [1, 2])\ndef test_half(n):\n    assert n == 1\n"
         "@pytest.mark.skip\ndef test_left():\n    pass\n"
     )
+    (tmp_path / "pytest.ini").write_text("[pytest]\njunit_family = xunit1\n")
     monkeypatch.setattr(table, "ROOT", tmp_path)
     nodes = [f"tests/test_x.py::test_{name}" for name in ("good", "half", "left")]
     good, half, left = table.run_tests(nodes, quick=True).values()
