@@ -293,7 +293,9 @@ def test_the_manifest_names_latest_and_best(tmp_path):
 def test_a_checkpoint_of_the_first_format_is_still_read():
     # Written once and kept: what is changed in the format must go on reading it.
     state = load(Path(__file__).parents[1] / "golden/checkpoint_format_1.pt")
-    method = methods.find("cyclegan")(from_yaml(state["options"], "golden").method, {"a": 3, "b": 3})
+    method = methods.find("cyclegan")(
+        from_yaml(state["options"], "golden").method, {"a": 3, "b": 3}
+    )
     method.load_state_dict(state["method"])
     assert state["step"] == 2 and state["average"] is None
     assert state["options"].startswith("seed: 0") and len(state["optimizers"]) == 2

@@ -227,12 +227,13 @@ FAILURES = {
 
 @pytest.mark.parametrize("says", FAILURES)
 def test_a_run_with_the_failure_is_warned_once_at_the_second_look(
-    photos, tmp_path, monkeypatch, capsys, says
+    photos, tmp_path, monkeypatch, capsys, says, record_property
 ):
     out = run_with(photos, tmp_path, monkeypatch, capsys, FAILURES[says])
     warned = [line for line in out.splitlines() if line.startswith("warning: ")]
     assert len([line for line in warned if says in line]) == 2  # one for each direction
     assert all("step 8:" in line for line in warned)
+    record_property("figure", f"{says}: step 8, looked at every 4")
     others = [line for line in warned if says not in line]
     assert others == []
 
