@@ -22,6 +22,7 @@ TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where it is said
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print, BadImage says
 _REDIRECTING = threading.Lock()  # file 2 belongs to the whole process
 PIXEL_LIMIT = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own bound, an error here
@@ -145,7 +146,12 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def _transposed(image: Image.Image) -> Image.Image:
     turn = TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for name in ORIENTED:  # or it would be turned again by whoever asks next
+        turned.info.pop(name, None)
+    return turned
 
 
 def _orientation(image: Image.Image) -> int:

@@ -102,6 +102,7 @@ def _judge_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path
     printed = open(folder / "stderr", "w+b")  # noqa: SIM115 (open as long as the process)
     os.dup2(printed.fileno(), 2)
     signal.signal(signal.SIGALRM, _too_slow)
+    forget_peak()
     start = early = resident()
     if limits.address_space:
         most = address_space() + int(limits.address_space * MB)
@@ -123,7 +124,7 @@ def _judge_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path
             early = resident()
     gc.collect()
     report.outcomes, report.growth = dict(outcomes), (resident() - early) / MB
-    report.peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - start, 0) / MB
+    report.peak = max(peak() - start, 0) / MB
     for name in ("growth", "peak"):
         if getattr(report, name) > getattr(limits, name):
             report.failures.append(f"{name} of memory over its bound, {getattr(limits, name)} MB")
@@ -172,6 +173,18 @@ def _too_slow(*_: object) -> None:
 def resident() -> int:
     """Return the bytes of memory that this process has in use."""
     return _pages(1)
+
+
+def forget_peak() -> None:
+    """Let the peak begin anew: a child inherits what its parent once had."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """Return the most bytes of memory that this process has had in use since then."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def address_space() -> int:

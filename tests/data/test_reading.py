@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.reading import BadImage, image_size, open_upright, read_image
+from data.reading import BadImage, image_size, open_upright, read_image, upright
 
 ODDITIES = Path(__file__).resolve().parents[3] / "shared/images/oddities"
 COLOURS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
@@ -250,3 +250,14 @@ def test_a_collection_of_odd_files_is_read_or_refused_by_name():
     ]
     for other in landscape[1:]:
         assert abs(other.astype(int) - landscape[0]).mean() < 4
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_an_upright_picture_stays_upright_when_it_is_asked_for_again(tmp_path, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    for kind in ("JPEG", "PNG", "WEBP"):
+        Image.new("RGB", (8, 4)).save(tmp_path / "x", kind, exif=exif)
+        once = open_upright(tmp_path / "x")
+        assert once.size == ((4, 8) if turn >= 5 else (8, 4))
+        assert upright(once).size == once.size
