@@ -104,9 +104,12 @@ def test_the_shell_sees_one_line_code_2_and_no_longer_a_wait_than_for_importing_
     done = subprocess.run(mistake, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: unknown option 'lr'") and done.stderr.count("\n") == 1
-    # The fastest of three, so that a busy machine does not decide; half a second for our own files.
-    times = [(seconds_of(*mistake), seconds_of(*importing)) for _ in range(3)]
-    assert min(t for t, _ in times) < min(t for _, t in times) + 0.5
+    # The fastest of several, so that a busy machine does not decide; half a second for our own files.
+    ours, torchs = [], []
+    while len(ours) < 8 and (not ours or min(ours) >= min(torchs) + 0.5):
+        ours.append(seconds_of(*mistake))
+        torchs.append(seconds_of(*importing))
+    assert min(ours) < min(torchs) + 0.5
 
 
 def test_list_into_a_closed_pipe_is_quiet():
