@@ -26,7 +26,7 @@ demo: setup  ## train on generated images, evaluate
 	@$(BIN)/python train.py demo run=$(RUN)
 	@$(BIN)/python test.py $(RUN)
 
-test: $(VENV)/.ready-dev  ## the tests, two to three minutes
+test: $(VENV)/.ready-dev  ## the tests, about eight minutes on two cores
 	@$(BIN)/python -m pytest $(PYTEST)
 
 test-all: $(VENV)/.ready-dev  ## also the slow ones
