@@ -92,7 +92,11 @@ class Loop:
             for batch, waited in self._timed_batches(workers):
                 started = time.monotonic()
                 losses = trainer.take_step(batch)
-                watchdog.note(trainer.step, losses, trainer.norms)
+                try:
+                    watchdog.note(trainer.step, losses, trainer.norms)
+                except NotFinite:
+                    progress.close()
+                    raise
                 step, done = trainer.step, self.finished
                 progress.step(step, waited + time.monotonic() - started, waited=waited)
                 self.seconds = time.monotonic() - began

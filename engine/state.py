@@ -130,8 +130,10 @@ class Checkpoints:
 
     def improved_by(self, score: float | None) -> bool:
         """Say whether a score is below that of every checkpoint that has one."""
+        if score is None:
+            return False
         best = _best(files := self._files())
-        return score is not None and (best is None or score < files[best]["score"])
+        return best is None or score < files[best]["score"]
 
     def exist(self) -> bool:
         """Say whether there is a checkpoint to continue from."""
