@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> None:
 
     run = open_run(path, options.runtime, options.checkpoint, options.weights)
     inception = find_inception(options.inception, run.runtime.device) if options.checks else None
+    lpips = find_lpips(run.runtime.device)
     features = None if isinstance(inception, str) else inception
     result = evaluate(
         run,
@@ -48,15 +49,16 @@ def main(arguments: list[str]) -> None:
         options.report_images,
         options.checks,
         features,
-        find_lpips(run.runtime.device),
+        None if isinstance(lpips, str) else lpips,
     )
     metrics = write_metrics(run, result, options.data)
     report = write_report(run, result)
     print(table(result.figures, result.floor, result.ceiling))
     for leak in result.leaks[:3]:
         print(f"note: {leak['first']} and {leak['second']} show one picture ({leak['between']})")
-    if isinstance(inception, str):
-        print(inception)
+    for missing in (inception, lpips):
+        if isinstance(missing, str):
+            print(missing)
     print(f"metrics: {metrics}\nreport:  {report}")
 
 

@@ -33,7 +33,10 @@ def train(options: TrainOptions) -> None:
 
     options = replace(options, data=absolute(options.data))
     provide(options.data.root)
-    check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
+    if options.data.bad_images == "error":  # else they are looked at one by one
+        check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
+    if options.init_from and not Path(options.init_from).expanduser().exists():
+        raise UserError(f"init_from={options.init_from}: no such file or folder")
     run = Path(options.run).expanduser()
     if options.plan:
         show_plan(options)
@@ -75,13 +78,15 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
     Before its first checkpoint a run has nothing to lose: it may be started again with other options.
     A budget is turned into a schedule once, when the run begins.
     """
+    from engine.images import SKIPPED
     from engine.state import Checkpoints, write_text
 
     saved = run / "options.yaml"
     if options.budget:
         from options.planning import within_budget
 
-        if saved.is_file() and (before := saved_options(saved)).budget == options.budget:
+        began = saved.is_file() and Checkpoints(run / "checkpoints").exist()
+        if began and (before := saved_options(saved)).budget == options.budget:
             laid = {"duration": before.duration, "decay_after": before.decay_after}
             options = replace(options, **laid)
         else:
@@ -90,7 +95,8 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
     if saved.exists() and Checkpoints(run / "checkpoints").exist():
         check_same(run, saved_options(saved), options)
     elif saved.is_file() and saved.read_bytes() != to_yaml(options).encode():
-        (run / "wandb_id").unlink(missing_ok=True)  # another experiment
+        for mark in ("wandb_id", *SKIPPED.values()):  # another experiment
+            (run / mark).unlink(missing_ok=True)
     write_text(saved, to_yaml(options))
     return options
 
@@ -99,8 +105,7 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
     import torch
 
-    from data.folders import find_split
-    from engine.images import fixed_images, samples_of, training_files
+    from engine.images import fixed_images, samples_of, usable_files
     from engine.logger import WandbLogger
     from engine.loop import Loop
     from engine.provenance import provenance
@@ -114,10 +119,10 @@ def start_or_continue(run: Path, options: TrainOptions) -> None:
     with answered():  # before any image is read
         method = methods.find(options.method.name)(options.method, options.data.channels_of())
         method.check_size(options.data.crop_size, options.data.crop_size)
-    files = training_files(options.data, run)
+    files = usable_files(options.data, "train", run)
     samples = samples_of(files, options.data, options.seed, runtime.device)
     schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
-    kept_out = find_split(options.data, "validation") if options.data.validation else files
+    kept_out = usable_files(options.data, "validation", run) if options.data.validation else files
     previewed = fixed_images(files, options.data, options.log.previews)
     scored = fixed_images(kept_out, options.data, options.score_images)
     with answered():
@@ -183,11 +188,10 @@ def begin_with(path: Path, trainer: "Trainer", options: TrainOptions) -> None:
     trainer.restart_average()
     fresh, trained = fresh_and_trained(trainer.method, rows)
     say(f"weights of {path}\n{table(rows)}")
-    if fresh and trained and options.init_warm_up:
-        trainer.waiting = dict.fromkeys(trained, options.init_warm_up)
-        say(
-            f"the {' and '.join(trained)} wait {options.init_warm_up} steps for the {' and '.join(fresh)}"
-        )
+    wait = min(options.init_warm_up, trainer.schedule.steps // 2)
+    if fresh and trained and wait:
+        trainer.waiting = dict.fromkeys(trained, wait)
+        say(f"the {' and '.join(trained)} wait {wait} steps for the {' and '.join(fresh)}")
 
 
 if __name__ == "__main__":

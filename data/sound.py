@@ -21,13 +21,13 @@ def sound_files(
 
     Every file is read once, and the names of the bad ones are written to `record` as JSON; where that
     exists, it is believed, so that a run goes on with the images it began with. UserError where more
-    than one in a hundred is bad.
+    than one in a hundred (or one, of fewer) is bad, or nothing is left.
     """
     bad = _recorded(record) if record.exists() else _examined(files, read, counted)
     kept = {d: [f for f in paths if str(f) not in bad] for d, paths in files.items()}
     for domain, paths in files.items():
         lost = len(paths) - len(kept[domain])
-        if lost > max(MOST * len(paths), 1):
+        if lost > max(MOST * len(paths), 1) or not kept[domain]:
             first = next(f for f in paths if str(f) in bad)
             raise UserError(
                 f"{lost} of {len(paths)} images of {domain} cannot be used, such as {bad[str(first)]}; "

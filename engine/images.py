@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +16,17 @@ from data.sound import sound_files
 from engine.progress import counted
 from errors import say
 
+SKIPPED = {"train": "skipped.json", "validation": "skipped_validation.json"}  # in the run's folder
 
-def training_files(config: DataConfig, run: Path) -> dict[str, list[Path]]:
-    """Return domain -> the files to learn from; before the first checkpoint, with advice on them."""
-    files = find_split(config, "train")
+
+def usable_files(
+    config: DataConfig, split: Literal["train", "validation"], run: Path
+) -> dict[str, list[Path]]:
+    """Return domain -> the files of a split; of those to learn from with advice, before a run begins."""
+    files = find_split(config, split)
     if config.bad_images == "skip":
-        files = _without_bad(files, config, run / "skipped.json")
-    if not (run / "checkpoints").exists():
+        files = _without_bad(files, config, run / SKIPPED[split])
+    if split == "train" and not (run / "checkpoints").exists():
         for advice in quick_check(files, config):
             say(f"note: {advice}")
     return files
@@ -38,7 +43,7 @@ def _without_bad(
         lambda found, count: counted(found, count, "reading every image once"),
     )  # fmt: skip
     if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
-        say(f"{lost} images are left out, see {record}")
+        say(f"left out: {lost} image{'s' if lost > 1 else ''}, see {record}")
     return kept
 
 

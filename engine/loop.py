@@ -1,5 +1,6 @@
 """The loop around the steps: batches in; logs, scores, previews and checkpoints out; faults survived."""
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from engine.state import Checkpoints
 from engine.stopping import StopSignals
 from engine.trainer import Trainer
 from engine.watchdog import NotFinite, Watchdog
-from errors import Interrupted, RunError, UserError
+from errors import Interrupted, RunError, UserError, say
 
 Images = Mapping[str, Sequence[Tensor]]
 """Domain -> fixed images, each [1, C, H, W] in [-1, 1]."""
@@ -64,11 +65,12 @@ class Loop:
         try:
             if watchdog.returns and not self.checkpoints.exist():
                 self._save(None)  # somewhere to go back to
-            while not self.finished:
-                try:
-                    self._fit(log, workers, wandb, watchdog)
-                except NotFinite as event:
-                    self._go_back(event, watchdog, wandb)
+            with StopSignals() as stop:  # one for all: a signal may come just before a return
+                while not self.finished:
+                    try:
+                        self._fit(log, workers, wandb, watchdog, stop)
+                    except NotFinite as event:
+                        self._go_back(event, watchdog, wandb)
         except (RuntimeError, ConnectionError, EOFError) as error:
             if workers and worker_died(error):
                 raise RunError(
@@ -83,20 +85,23 @@ class Loop:
         except OSError as error:
             raise RunError(f"{error.filename or self.run}: {error.strerror or error}") from None
 
-    def _fit(self, log: LogConfig, workers: int, wandb: WandbLogger, watchdog: Watchdog) -> None:
+    def _fit(
+        self,
+        log: LogConfig,
+        workers: int,
+        wandb: WandbLogger,
+        watchdog: Watchdog,
+        stop: StopSignals,
+    ) -> None:
         trainer, config = self.trainer, self.trainer.config
         rows = MetricsFile(self.run / "metrics.jsonl", trainer.step)
         progress = Progress(self.run.name, trainer.schedule.steps, trainer.step, config.batch_size)
         began = time.monotonic() - self.seconds
-        with StopSignals() as stop:
+        try:
             for batch, waited in self._timed_batches(workers):
                 started = time.monotonic()
                 losses = trainer.take_step(batch)
-                try:
-                    watchdog.note(trainer.step, losses, trainer.norms)
-                except NotFinite:
-                    progress.close()
-                    raise
+                watchdog.note(trainer.step, losses, trainer.norms)
                 step, done = trainer.step, self.finished
                 progress.step(step, waited + time.monotonic() - started, waited=waited)
                 self.seconds = time.monotonic() - began
@@ -111,7 +116,7 @@ class Loop:
                     progress.note(f"warning: {title}; {advice}")
                     wandb.alert(title, advice, step)
 
-                score = next(iter(scores.values()), None)
+                score = scores.get(f"score/{config.scores[0]}")
                 saving = done or step % config.checkpoint_every == 0
                 if saving or self.checkpoints.improved_by(score) or stop.requested is not None:
                     watchdog.settle()  # never over what is not finite
@@ -122,6 +127,9 @@ class Loop:
                         raise Interrupted(128 + stop.requested)
                 if done or (log.previews_every and step % log.previews_every == 0):
                     self._preview(wandb)
+        except NotFinite:
+            progress.close()
+            raise
         progress.close()
 
     def _timed_batches(self, workers: int) -> Iterator[tuple[dict[str, Tensor], float]]:
@@ -169,9 +177,10 @@ class Loop:
         if not watchdog.returns or detours > self.trainer.config.not_finite_limit:
             raise RunError(str(event), exit_code=3)
         self._restore()
+        watchdog.forget()
         self.trainer.detours = detours
         advice = f"back at step {self.trainer.step}, with another seed ({detours})"
-        print(f"warning: {event.what}; {advice}")
+        say(f"warning: {event.what}; {advice}")
         wandb.alert(event.what, advice, event.step)
 
     def _log(
@@ -214,7 +223,7 @@ class Loop:
         reals = {name: self.scored[str(t.target)] for name, t in trainer.translators().items()}
         watchdog.look(trainer.step, rows, reals)
         found = scores_of(rows, reals, trainer.config.scores)
-        return {f"score/{name}": value for name, value in found.items()}
+        return {f"score/{name}": value for name, value in found.items() if math.isfinite(value)}
 
     def _preview(self, wandb: WandbLogger) -> None:
         trainer = self.trainer

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import sys
 import warnings
@@ -130,7 +131,7 @@ class Checkpoints:
 
     def improved_by(self, score: float | None) -> bool:
         """Say whether a score is below that of every checkpoint that has one."""
-        if score is None:
+        if score is None or not math.isfinite(score):
             return False
         best = _best(files := self._files())
         return best is None or score < files[best]["score"]
@@ -248,7 +249,9 @@ def misfit(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 
 def _best(files: dict[str, dict[str, Any]]) -> str | None:
-    scored = [name for name in files if files[name]["score"] is not None]
+    scored = [
+        n for n in files if files[n]["score"] is not None and math.isfinite(files[n]["score"])
+    ]
     return min(scored, key=lambda name: files[name]["score"], default=None)
 
 

@@ -59,6 +59,7 @@ class Trainer:
         self.average = (
             MovingAverage(translators, config.ema_half_life) if config.ema_half_life else None
         )
+        self.statistics = [x for x in method.buffers() if x.is_floating_point()]  # of batch norms
         self.waiting: dict[str, int] = {}  # player -> the step before which it does not move
         self.norms: dict[str, Tensor] = {}  # of each player's gradients in the last step
 
@@ -104,6 +105,7 @@ class Trainer:
     def _moves(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Play every turn of a step; nothing in here reads a value back from the device."""
         values: dict[str, Tensor] = {}
+        before = [buffer.clone() for buffer in self.statistics]
         plays = [self.method.turns(part, self.step) for part in self._parts(batch)]
         while turn := self._play(plays[0]):
             parameters = [p for name in turn.players for p in self.players[name].parameters()]
@@ -122,7 +124,15 @@ class Trainer:
             for name in (name for name in turn.players if name not in self._still()):
                 values[NORM + name] = step_where_finite(self.optimizers[name], total)
             values |= sums
+        self._keep_finite(before, torch.stack([x.float() for x in values.values()]))
         return values
+
+    @torch.no_grad()
+    def _keep_finite(self, before: list[Tensor], values: Tensor) -> None:
+        """Take running statistics back to what they were where the step, or they, are not finite."""
+        finite = values.isfinite().all()
+        for buffer, old in zip(self.statistics, before, strict=True):
+            buffer.copy_(torch.where(finite & buffer.isfinite().all(), buffer, old))
 
     def _still(self) -> list[str]:
         """Return the players that do not move in this step."""

@@ -89,6 +89,11 @@ class Watchdog:
                 arrived.synchronize()
             self._judge(self._pending.popleft())
 
+    def forget(self) -> None:
+        """Judge nothing that was taken up to now: the run goes on from an earlier step."""
+        self._pending.clear()
+        self.in_a_row = 0
+
     def values(self) -> dict[str, float]:
         """Return the losses and gradient norms of the newest step, those that are numbers."""
         self.settle()

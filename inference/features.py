@@ -94,9 +94,9 @@ class Lpips:
         self.name = f"{net}, sha256 {digest}{'' if known else ', unknown weights'}"
         self.device = device
         try:
-            torch.load(weights, map_location="cpu", weights_only=True)  # the library would run code
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the library's own use of torchvision
+                warnings.simplefilter("ignore")  # of damaged files, and the library's own
+                torch.load(weights, map_location="cpu", weights_only=True)  # it would run code
                 network = LearnedPerceptualImagePatchSimilarity(net)  # pyright: ignore[reportArgumentType]
         except Exception as error:  # of many kinds, as damage has it
             raise UserError(
@@ -114,13 +114,16 @@ class Lpips:
         ).item()
 
 
-def find_lpips(device: torch.device) -> Lpips | None:
-    """Return LPIPS over the first backbone in torch's cache, or None where there is none of them."""
+def find_lpips(device: torch.device) -> Lpips | str | None:
+    """Return LPIPS over the first backbone in torch's cache, why that cannot be used, or None."""
     if importlib.util.find_spec("torchmetrics") is None:
         return None
     for net, name in BACKBONES.items():
         if (weights := _cache() / name).is_file():
-            return Lpips(net, weights, device)
+            try:
+                return Lpips(net, weights, device)
+            except UserError as error:
+                return f"LPIPS is left out: {error}"
     return None
 
 

@@ -34,6 +34,8 @@ FREE = (
     "checkpoint_every",
     "evaluate_every",
     "keep_checkpoints",
+    "on_save_error",
+    "not_finite",
     "log.",
 )
 

@@ -12,9 +12,11 @@ from statistics import median
 
 import torch
 
+from data.folders import MOST_PIXELS
 from engine.runtime import Runtime, free_memory
 from engine.schedule import Schedule, fitting, plan, seconds_of
 from engine.trainer import Trainer
+from engine.training import MOST_IMAGES
 from errors import UserError, one_line
 from models import methods
 from options.config import TrainOptions
@@ -23,6 +25,7 @@ WARM_UP, STEPS = 2, 3
 KEPT = 0.05  # of a budget, for what is not a step: start, previews, scores, checkpoints
 SHARE = 0.9  # of the free memory that a step may take
 CROP_MULTIPLE = 32
+MEASURABLE = 4 * 2**20  # bytes: less is what two processes differ by anyway
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,16 @@ def planned(options: TrainOptions, schedule: Schedule) -> Iterator[str]:
 
 def _largest(one: Measured, twice: Measured, batch: int, size: int, free: float) -> str:
     """Return what fits, by the growth from a batch to twice that: memory follows the pixels."""
-    a_pixel = max(twice.peak - one.peak, 1) / (batch * size**2)
-    pixels = max(free + one.peak - (one.peak - a_pixel * batch * size**2), 0) / a_pixel
-    crop = int((pixels / batch) ** 0.5) // CROP_MULTIPLE * CROP_MULTIPLE
+    growth = twice.peak - one.peak
+    if growth < MEASURABLE:
+        return "a batch twice as large takes no more memory that could be measured"
+    a_pixel = growth / (batch * size**2)
+    pixels = max(free - (one.peak - growth), 0) / a_pixel  # beside what no image takes
+    largest = min(int(pixels / size**2), MOST_IMAGES)
+    side = min(int((pixels / batch) ** 0.5) // CROP_MULTIPLE * CROP_MULTIPLE, MOST_PIXELS)
     return (
-        f"about what fits into {free / 2**30:.1f} GB: batch_size={int(pixels / size**2)} at {size} pixels, "
-        f"or data.crop_size={crop} at batch_size={batch}"
+        f"about what fits into {free / 2**30:.1f} GB: batch_size={largest} at {size} pixels, "
+        f"or data.crop_size={side} at batch_size={batch}"
     )
 
 

@@ -97,9 +97,11 @@ class CUT(Method):
     def contrast(self, source: Tensor, translation: Tensor, flip: Tensor | bool) -> Tensor:
         """Return the contrastive loss, the mean over the layers that are compared."""
         query = [mirrored(layer, flip) for layer in self.to_b.features(translation)]
-        key = self.to_b.features(source)
-        places = self.sampler.places(key, self.config.patches)
-        pairs = zip(self.sampler(query, places), self.sampler(key, places), strict=True)
+        with torch.no_grad():  # no gradient reaches the source's features
+            key = self.to_b.features(source)
+            places = self.sampler.places(key, self.config.patches)
+            keys = self.sampler(key, places)
+        pairs = zip(self.sampler(query, places), keys, strict=True)
         losses = [patch_nce(q, k, self.config.temperature) for q, k in pairs]
         return torch.stack(losses).mean()
 

@@ -102,6 +102,10 @@ class NormedConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight, computed(self.bias))
 
+    def with_bias(self, input: Tensor) -> Tensor:
+        """Return what it computes for somebody who looks at it before the norm does."""
+        return self._conv_forward(input, self.weight, self.bias)
+
 
 class NormedUpConv2d(nn.ConvTranspose2d):
     """A transposed convolution before a norm: 3x3, to twice the size."""

@@ -94,17 +94,18 @@ class ResnetGenerator(nn.Module):
         The padded image, both convolutions that lead down, before their norms, and the first and
         fifth residual block (the last, where there are fewer).
         """
-        found, x = [], image
+        found, x, convolutions = [], image, 0
         for layer in self.encoder:
-            x = layer(x)
-            if isinstance(layer, ReflectPad) or (
-                isinstance(layer, NormedConv2d) and layer.in_channels != image.shape[1]
-            ):
-                found.append(x)
-        for number, block in enumerate(self.trunk[: self._compared()[-1] + 1]):
-            x = block(x)
-            if number in self._compared():
-                found.append(x)
+            if isinstance(layer, NormedConv2d):
+                x = layer.with_bias(x)  # no norm takes it away from what is compared
+                convolutions += 1
+                found += [x] if convolutions > 1 else []
+            else:
+                x = layer(x)
+                found += [x] if isinstance(layer, ReflectPad) else []
+        for number in range(max(self._compared(), default=-1) + 1):
+            x = self.trunk[number](x)
+            found += [x] if number in self._compared() else []
         return found
 
     def feature_widths(self) -> list[int]:
@@ -113,7 +114,7 @@ class ResnetGenerator(nn.Module):
         return [self.in_channels, 2 * width, 4 * width, *(4 * width for _ in self._compared())]
 
     def _compared(self) -> list[int]:
-        return sorted({0, min(4, self.config.blocks - 1)})
+        return sorted({0, min(4, self.config.blocks - 1)}) if self.config.blocks else []
 
 
 class ResidualBlock(nn.Module):

@@ -75,3 +75,36 @@ def test_one_image_against_many_trains_an_epoch_of_the_many(tmp_path):
     ]
     assert call(train, *words) == (0, "")
     assert Checkpoints(tmp_path / "run/checkpoints").load_latest()["step"] == 60
+
+
+def test_the_images_kept_out_and_small_ones_are_looked_at_too(tmp_path):
+    root = broken_set(tmp_path, 9, 1)
+    more = ("data.bad_images=skip", "data.validation=0.5", "score_images=9")
+    assert call(train, *words(root, tmp_path / "one", *more)) == (0, "")
+    found = [
+        json.loads((tmp_path / f"one/skipped{x}.json").read_text()) for x in ("", "_validation")
+    ]
+    assert sum(map(len, found)) == 1
+    write_images(root / "trainB", 1, size=(8, 8), first=90)  # smaller than the crop
+    assert call(train, *words(root, tmp_path / "two", "data.bad_images=skip", "data.fit=crop")) == (
+        0,
+        "",
+    )
+    names = [n.rpartition("/")[2] for n in json.loads((tmp_path / "two/skipped.json").read_text())]
+    assert names == ["bad0.png", "090.png"]
+
+
+def test_nothing_left_is_a_mistake(tmp_path):
+    root = broken_set(tmp_path, 1, 1)
+    (root / "trainA/000.png").unlink()
+    code, error = call(train, *words(root, tmp_path / "run", "data.bad_images=skip"))
+    assert code == 2 and "1 of 1 images of a cannot be used" in error
+
+
+def test_other_data_are_looked_at_anew(tmp_path):
+    sound, broken = broken_set(tmp_path / "x", 3, 0), broken_set(tmp_path / "y", 3, 1)
+    run = tmp_path / "run"
+    code, _ = call(train, *words(sound, run, "data.bad_images=skip", f"init_from={sound}"))
+    assert code == 2 and (run / "skipped.json").read_text() == "{}\n"
+    assert call(train, *words(broken, run, "data.bad_images=skip")) == (0, "")
+    assert "bad0.png" in (run / "skipped.json").read_text()

@@ -1,6 +1,8 @@
 """What goes wrong in a run is said, and what does not is not: each failure beside a sound run."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from engine.state import Checkpoints
 from engine.symptoms import SYMPTOMS
 from engine.trainer import Trainer
 from engine.training import TrainingConfig
-from engine.watchdog import LEAST, NotFinite, Watchdog
+from engine.watchdog import LEAST, NotFinite, Watchdog, _Pending
 from errors import RunError
 from models.method import Turn
 from models.methods.cyclegan import CycleGAN
@@ -298,3 +300,71 @@ def test_a_full_disk_stops_the_run_or_is_warned_of_as_asked(photos, tmp_path, mo
     assert call(train, *words(photos, tmp_path / "two", "on_save_error=warn")) == (0, "")
     assert "training goes on without this checkpoint" in capsys.readouterr().out
     assert Checkpoints(tmp_path / "two/checkpoints").load_latest()["step"] == 12
+
+
+def test_a_skipped_step_leaves_no_mark_in_running_statistics_either(photos, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    turns = CycleGAN.turns
+
+    def spoilt(self, batch, step):
+        if step == 6:
+            batch = {name: x * float("nan") for name, x in batch.items()}
+        yield from turns(self, batch, step)
+
+    monkeypatch.setattr(CycleGAN, "turns", spoilt)
+    more = ("not_finite=skip", "method.generator.norm=batch", "ema_half_life=4")
+    assert call(train, *words(photos, run, *more)) == (0, "")
+    monkeypatch.undo()
+    state = Checkpoints(run / "checkpoints").load_latest()
+    for part in (state["method"], state["average"]):
+        assert all(x.isfinite().all() for x in part.values() if torch.is_tensor(x))
+    assert "to_b.encoder.2.batch_norm.running_mean" in state["method"]
+    assert call(train, *words(photos, run, *more)) == (0, "")  # it can be opened
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step, score in ((1, float("nan")), (2, 0.1), (3, 0.5), (4, float("inf")), (5, None)):
+        assert checkpoints.improved_by(score) == (step == 2)
+        checkpoints.save({"step": step}, step, score)
+    assert checkpoints.load_best()["step"] == 2
+
+
+def test_a_signal_just_before_a_return_is_not_lost(photos, tmp_path, monkeypatch):
+    spoil(monkeypatch, "cycle_a", 6)
+    note = Watchdog.note
+
+    def signalled(self, step, losses, norms):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        note(self, step, losses, norms)
+
+    monkeypatch.setattr(Watchdog, "note", signalled)
+    run = tmp_path / "run"
+    assert call(train, *words(photos, run, "not_finite=rollback"))[0] == 143
+    assert Checkpoints(run / "checkpoints").load_latest()["step"] == 5
+
+
+class Late:
+    """An event of a device that is far behind."""
+
+    def __init__(self):
+        self.done = False
+
+    def query(self):
+        return self.done
+
+    def synchronize(self):
+        self.done = True
+
+
+def test_what_was_on_its_way_before_a_return_is_not_judged():
+    watchdog = Watchdog(TrainingConfig(), CPU)
+    for step in range(3):
+        values = torch.tensor([float("nan")])
+        watchdog._pending.append(_Pending(step, ["cycle_a"], values, Late()))  # pyright: ignore
+    with pytest.raises(NotFinite):
+        watchdog.settle()
+    watchdog.forget()
+    watchdog.settle()
+    assert watchdog.in_a_row == 0

@@ -51,8 +51,8 @@ def test_what_fits_follows_from_the_growth_with_the_batch(options, monkeypatch):
     monkeypatch.setattr(planning, "elsewhere", elsewhere)
     monkeypatch.setattr(planning, "free_memory", lambda _: 19e9 / planning.SHARE)
     last = list(planned(options, plan("100 steps", "50%", 1, 7)))[-1]
-    assert "batch_size=20 at 16 pixels" in last  # 19 GB, and the 1 GB the image takes already
-    assert "data.crop_size=64 at batch_size=1" in last  # 71 pixels, in multiples of 32
+    assert "batch_size=18 at 16 pixels" in last  # 19 GB, of which the program takes one
+    assert "data.crop_size=64 at batch_size=1" in last  # 67 pixels, in multiples of 32
 
 
 def test_a_budget_lays_a_schedule_of_the_same_shape(options, monkeypatch):
@@ -163,3 +163,21 @@ def test_a_run_that_does_not_fit_ends_in_one_line(photos, tmp_path, more, code, 
     )
     assert done.returncode == code and done.stderr.startswith(says), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_measured_is_not_extrapolated(options, monkeypatch):
+    monkeypatch.setattr(planning, "elsewhere", lambda _: Measured(1.0, 10**9, 7))
+    last = list(planned(options, plan("100 steps", "50%", 1, 7)))[-1]
+    assert "no more memory that could be measured" in last
+
+
+def test_a_budget_belongs_to_the_options_it_was_measured_with(
+    photos, tmp_path, monkeypatch, capsys
+):
+    seconds = iter((1.0, 0.5))
+    monkeypatch.setattr(planning, "elsewhere", lambda _: Measured(next(seconds), 10**9, 7))
+    words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "budget=13s"]
+    (tmp_path / "empty").mkdir()
+    assert call(train, *words, f"init_from={tmp_path / 'empty'}")[0] == 2  # nothing was learnt
+    assert call(train, *words) == (0, "")
+    assert "13s are enough for 24 steps" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from torch import nn
 from models.losses.contrastive import patch_nce
 from models.methods.cut import CUT, mirrored
 from models.networks.blur import BlurDown, blur_up
+from models.networks.normalisation import NormedConv2d
 from options.load import train_options
 from tests.conftest import shrink
 
@@ -149,3 +150,28 @@ def test_presets_are_the_published_ones():
 def test_domains_of_other_channels_are_refused():
     with pytest.raises(ValueError, match="must be equal"):
         CUT(CUT.Config(), {"a": 3, "b": 1})
+
+
+def test_biases_before_a_norm_count_where_features_are_compared_before_it():
+    method = small().double()
+    with torch.no_grad():
+        for name, parameter in method.to_b.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    images = {domain: x.double() for domain, x in batch().items()}
+    image = images["a"]
+    learning = method.to_b.features(image)
+    with torch.no_grad():
+        looking = method.to_b.features(image)
+    for one, other in zip(learning, looking, strict=True):
+        assert torch.allclose(one, other, atol=1e-9)
+    _, turn = method.turns(images, 0)
+    turn.total().backward()
+    down = [m for m in method.to_b.encoder if isinstance(m, NormedConv2d)]
+    assert [m.bias.grad is not None for m in down] == [False, True, True]  # pyright: ignore
+
+
+def test_a_generator_without_blocks_compares_what_leads_down():
+    config = replace(CUT.Config(), generator=replace(CUT.Config().generator, blocks=0, channels=4))
+    method = CUT(config, {"a": 3, "b": 3})
+    assert len(method.to_b.features(batch()["a"])) == len(method.sampler.layers) == 3
