@@ -96,10 +96,10 @@ class ResnetGenerator(nn.Module):
         """
         found, x, convolutions = [], image, 0
         for layer in self.encoder:
-            if isinstance(layer, NormedConv2d):
+            convolutions += isinstance(layer, NormedConv2d)
+            if isinstance(layer, NormedConv2d) and convolutions > 1:
                 x = layer.with_bias(x)  # no norm takes it away from what is compared
-                convolutions += 1
-                found += [x] if convolutions > 1 else []
+                found.append(x)
             else:
                 x = layer(x)
                 found += [x] if isinstance(layer, ReflectPad) else []
