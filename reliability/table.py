@@ -1,12 +1,13 @@
 """Print what the software holds itself to, each row with the figure reached now.
 
-    python -m reliability.table [--quick] [--out docs/reliability.md]
+    python -m reliability.table [--short | --quick] [--out docs/reliability.md]
 
 Runs the tests and programs of reliability/claims.py. OK: all of them passed; part: they passed, and
 something that was asked is known to be missing; no: one failed, or there is none; -: --quick left some out.
 A test's own figure is what it records under the property `figure`; where it also records `met` as
 False, it passed with a figure short of the one asked, and the verdict is part. Exit code 1 where a row
-says no though it has tests. --quick is for some five minutes, the whole takes half an hour or so.
+says no though it has tests. --short has fewer cases and kills, --quick leaves out the slow
+tests too: some eight and five minutes, the whole takes half an hour or so.
 """
 
 import argparse
@@ -32,7 +33,7 @@ PROGRAMS = {
     "options": ["reliability.fuzz", "options"], "images": ["reliability.fuzz", "images"],
     "checkpoints": ["reliability.fuzz", "checkpoints"], "storm": ["reliability.storm"],
 }  # fmt: skip
-QUICK = {
+SHORT = {
     "options": ["--count", "1000"], "images": ["--count", "300"], "checkpoints": ["--count", "150"],
     "storm": ["--kills", "4", "--steps", "120"],
 }  # fmt: skip
@@ -74,11 +75,11 @@ def run_tests(nodes: Iterable[str], quick: bool) -> dict[str, list[Outcome]]:
     return found
 
 
-def run_program(name: str, quick: bool) -> Outcome:
+def run_program(name: str, short: bool) -> Outcome:
     """Run a program; its last line is its figure."""
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", *PROGRAMS[name], *(QUICK[name] if quick else [])],
+        [sys.executable, "-m", *PROGRAMS[name], *(SHORT[name] if short else [])],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
@@ -144,13 +145,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--short", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/reliability.md")
     known = parser.parse_args(arguments)
     tests = run_tests((node for claim in CLAIMS for node in claim.tests), known.quick)
-    programs = {name: run_program(name, known.quick) for name in PROGRAMS}
+    programs = {name: run_program(name, known.short or known.quick) for name in PROGRAMS}
     rows = [row(claim, tests, programs) for claim in CLAIMS]
-    command = "python -m reliability.table" + (" --quick" if known.quick else "")
+    kind = " --quick" if known.quick else " --short" if known.short else ""
+    command = f"python -m reliability.table{kind}"
     text = page(rows, programs, command)
     known.out.write_text(text, encoding="utf-8")
     print(text)
