@@ -96,17 +96,22 @@ def evaluate(
         )
         for direction, translator in run.translators.items()
     }
+    trained = _training_images(data, files) if checks else {}
+    same_scenes = {d for d in truths if run.translators[d].target in trained}
     protocol = {
         "step": run.step, "weights": run.weights, "fit": data.fit, "size": data.crop_size,
         "resize": "OpenCV bicubic, area where it shrinks", "seed": run.options.seed,
         "precision": run.runtime.config.precision, "device": str(run.runtime.device),
         "images": {domain: len(paths) for domain, paths in files.items()},
-        "reference": "the held-out images of the target domain", "fingerprint": fingerprint_of(files),
+        "reference": {
+            direction: "training images of the target domain: the held-out ones show the same scenes"
+            if direction in same_scenes else "the held-out images of the target domain"
+            for direction in run.translators
+        }, "fingerprint": fingerprint_of(files),
         "truth": sorted(truths), "features": inception.name if inception else "none",
         "lpips": lpips.name if lpips else "none",
     }  # fmt: skip
     result = Result({}, protocol, {})
-    trained = _training_images(data, files) if checks else {}
     prints = _prints(done, files, trained, run) if checks else {}
     for direction, one in done.items():
         target = run.translators[direction].target
@@ -125,12 +130,14 @@ def evaluate(
             one.sources,
             trained[target][1] if target in trained else [],
             inception,
+            paired=direction in same_scenes,
         )
         figures |= found.figures
         result.intervals[direction] |= found.intervals
         result.floor[direction], result.ceiling[direction] = found.floor, found.ceiling
         if found.floor:  # there may be fewer than fakes, and so a floor that is too high
-            found.floor["images"] = min(len(one.rows), len(trained[target][1]))
+            others = reals if direction in same_scenes else trained[target][1]
+            found.floor["images"] = min(len(one.rows), len(others))
         if f"train/{target}" in prints:
             shown = prints_of("fakes", [Path(row.name) for row in one.rows], one.fakes)
             near = copies(shown, prints[f"train/{target}"])

@@ -31,17 +31,22 @@ class SetFigures:
 
 def set_figures(
     fakes: Sequence[Tensor], reals: Sequence[Tensor], sources: Sequence[Tensor],
-    trained: Sequence[Tensor], inception: Inception | None,
+    trained: Sequence[Tensor], inception: Inception | None, paired: bool = False,
 ) -> SetFigures:  # fmt: skip
     """Compare sets of uint8 images [1, C, H, W].
 
     `reals` are the held-out images of the target domain, the reference of every figure; `sources` the
     inputs of the fakes, `trained` training images of the target domain: against the held-out ones they
     score what a perfect translator may hope for with so few images.
+
+    Where the held-out images are `paired`, they show the very scenes of the inputs, and are nearer to
+    the fakes than any independent image could be: then the training images are the reference, and
+    the held-out ones the floor.
     """
     result = SetFigures()
-    real = [normalise(x) for x in spread(reals, MOST)]
-    sets = {"figures": fakes, "ceiling": sources, "floor": spread(trained, len(fakes))}
+    reference, others = (trained, reals) if paired and len(trained) > 1 else (reals, trained)
+    real = [normalise(x) for x in spread(reference, MOST)]
+    sets = {"figures": fakes, "ceiling": sources, "floor": spread(others, len(fakes))}
     for label, images in sets.items():
         if len(images) < 2 or len(real) < 2 or images[0].shape[1] != real[0].shape[1]:
             continue
@@ -53,7 +58,7 @@ def set_figures(
                 low, high = set_interval(distance, shown, real, resamples=RESAMPLES)
                 result.intervals[name] = [low, high]
     if inception is not None:
-        _learned(result, sets, reals, trained, inception)
+        _learned(result, sets, reference, trained, inception)
     return result
 
 

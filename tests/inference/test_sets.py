@@ -55,6 +55,16 @@ def test_real_images_are_the_floor_and_the_input_is_the_ceiling():
     assert found.figures["mifid"] >= found.figures["fid"]
 
 
+def test_held_out_images_of_the_same_scenes_are_the_floor_and_no_reference():
+    fakes = scenes(1, 0)  # a perfect translator's: the truth itself
+    truth, trained = scenes(1, 0), scenes(1, 200, 60)
+    sources = [255 - x for x in truth]
+    found = set_figures(fakes, truth, sources, trained, None, paired=True)
+    assert found.figures == found.floor and 0 < found.figures["swd"] < found.ceiling["swd"]
+    naive = set_figures(fakes, truth, sources, trained, None)
+    assert naive.figures["swd"] == 0 < naive.floor["swd"]  # better than real images, it would seem
+
+
 def test_channels_that_differ_have_no_ceiling_and_one_image_no_distance():
     grey = [x[:, :1] for x in scenes(0, 0)]
     found = set_figures(scenes(0, 9), scenes(0, 50), grey, [], None)
