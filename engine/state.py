@@ -49,6 +49,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         partial.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not of the disk: torch's writer names its source file
+        interruption = error.__context__
+        if isinstance(error, RuntimeError) and not isinstance(interruption, OSError | None):
+            raise interruption from None  # a reader that died, most often: it is said at any moment
         reason = f"{one_line(error, 80)}; " if isinstance(error, OSError) else ""
         full = not reason or getattr(error, "errno", 0) in FULL
         status = os.statvfs(path.parent)

@@ -301,3 +301,21 @@ def test_a_checkpoint_of_the_first_format_is_still_read():
     method.load_state_dict(state["method"])
     assert state["step"] == 2 and state["average"] is None
     assert state["options"].startswith("seed: 0") and len(state["optimizers"]) == 2
+
+
+def test_what_interrupts_a_write_is_not_taken_for_a_full_disk(tmp_path):
+    class Interrupted:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, content):
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+        def flush(self):
+            self.file.flush()
+
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        write_atomically(
+            tmp_path / "x", lambda file: torch.save({"x": torch.zeros(9)}, Interrupted(file))
+        )
+    assert not list(tmp_path.iterdir())
