@@ -303,13 +303,17 @@ def test_a_checkpoint_of_the_first_format_is_still_read():
     assert state["options"].startswith("seed: 0") and len(state["optimizers"]) == 2
 
 
-def test_what_interrupts_a_write_is_not_taken_for_a_full_disk(tmp_path):
+@pytest.mark.parametrize("when", [1, 3, 6])
+def test_what_interrupts_a_write_is_not_taken_for_a_full_disk(tmp_path, when):
     class Interrupted:
         def __init__(self, file):
-            self.file = file
+            self.file, self.calls = file, 0
 
         def write(self, content):
-            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+            self.calls += 1
+            if self.calls == when:
+                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+            return self.file.write(content)
 
         def flush(self):
             self.file.flush()
