@@ -2,6 +2,7 @@
 
 import math
 import re
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,6 +74,8 @@ class Loop:
                         self._go_back(event, watchdog, wandb)
         except (RuntimeError, ConnectionError, EOFError) as error:
             if workers and worker_died(error):
+                # The library raises at every child's end, wherever the process is by then.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 raise RunError(
                     "a process that reads images was killed (out of memory, most often); "
                     "the same command continues, data.workers=0 reads in the training process"
