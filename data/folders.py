@@ -17,6 +17,7 @@ SUFFIXES = frozenset([
 ])  # fmt: skip
 
 BadImages = Literal["error", "skip"]
+MOST_CHANNELS = 4096
 MOST_PIXELS = 32_766  # on a side: what OpenCV, which resizes, can address
 
 Fit = Literal["stretch", "short_side", "crop"]
@@ -58,9 +59,12 @@ class DataConfig:
                 )
         if len(set(self.domains)) != len(self.domains) or len(self.domains) < 2:
             raise UserError(f"data.domains must be 2 or more different names, got {self.domains}")
-        if len(self.channels) not in (1, len(self.domains)) or min(self.channels) < 1:
+        if len(self.channels) not in (1, len(self.domains)) or not all(
+            0 < count <= MOST_CHANNELS for count in self.channels
+        ):
             raise UserError(
-                f"data.channels must be one positive number, or one for each domain, got {self.channels}"
+                f"data.channels must be one number of 1 to {MOST_CHANNELS}, or one for each domain, "
+                f"got {str(self.channels)[:60]}"
             )
         for option, folders in (("train", self.train), ("test", self.test)):
             for name in folders:

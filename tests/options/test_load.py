@@ -140,6 +140,7 @@ MISTAKES = {
     "--fast": "options are written fast=value",
     "cyclegan": "one preset at a time",
     "=3": "unknown option ''",
+    "data.channels=1" + "0" * 400: "data.channels must be",
     "checkpoint_every=0": "checkpoint_every must be more than 0",
     "ema_half_life=-3": "ema_half_life",
     "score_images=1e400": "score_images",
