@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: setup demo test test-all test-gpu reliability lint format clean help
+.PHONY: setup demo test test-all docs-test test-gpu reliability lint audit format clean help
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: $(VENV)/.ready-dev  ## the tests, about eight minutes on two cores
 
 test-all: $(VENV)/.ready-dev  ## also the slow ones
 	@$(BIN)/python -m pytest -m 'not gpu' --timeout=3600 $(PYTEST)
+
+docs-test: $(VENV)/.ready-dev  ## what README.md and docs/*.md say, a minute
+	@$(BIN)/python -m pytest tests/test_docs.py $(PYTEST)
 
 test-gpu: $(VENV)/.ready-dev  ## the ones that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(PYTEST)

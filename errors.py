@@ -31,6 +31,14 @@ class Interrupted(Exception):
         self.exit_code = exit_code
 
 
+class Ended(Exception):
+    """This process leaves with the others of its run; one of them has said why."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process has said why")
+        self.exit_code = exit_code
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the first line of an error's text, or its class where it has none."""
     lines = str(error).strip().splitlines()
@@ -55,14 +63,8 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
     try:
         code = main(sys.argv[1:]) or 0
         sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        code = 2
-    except RunError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        code = error.exit_code
-    except Interrupted as stop:
-        code = stop.exit_code
+    except (UserError, RunError, Interrupted, Ended) as error:
+        code = answer(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
@@ -70,3 +72,10 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def answer(error: UserError | RunError | Interrupted | Ended, aloud: bool = True) -> int:
+    """Print the line of an error that has one, where `aloud`; return the exit code."""
+    if aloud and isinstance(error, UserError | RunError):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    return 2 if isinstance(error, UserError) else error.exit_code

@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> None:
 
     from engine.runtime import RuntimeConfig
     from inference.export import export_run, require_packages
+    from inference.logged import log_bundle
     from inference.run import open_run
 
     require_packages(options.formats)
@@ -39,6 +40,8 @@ def main(arguments: list[str]) -> None:
     )
     for folder in export_run(run, options):
         print(f"exported into {folder}")
+        if options.artifacts:
+            print(log_bundle(run, folder, folder.name))
 
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ def main(arguments: list[str]) -> None:
             f"data.domains and data.channels are what the run was trained on: {trained.domains}"
         )
 
-    from inference.evaluate import evaluate, table, write_metrics
+    from inference.evaluate import evaluate, write_metrics
     from inference.features import find_inception, find_lpips
+    from inference.logged import log_figures
     from inference.report import write_report
+    from inference.tables import figures_table
 
     run = open_run(path, options.runtime, options.checkpoint, options.weights)
     inception = find_inception(options.inception, run.runtime.device) if options.checks else None
@@ -53,13 +55,16 @@ def main(arguments: list[str]) -> None:
     )
     metrics = write_metrics(run, result, options.data)
     report = write_report(run, result)
-    print(table(result.figures, result.floor, result.ceiling))
+    print(figures_table(result.figures, result.floor, result.ceiling))
+    for note in run.options.method.notes():
+        print(f"note: {note}")
     for leak in result.leaks[:3]:
         print(f"note: {leak['first']} and {leak['second']} show one picture ({leak['between']})")
     for missing in (inception, lpips):
         if isinstance(missing, str):
             print(missing)
     print(f"metrics: {metrics}\nreport:  {report}")
+    print(log_figures(run, result, options.wandb))
 
 
 if __name__ == "__main__":

@@ -1,50 +1,85 @@
 """Train a translator: python train.py PRESET [option=value ...]; the same command again continues."""
 
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from engine.memory import is_out_of_memory
+from engine.processes import Processes
 from engine.runtime import Runtime
 from errors import UserError, run_command, say
 from options.config import TrainOptions
-from options.load import check_same, saved_options, to_dict, to_yaml, train_options
+from options.load import from_yaml, saved_options, to_dict, to_yaml, train_options
+from options.same import check_same
 
 if TYPE_CHECKING:  # they open image libraries, and a misspelt option should be answered before
+    from engine.loop import Images, Loop
     from engine.schedule import Schedule
     from engine.trainer import Trainer
+    from models.method import Method
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the command line asks for."""
-    options = train_options(arguments)
-    if options is not None:
-        train(options)
+    """Do what the command line asks for, as one of the processes that torchrun has started, or alone."""
+    with Processes.of_environment() as processes:
+        options = train_options(arguments)
+        if options is None:
+            return
+        if options.summary:
+            show_summary(options)
+            return
+        processes.start(options.runtime)
+        for each in experiments(options):
+            train(each, processes)
 
 
-def train(options: TrainOptions) -> None:
+def experiments(options: TrainOptions) -> list[TrainOptions]:
+    """Return a run for each of `seeds`, in folders of their own and one W&B group; or the one run."""
+    if not options.seeds or options.plan:
+        return [options]
+    log = replace(options.log, group=options.log.group or Path(options.run).name)
+    return [
+        replace(options, run=f"{options.run.rstrip('/')}-seed{seed}", seed=seed, seeds=[], log=log)
+        for seed in options.seeds
+    ]
+
+
+def train(options: TrainOptions, processes: Processes | None = None) -> None:
     """Train what `options` describe in the folder options.run, from its last checkpoint if there is one."""
-    from data.folders import absolute, find_split
-    from data.loading import check_sizes
-    from data.scenes import provide
-    from engine.state import sole_owner
+    from engine.files import sole_owner
 
-    options = replace(options, data=absolute(options.data))
-    provide(options.data.root)
-    if options.data.bad_images == "error":  # else they are looked at one by one
-        check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
-    if options.init_from and not Path(options.init_from).expanduser().exists():
-        raise UserError(f"init_from={options.init_from}: no such file or folder")
+    processes = processes or Processes()
+    options = processes.told(lambda: found(options, processes), patiently=True)
     run = Path(options.run).expanduser()
     if options.plan:
         show_plan(options)
         return
-    claim(run)
-    with sole_owner(run):
-        options = settle(run, options)
-        start_or_continue(run, options)
+    processes.told(lambda: claim(run))
+    with sole_owner(run) if processes.first else nullcontext():
+        options = processes.told(lambda: settle(run, options), patiently=True)
+        start_or_continue(run, options, processes)
+
+
+def found(options: TrainOptions, processes: Processes) -> TrainOptions:
+    """Return the options with whole paths; UserError where what they name is not there or cannot be."""
+    from data.folders import absolute, find_split
+    from data.loading import check_sizes
+    from data.scenes import provide
+    from engine.state import Checkpoints
+
+    for option in ("plan", "budget"):
+        if getattr(options, option) and not processes.alone:
+            raise UserError(f"{option} measures the steps of one process; give it without torchrun")
+    options = replace(options, data=absolute(options.data))
+    provide(options.data.root)
+    if options.data.bad_images == "error":  # else they are looked at one by one
+        check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
+    origin, begun = Path(options.init_from).expanduser(), Path(options.run).expanduser()
+    if options.init_from and not origin.exists() and not Checkpoints(begun / "checkpoints").exist():
+        raise UserError(f"init_from={options.init_from}: no such file or folder")
+    return options
 
 
 def claim(run: Path) -> None:
@@ -53,6 +88,15 @@ def claim(run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"run={str(run)[:80]}: cannot be made ({error.strerror})") from None
+
+
+def show_summary(options: TrainOptions) -> None:
+    """Print the networks of a run."""
+    from inference.summary import summary
+
+    with answered():
+        for line in summary(options):
+            print(line)
 
 
 def show_plan(options: TrainOptions) -> None:
@@ -69,104 +113,153 @@ def schedule_of(options: TrainOptions) -> "Schedule":
     from engine.schedule import plan
 
     longest = max(len(files) for files in find_split(options.data, "train").values())
-    return plan(options.duration, options.decay_after, options.batch_size, longest)
+    return plan(options.duration, options.decay_after, options.batch_size, longest, options.warm_up)
 
 
 def settle(run: Path, options: TrainOptions) -> TrainOptions:
-    """Write the options into the run folder and return them; UserError where it holds a run of others.
+    """Return the options as the run is to have them; UserError where its folder holds a run of others.
 
     Before its first checkpoint a run has nothing to lose: it may be started again with other options.
     A budget is turned into a schedule once, when the run begins.
     """
     from engine.images import SKIPPED
-    from engine.state import Checkpoints, write_text
+    from engine.state import Checkpoints
 
     saved = run / "options.yaml"
+    begun = saved.exists() and Checkpoints(run / "checkpoints").exist()
     if options.budget:
         from options.planning import within_budget
 
-        began = saved.is_file() and Checkpoints(run / "checkpoints").exist()
-        if began and (before := saved_options(saved)).budget == options.budget:
+        if begun and (before := saved_options(saved)).budget == options.budget:
             laid = {"duration": before.duration, "decay_after": before.decay_after}
             options = replace(options, **laid)
         else:
             options = within_budget(options, schedule_of(options))
             say(f"{options.budget} are enough for {options.duration}")
-    if saved.exists() and Checkpoints(run / "checkpoints").exist():
+    if begun:
         check_same(run, saved_options(saved), options)
     elif saved.is_file() and saved.read_bytes() != to_yaml(options).encode():
         for mark in ("wandb_id", *SKIPPED.values()):  # another experiment
             (run / mark).unlink(missing_ok=True)
-    write_text(saved, to_yaml(options))
     return options
 
 
-def start_or_continue(run: Path, options: TrainOptions) -> None:
+def start_or_continue(run: Path, options: TrainOptions, processes: Processes) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
-    import torch
+    from engine.artifacts import dataset_of, upload
+    from engine.files import write_text
+    from engine.images import usable_files
+    from engine.logger import WandbLogger, run_id_of
 
-    from engine.images import fixed_images, samples_of, usable_files
-    from engine.logger import WandbLogger
-    from engine.loop import Loop
-    from engine.provenance import provenance
-    from engine.schedule import plan
-    from engine.state import write_text
-    from engine.trainer import Trainer
-    from models import methods
-
-    runtime = Runtime(options.runtime)
-    torch.manual_seed(options.seed)
-    with answered():  # before any image is read
-        method = methods.find(options.method.name)(options.method, options.data.channels_of())
-        method.check_size(options.data.crop_size, options.data.crop_size)
-    files = usable_files(options.data, "train", run)
-    samples = samples_of(files, options.data, options.seed, runtime.device)
-    schedule = plan(options.duration, options.decay_after, options.batch_size, len(samples))
-    kept_out = usable_files(options.data, "validation", run) if options.data.validation else files
-    previewed = fixed_images(files, options.data, options.log.previews)
-    scored = fixed_images(kept_out, options.data, options.score_images)
-    with answered():
-        trainer = Trainer(method, options, schedule, runtime)
-    loop = Loop(trainer, samples, previewed, scored, run)
-    if options.init_from and not loop.checkpoints.exist():
+    runtime = Runtime(options.runtime, processes)
+    method = built(options, processes)  # before any image is read
+    files = processes.told(lambda: usable_files(options.data, "train", run), patiently=True)
+    loop = loop_of(run, options, method, files, runtime)
+    trainer, schedule = loop.trainer, loop.trainer.schedule
+    if loop.options_text:  # options.yaml may be another by now
+        processes.told(lambda: check_same(run, from_yaml(loop.options_text, str(run)), options))
+    processes.told(lambda: write_text(run / "options.yaml", to_yaml(options)))
+    if options.init_from and not loop.begun:
         begin_with(Path(options.init_from).expanduser(), trainer, options)
     if loop.finished:
         say(f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}")
         return
 
-    identity = run / "wandb_id"
-    if not identity.exists():
-        write_text(identity, secrets.token_hex(4))
-    origin = provenance()
-    facts = {
-        **to_dict(options), **origin, **runtime.describe(),
-        "parameters": {
-            name: sum(p.numel() for p in net.parameters()) for name, net in trainer.players.items()
-        },
-        "images": {domain: len(paths) for domain, paths in files.items()},
-        "steps": schedule.steps,
-    }  # fmt: skip
-    wandb = WandbLogger(options.log, run, identity.read_text().strip(), facts)
+    facts = facts_of(run, trainer, files, options) if processes.first else {}
+    log = options.log if processes.first else replace(options.log, wandb="disabled")
+    wandb = WandbLogger(log, run, run_id_of(run) if processes.first else "", facts)
     counts = ", ".join(f"{len(paths)} {domain}" for domain, paths in files.items())
     state = f"continues at step {trainer.step}" if trainer.step else "starts"
+    where = str(runtime.device) if processes.alone else f"{processes.count} x {runtime.device.type}"
     say(
-        f"{run} {state}: {options.method.name}, {counts} images, {schedule.steps} steps, on {runtime.device}"
+        f"{run} {state}: {options.method.name}, {counts} images, {schedule.steps} steps, on {where}"
     )
     say(wandb.message)
+    for note in options.method.notes():
+        say(f"note: {note}")
+    wandb.uses(*dataset_of(run, options.data))
+    processes.meet()  # the first has read, hashed and announced: however long that took
     code = 1
     try:
         loop.fit(options.log, options.data.workers, wandb)
         code = 0
+        upload(wandb, run, facts)
     finally:
         wandb.finish(code)
     say(f"finished: {schedule.steps} steps; evaluate with: python test.py {run}")
 
 
+def built(options: TrainOptions, processes: Processes) -> "Method":
+    """Return the method with fresh weights; UserError where options, sizes or memory forbid it."""
+    import torch
+
+    from models import methods
+
+    torch.manual_seed(options.seed)
+    with answered():
+        method = methods.find(options.method.name)(options.method, options.data.channels_of())
+        for side in options.data.crops():
+            method.check_size(side, side)
+        if not method.shared and not processes.alone:
+            raise ValueError(f"method.name={options.method.name} is trained by one process")
+    return method
+
+
+def loop_of(
+    run: Path, options: TrainOptions, method: "Method", files: Mapping[str, Sequence[Path]], runtime: Runtime
+) -> "Loop":  # fmt: skip
+    """Return the loop over a run's images, at its last checkpoint if there is one."""
+    from engine.images import samples_of
+    from engine.loop import Loop
+    from engine.record import images_at_begin
+    from engine.schedule import plan
+    from engine.trainer import Trainer
+
+    samples = samples_of(files, options.data, options.seed, runtime.device)
+    epoch = runtime.processes.told(lambda: images_at_begin(run)) or len(samples)
+    schedule = plan(
+        options.duration, options.decay_after, options.batch_size, epoch, options.warm_up
+    )
+    samples.grow(schedule.steps, options.batch_size)
+    with answered():
+        trainer = Trainer(method, options, schedule, runtime)
+    watched = watched_images(run, files, options) if runtime.processes.first else ({}, {})
+    return Loop(trainer, samples, *watched, run)
+
+
+def facts_of(
+    run: Path, trainer: "Trainer", files: Mapping[str, Sequence[Path]], options: TrainOptions
+) -> dict[str, Any]:
+    """Return what is known of a run beside its losses, and record it in its folder."""
+    from engine.record import record
+
+    machine = trainer.runtime.describe()
+    recorded = record(run, trainer.step, files, options.data, options.log.fingerprint, machine)
+    parameters = {
+        name: sum(p.numel() for p in player.parameters())
+        for name, player in trainer.players.items()
+    }
+    return {
+        **to_dict(options), **recorded, "parameters": parameters, "steps": trainer.schedule.steps,
+        "images": {domain: len(paths) for domain, paths in files.items()},
+    }  # fmt: skip
+
+
+def watched_images(
+    run: Path, files: Mapping[str, Sequence[Path]], options: TrainOptions
+) -> tuple["Images", "Images"]:
+    """Return the images that previews show, and those that score the translators."""
+    from engine.images import fixed_images, usable_files
+
+    data = options.data
+    kept_out = usable_files(data, "validation", run) if data.validation else files
+    scored = fixed_images(kept_out, data, options.score_images)
+    return fixed_images(files, data, options.log.previews), scored
+
+
 @contextmanager
 def answered() -> Iterator[None]:
     """Turn what the options or the memory forbid while networks are built into one line."""
-    from engine.loop import is_out_of_memory
-
     try:
         yield
     except ValueError as error:

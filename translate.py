@@ -1,5 +1,6 @@
 """Translate pictures: python translate.py RUN INPUT OUTPUT [direction=a_to_b]."""
 
+import sys
 from pathlib import Path
 
 from errors import UserError, run_command
@@ -12,7 +13,7 @@ usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet] [option=v
 Translates a picture, every picture in a folder (its tree is kept) or of a pattern ("photos/*.jpg"), of any
 size; the output has the size and the name of the input. INPUT - reads standard input, OUTPUT - writes PNG
 to standard output. RUN is a folder that train.py made, a checkpoint in it, a bundle that export.py
-made, or a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix.
+made, a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix, or an artifact wandb:ENTITY/PROJECT/NAME:ALIAS.
 """
 
 
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> None:
     run = open_run(
         Path(paths[0]).expanduser(), options.runtime, options.checkpoint, options.weights
     )
+    for note in run.options.method.notes():
+        print(f"note: {note}", file=sys.stderr)  # a picture may go to standard output
     direction = direction_of(run, options.direction)
     if paths[2] == "-" and paths[1] != "-":
         raise UserError(

@@ -42,9 +42,13 @@ def resizing(config: DataConfig, size: int) -> Transform:
     return Transform(functools.partial(resizing_steps, config, size))
 
 
-def training_transform(config: DataConfig, channels: int) -> Transform:
-    """Return what a resized training image goes through: turn, crop, flip, colour."""
-    return Transform(functools.partial(training_steps, config, channels))
+def training_transform(config: DataConfig, channels: int, crop: int = 0) -> Transform:
+    """Return what a resized training image goes through: turn, a crop of this side, flip, colour.
+
+    Without a side the crop is one of data.crop_size.
+    """
+    side = crop or config.crop_size
+    return Transform(functools.partial(training_steps, config, channels, side))
 
 
 def evaluation_transform(config: DataConfig) -> Transform:
@@ -55,7 +59,7 @@ def evaluation_transform(config: DataConfig) -> Transform:
     return resizing(config, config.crop_size)
 
 
-def training_steps(config: DataConfig, channels: int) -> list[Any]:
+def training_steps(config: DataConfig, channels: int, crop: int) -> list[Any]:
     """Return the library's random steps for a training image."""
     cv2, library = _libraries()
     steps: list[Any] = []
@@ -64,7 +68,7 @@ def training_steps(config: DataConfig, channels: int) -> list[Any]:
             limit=(-config.rotate, config.rotate), border_mode=cv2.BORDER_REFLECT_101,
             interpolation=cv2.INTER_CUBIC, p=1.0,
         ))  # fmt: skip
-    steps.append(library.RandomCrop(config.crop_size, config.crop_size))
+    steps.append(library.RandomCrop(crop, crop))
     if config.flip:
         steps.append(library.HorizontalFlip(p=0.5))
     if config.colour_jitter:

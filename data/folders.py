@@ -1,7 +1,6 @@
 """Find the image files of each domain and split, in the layouts that people use."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ class DataConfig:
     fit: Fit = "stretch"  # stretch to a square, short_side keeps the aspect, crop leaves the size
     load_size: int = 286  # pixels images are resized to before the crop (not with fit=crop)
     crop_size: int = 256  # pixels of the random square that is trained on
+    progressive: list[int] = field(default_factory=list)  # crops that grow, as [64,128,256]
     flip: bool = True  # mirror half of the images left to right
     rotate: float = 0.0  # turn by up to so many degrees, reflecting at the border
     colour_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this share
@@ -81,6 +81,16 @@ class DataConfig:
                 f"data.crop_size={self.crop_size} is larger than data.load_size={self.load_size}; "
                 "raise the load size or lower the crop"
             )
+        grown = self.progressive and (
+            self.progressive != sorted(set(self.progressive))
+            or self.progressive[0] < 1
+            or self.progressive[-1] != self.crop_size
+        )
+        if grown:
+            raise UserError(
+                f"data.progressive must rise to data.crop_size={self.crop_size}, "
+                f"got {str(self.progressive)[:60]}"
+            )
         for option in ("rotate", "colour_jitter", "workers", "limit"):
             if getattr(self, option) < 0:
                 raise UserError(f"data.{option} must be 0 or more, got {getattr(self, option)}")
@@ -92,6 +102,10 @@ class DataConfig:
             )
         if self.rotate > 180 or self.colour_jitter >= 1:
             raise UserError("data.rotate must be at most 180 and data.colour_jitter below 1")
+
+    def crops(self) -> list[int]:
+        """Return the sides of the squares that are trained on, one after the other."""
+        return self.progressive or [self.crop_size]
 
     def channels_of(self) -> dict[str, int]:
         """Return domain name -> channel count, in the order of the domains."""
@@ -190,7 +204,7 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
 
 def files_in(folder: Path, limit: int = 0) -> list[Path]:
     """Return the image files below `folder`, sorted by their path's bytes; UserError if none."""
-    files = sorted(_walk(folder), key=os.fsencode)
+    files = sorted((path for path, reason in walk(folder) if not reason), key=os.fsencode)
     if not files:
         raise UserError(
             f"{folder}: no images in this folder ({' '.join(sorted(SUFFIXES)[:6])} ...)"
@@ -198,8 +212,11 @@ def files_in(folder: Path, limit: int = 0) -> list[Path]:
     return [Path(file) for file in files[: limit or None]]
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield image files, following links to files but entering every real folder once."""
+def walk(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield each file with why it is passed over, or "" for an image; hidden ones go unmentioned.
+
+    Links to files are followed, and every real folder is entered once.
+    """
     pending, entered = [os.fspath(folder)], set()
     while pending:
         here = pending.pop()
@@ -214,69 +231,24 @@ def _walk(folder: Path) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
             if entry.is_symlink():
                 # Unlike an entry's own methods these raise nothing for a link to itself.
                 is_folder, is_file = os.path.isdir(entry.path), os.path.isfile(entry.path)
             else:  # the listing says what it is: nothing is asked of each file
                 is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
+            suffix = os.path.splitext(entry.name)[1]
             if is_folder:
                 pending.append(entry.path)
-            elif image and is_file:
-                yield entry.path
+            elif suffix.lower() not in SUFFIXES:
+                yield entry.path, f"{suffix or 'a name without suffix'} is no image's"
+            elif not is_file:
+                kind = "a link to nothing" if entry.is_symlink() else "not a regular file"
+                yield entry.path, kind
+            else:
+                yield entry.path, ""
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
     """Return at most `count` items, evenly spread over all, in their order."""
     kept = min(count, len(items))
     return [items[number * len(items) // kept] for number in range(kept)]
-
-
-def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
-    """Return direction "a_to_b" -> the true file for each held-out image of a, where known.
-
-    `data.pairs=auto` believes what ROOT/dataset.json says in its key `pairs`. A pair is two held-out
-    files of one name in their folders (suffix and a trailing _A or _B aside); UserError names one
-    that has no partner.
-    """
-    pairs = config.pairs
-    if pairs == "auto":
-        pairs = _described(config).get("pairs", "none")
-    if pairs not in ("forward", "both"):
-        return {}
-    first, second = config.domains[:2]
-    directions = [(first, second)] + ([(second, first)] if pairs == "both" else [])
-    truth = {}
-    for source, target in directions:
-        by_name = _by_scene(config, target, held_out[target])
-        wanted = _by_scene(config, source, held_out[source])
-        lonely = [file for name, file in wanted.items() if name not in by_name]
-        if lonely:
-            raise UserError(
-                f"data.pairs={config.pairs}: {lonely[0]} has no partner in {target}; "
-                "use data.pairs=none for unpaired held-out images"
-            )
-        truth[f"{source}_to_{target}"] = [by_name[name] for name in wanted]
-    return truth
-
-
-def _by_scene(config: DataConfig, domain: str, files: Sequence[Path]) -> dict[str, Path]:
-    """Return the files of a domain by their name in its folder, without suffix and _A or _B."""
-    folder, found = folder_of(config, "test", domain), {}
-    for file in files:
-        name = re.sub(r"_[AB]$", "", os.fspath(file.relative_to(folder).with_suffix("")))
-        if name in found:
-            raise UserError(f"data.pairs={config.pairs}: {found[name]} and {file} have one name")
-        found[name] = file
-    return found
-
-
-def _described(config: DataConfig) -> dict[str, str]:
-    description = Path(config.root).expanduser() / "dataset.json"
-    if not config.root or not description.is_file():
-        return {}
-    try:
-        content = json.loads(description.read_text())
-    except (ValueError, OSError):
-        raise UserError(f"{description}: not valid JSON; mend or remove it") from None
-    return content if isinstance(content, dict) else {}

@@ -40,9 +40,10 @@ class UnpairedSamples(Dataset):
         self.config = config
         self.resize = resizing(config, config.load_size)
         self.transforms = {
-            domain: training_transform(config, channels)
-            for domain, channels in self.channels.items()
-        }
+            (domain, crop): training_transform(config, channels, crop)
+            for domain, channels in self.channels.items() for crop in config.crops()
+        }  # fmt: skip
+        self.stages = [(0, config.crop_size)]  # position from which samples have this side
         self.cached: dict[str, DecodedImages] = {}
         if config.cache:
             recipe = f"{config.fit} {config.load_size}"
@@ -57,6 +58,17 @@ class UnpairedSamples(Dataset):
         """Go on with other samples, from the next batches on."""
         self.seed = seed
         self._orders.clear()
+
+    def grow(self, steps: int, batch_size: int) -> None:
+        """Let crops have the sides of data.progressive, each for an equal share of the run's steps."""
+        crops = self.config.crops()
+        self.stages = [
+            (steps * number // len(crops) * batch_size, crop) for number, crop in enumerate(crops)
+        ]
+
+    def crop_at(self, position: int) -> int:
+        """Return the side of the sample at `position`; one batch has one side."""
+        return next(crop for first, crop in reversed(self.stages) if first <= position)
 
     def __len__(self) -> int:
         """Return the length of an epoch: one pass through the largest domain."""
@@ -89,10 +101,11 @@ class UnpairedSamples(Dataset):
         return self.resize(pixels)
 
     def batches(
-        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool
-    ) -> Iterator[dict[str, Tensor]]:
+        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool,
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """Yield the uint8 batches of steps first_step .. last_step - 1 (see `batches`)."""
-        return batches(self, batch_size, first_step, last_step, workers, pinned)
+        return batches(self, batch_size, first_step, last_step, workers, pinned, part)
 
     def __getitem__(self, position: int) -> dict[str, Tensor] | BadImage:
         """Return domain -> uint8 [C, crop, crop]; a bad file is returned, for the reader to raise."""
@@ -103,7 +116,7 @@ class UnpairedSamples(Dataset):
                         self.pixels(domain, self.index_of(domain, position)), domain, position
                     )
                 )
-                for domain in self.transforms
+                for domain in self.channels
             }
         except BadImage as bad:
             return bad
@@ -117,7 +130,8 @@ class UnpairedSamples(Dataset):
     def augmented(self, pixels: np.ndarray, domain: str, position: int) -> np.ndarray:
         """Return what training sees of an image at `position`."""
         number = list(self.files).index(domain)
-        return self.transforms[domain](pixels, (self.seed, number, position, AUGMENTATION))
+        transform = self.transforms[domain, self.crop_at(position)]
+        return transform(pixels, (self.seed, number, position, AUGMENTATION))
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -143,16 +157,16 @@ def batches(
     last_step: int,
     workers: int,
     pinned: bool,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the uint8 batches of steps first_step .. last_step - 1, whatever the worker count.
+
+    `part` (number, count) yields that part of every batch: processes share batches, not images.
 
     BadImage names a file that cannot be read. A worker's death is an error that may come at any
     moment in the process that iterates; `worker_died` recognises it.
     """
-    steps = (
-        list(range(step * batch_size, (step + 1) * batch_size))
-        for step in range(first_step, last_step)
-    )
+    steps = (list(positions(batch_size, step, part)) for step in range(first_step, last_step))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # more workers than cores are the user's choice
         stream = iter(DataLoader(
@@ -164,6 +178,14 @@ def batches(
         if isinstance(batch, BadImage):
             raise batch
         yield batch
+
+
+def positions(batch_size: int, step: int, part: tuple[int, int] = (0, 1)) -> range:
+    """Return the samples of a step's batch, or of the part (number, count) of it."""
+    number, count = part
+    share = batch_size // count
+    first = step * batch_size + number * share
+    return range(first, first + share)
 
 
 def worker_died(error: Exception) -> bool:
@@ -184,8 +206,11 @@ def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] |
 
 def _quiet_worker(_: int) -> None:
     # Ctrl-C reaches every process of a terminal; the training process saves and ends its workers.
-    # SIGTERM stays: it is how a process that is left behind is ended.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So do torchrun's SIGTERM and a scheduler's SIGUSR1; a second SIGTERM stays: it is how a process
+    # that is left behind is ended.
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     torch.set_num_threads(1)
 
 

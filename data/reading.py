@@ -65,7 +65,8 @@ def open_upright(
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > PIXEL_LIMIT:
                     raise BadImage(
-                        f"{name}: {image.width}x{image.height} is over {PIXEL_LIMIT} pixels"
+                        f"{name}: {image.width}x{image.height} is over {PIXEL_LIMIT} pixels; make it "
+                        "smaller first"
                     )
                 if least:
                     image.draft(None, (least, least))
@@ -74,6 +75,10 @@ def open_upright(
                 return upright(image)
         except (BadImage, FileNotFoundError):
             raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise BadImage(
+                f"{name}: it is over {PIXEL_LIMIT} pixels; make it smaller first"
+            ) from None
         except Image.UnidentifiedImageError:
             raise BadImage(
                 f"{name}: not an image that can be read ({', '.join(FORMATS)})"

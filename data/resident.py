@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data.folders import DataConfig
-from data.loading import UnpairedSamples, to_tensor
+from data.loading import UnpairedSamples, positions, to_tensor
 from errors import UserError
 
 
@@ -44,13 +44,14 @@ class ResidentSamples(UnpairedSamples):
             ) from None
 
     def batches(
-        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool
-    ) -> Iterator[dict[str, Tensor]]:
+        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool,
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """Yield the batches of `UnpairedSamples`, on the device; `workers` and `pinned` mean nothing."""
         for step in range(first_step, last_step):
-            positions = range(step * batch_size, (step + 1) * batch_size)
+            seen = positions(batch_size, step, part)
             yield {
-                domain: torch.stack([self._view(domain, position) for position in positions])
+                domain: torch.stack([self._view(domain, position) for position in seen])
                 for domain in self.images
             }
 
@@ -60,7 +61,7 @@ class ResidentSamples(UnpairedSamples):
         _, height, width = image.shape
         corners = self.augmented(self._places_of(height, width), domain, position)[0, [0, -1]]
         (top, left), (_, right) = corners.astype(int) @ [[256, 0], [1, 0], [0, 256], [0, 1]]
-        size = self.config.crop_size
+        size = self.crop_at(position)
         crop = image[:, top : top + size, min(left, right) : min(left, right) + size]
         return crop.flip(2) if right < left else crop
 

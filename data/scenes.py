@@ -1,6 +1,6 @@
 """Generate two domains of little scenes whose true translation is known.
 
-    python -m data.scenes season|paint|zebra OUT [train=300] [test=48] [size=64] [seed=0]
+    python -m data.scenes season|paint|zebra|tints OUT [train=300] [test=48] [size=64] [seed=0]
 
 Domain B is a function of the scene, but the training images of A and B show different scenes, so the
 data is unpaired. The held-out images come in pairs of the same name: testB/0007.png is the truth
@@ -8,6 +8,7 @@ for testA/0007.png.
 
 season  recolours everything (channels exchanged, a gamma on each): the sanity check, invertible.
 paint   a deterministic painter (edge-preserving smoothing): many-to-one, only A to B has a truth.
+tints   one of many tints over grey: many answers to one input, each with a style that is known.
 zebra   stripes the ellipses and nothing else: a translator must tell objects from background.
 """
 
@@ -23,14 +24,18 @@ from PIL import Image
 from errors import UserError, run_command
 
 TRAIN_A, TRAIN_B, HELD_OUT = 0, 1, 2  # which scenes: none stands in two sets
+TINT = 3  # what a scene's tint is drawn from besides its key
+PAIRS = {"paint": "forward", "tints": "none"}  # where not both ways have one truth
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn scene: float RGB in 0 to 1 [size, size, 3], and how deep inside an ellipse each pixel is."""
+    """A drawn scene: float RGB in 0 to 1 [size, size, 3], what stands where, and a tint."""
 
     pixels: np.ndarray
-    depth: np.ndarray  # 0 outside every ellipse, rising to 1 at a centre
+    depth: np.ndarray  # how deep inside an ellipse: 0 outside of all, rising to 1 at a centre
+    objects: np.ndarray  # the number of the object that is seen, from 1; 0 is background
+    tint: np.ndarray  # RGB, the brightest channel 1
 
 
 def draw_scene(size: int, *key: int) -> Scene:
@@ -43,7 +48,8 @@ def draw_scene(size: int, *key: int) -> Scene:
     pixels = np.where((y < horizon)[..., None], sky, ground)
     pixels += random.normal(0, 0.008, pixels.shape)
     depth = np.zeros((size, size))
-    for _ in range(random.integers(1, 4)):
+    objects = np.zeros((size, size), int)
+    for number in range(random.integers(1, 4)):
         ellipse = random.random() < 0.5
         centre = random.uniform((0.15, 0.3), (0.85, 0.9))
         radius = random.uniform(0.1, 0.22, 2)
@@ -54,7 +60,10 @@ def draw_scene(size: int, *key: int) -> Scene:
         shade = (1.0 - 0.25 * (u + v) / 2)[..., None]
         pixels = np.where(inside[..., None], colour * shade, pixels)
         depth = np.where(inside, (1 - distance) if ellipse else 0.0, depth)
-    return Scene(pixels.clip(0, 1), depth)
+        objects = np.where(inside, number + 1, objects)
+    own = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*key, TINT))))
+    tint = np.roll([1.0, own.uniform(0.15, 0.85), 0.15], own.integers(3))
+    return Scene(pixels.clip(0, 1), depth, objects, tint)
 
 
 def season(scene: Scene) -> np.ndarray:
@@ -76,10 +85,16 @@ def zebra(scene: Scene) -> np.ndarray:
     return np.where(rings[..., None], scene.pixels * 0.15, scene.pixels)
 
 
+def tints(scene: Scene) -> np.ndarray:
+    """Return the scene in shades of its tint, as a toned photograph."""
+    return (scene.pixels @ np.array([0.299, 0.587, 0.114]))[..., None] * scene.tint
+
+
 TRANSLATIONS: dict[str, Callable[[Scene], np.ndarray]] = {
     "season": season,
     "paint": paint,
     "zebra": zebra,
+    "tints": tints,
 }
 
 
@@ -98,7 +113,7 @@ def generate(
     translate = TRANSLATIONS[kind]
     description = {
         "name": kind, "train": train, "test": test, "size": size, "seed": seed,
-        "pairs": "forward" if kind == "paint" else "both",
+        "pairs": PAIRS.get(kind, "both"),
     }  # fmt: skip
     written = out / "dataset.json"
     if _read(written) == description:
@@ -168,7 +183,7 @@ def main(arguments: list[str]) -> None:
         return
     if len(words) != 2 or words[0] not in TRANSLATIONS:
         raise UserError(
-            "usage: python -m data.scenes season|paint|zebra OUT [train=300] [size=64] ..."
+            "usage: python -m data.scenes season|paint|zebra|tints OUT [train=300] [size=64] ..."
         )
     for argument in arguments:
         key, equals, value = argument.partition("=")

@@ -8,9 +8,7 @@ from pathlib import Path
 from data.reading import BadImage
 from errors import UserError
 
-MOST = (
-    0.01  # of a domain's images that may be left out; where more are bad, something else is wrong
-)
+MOST = 0.01  # of a domain that may be left out; where more is bad, something else is wrong
 
 
 def sound_files(

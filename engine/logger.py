@@ -1,11 +1,13 @@
-"""The record of a run: metrics.jsonl, and Weights & Biases as its mirror."""
+"""Weights & Biases: the mirror of a run's record, and the one door to its library."""
 
-import json
 import math
 import netrc
 import os
 import re
-from collections.abc import Mapping
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +15,12 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from engine.state import write_text
+from data.fingerprint import Fingerprint
+from engine.files import write_text
 from errors import UserError, one_line
 
+Job = Literal["train", "eval", "export"]
+FINISHED, UPLOADED = 60, 3600  # seconds that the end of a run waits for the server; with artifacts
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
@@ -30,6 +35,8 @@ class LogConfig:
     project: str = "unpaired-translation"  # W&B project, unless WANDB_PROJECT says
     tags: list[str] | None = None  # W&B tags of the run
     group: str = ""  # W&B group, for several runs of one experiment
+    artifacts: bool = False  # upload data record, best and last checkpoint to W&B, where online
+    fingerprint: Fingerprint = "contents"  # of the images, at the start; sizes reads no contents
 
     def __post_init__(self) -> None:
         for option, least in (("every", 1), ("previews_every", 0), ("previews", 0)):
@@ -37,22 +44,6 @@ class LogConfig:
                 raise UserError(
                     f"log.{option} must be at least {least}, got {getattr(self, option)}"
                 )
-
-
-class MetricsFile:
-    """RUN/metrics.jsonl: one JSON object a line, handed to the system when `write` returns."""
-
-    def __init__(self, path: Path, from_step: int) -> None:
-        """Drop the lines after `from_step`, which will be computed again, and a torn last one."""
-        self.path = path
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= from_step]
-            write_text(path, "".join(line + "\n" for line in kept))
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append one line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
 
 
 class WandbLogger:
@@ -63,14 +54,18 @@ class WandbLogger:
     """
 
     def __init__(
-        self, config: LogConfig, run_folder: Path, run_id: str, resolved: Mapping[str, Any]
-    ) -> None:
+        self, config: LogConfig, run_folder: Path, run_id: str, resolved: Mapping[str, Any],
+        job: Job = "train",
+    ) -> None:  # fmt: skip
         self.run: Any = None
+        self.job = job
+        self.best: dict[str, float] = {}
+        self.uploads = False  # artifacts, only where the server has the run
         self.message = "W&B: disabled"
         mode = wandb_mode(config.wandb)
         if mode == "disabled":
             return
-        keyless = mode == "online" and not _has_key()  # the library would ask, and wait for ever
+        keyless = mode == "online" and not has_key()  # the library would ask, and wait for ever
         mode = "offline" if keyless else mode
         try:
             self._start(config, mode, run_folder, run_id, resolved)
@@ -89,22 +84,24 @@ class WandbLogger:
     def _start(
         self, config: LogConfig, mode: str, folder: Path, run_id: str, resolved: Mapping[str, Any]
     ) -> None:
-        import wandb  # here: a second that nobody should wait for who has switched it off
-
-        name = clean_name(folder.resolve().name)
-        swept = "WANDB_SWEEP_ID" in os.environ  # an agent has chosen the id
+        wandb = library()
+        name = clean_name(folder.resolve().name) + ("" if self.job == "train" else f"-{self.job}")
+        swept = "WANDB_SWEEP_ID" in os.environ and self.job == "train"  # an agent chose the id
         self.run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT") or config.project, name=name,
+            project=os.environ.get("WANDB_PROJECT") or config.project,
+            name=os.environ.get("WANDB_NAME") or name, job_type=self.job,
             id=None if swept else run_id, resume=None if swept else "allow",
             dir=os.environ.get("WANDB_DIR") or str(folder), config=dict(resolved),
             group=clean_name(config.group) if config.group else None, tags=config.tags, mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(
-                silent=True, console="off", init_timeout=30, finish_timeout=60,
+                silent=True, console="off", init_timeout=30,
+                finish_timeout=UPLOADED if config.artifacts else FINISHED,
                 x_save_requirements=False,
             ),
         )  # fmt: skip
         self.run.define_metric("images")
         self.run.define_metric("*", step_metric="images")
+        self.uploads = config.artifacts and mode == "online"
         self.message = f"W&B: {mode} run {self.run.id}"
         if mode == "offline":
             self.message += f", upload it with: wandb sync {Path(self.run.dir).parent}"
@@ -115,16 +112,61 @@ class WandbLogger:
         """Log numbers under their names at the run's own step."""
         self._safely(lambda: self.run.log(dict(values), step=step))
 
+    def scored(self, scores: Mapping[str, float]) -> None:
+        """Keep the lowest of each score/NAME so far as best/NAME in the summary, for sweeps and tables."""
+        for name, value in scores.items():
+            best = f"best/{name.removeprefix('score/')}"
+            self.best[best] = min(value, self.best.get(best, math.inf))
+        if scores:
+            self.summarise(self.best)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Set values of the summary, which tables of runs show."""
+        self._safely(lambda: self.run.summary.update(dict(values)))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log a table, once."""
+        cells = [list(row) for row in rows]
+
+        def send() -> None:
+            with _staged_in(Path(self.run.dir).parent):
+                self.run.log({name: library().Table(columns=list(columns), data=cells)})
+
+        self._safely(send)
+
+    def uses(
+        self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
+    ) -> None:
+        """Say what the run was made from: an artifact of these files, made where the server has none."""
+        self._kept(name, lambda: self.run.use_artifact(artifact_of(name, kind, files, metadata)))
+
+    def uses_known(self, name: str) -> None:
+        """Say that the run was made from an artifact that the server has."""
+        self._kept(name, lambda: self.run.use_artifact(name))
+
+    def made(
+        self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any],
+        aliases: Sequence[str],
+    ) -> None:  # fmt: skip
+        """Upload files under their names in an artifact; they must stay as they are until `finish`."""
+
+        def send() -> None:
+            self.run.log_artifact(artifact_of(name, kind, files, metadata), aliases=list(aliases))
+
+        self._kept(name, send)
+
+    def preempting(self) -> None:
+        """Say that the run is stopped from outside and means to go on."""
+        self._safely(lambda: self.run.mark_preempting())  # noqa: PLW0108 (there may be no run)
+
     def images(
         self, grids: Mapping[str, np.ndarray], captions: Mapping[str, str], step: int, seen: int
     ) -> None:
         """Log uint8 pictures [H, W, 3] under previews/NAME, `seen` images into the run."""
 
         def send() -> None:
-            import wandb
-
             pictures = {
-                f"previews/{name}": wandb.Image(grid, caption=captions[name], file_type="jpg")
+                f"previews/{name}": library().Image(grid, caption=captions[name], file_type="jpg")
                 for name, grid in grids.items()
             }
             self.run.log(pictures | {"images": seen}, step=step)
@@ -140,6 +182,28 @@ class WandbLogger:
         self._safely(lambda: self.run.finish(exit_code=exit_code))
         self.run = None
 
+    def _kept(self, name: str, action: Callable[[], object]) -> None:
+        """Do something with an artifact, if artifacts are uploaded; it may fail, or take too long, alone.
+
+        The library waits for the server for as long as it takes: a thread waits in the run's place.
+        """
+        if self.run is None or not self.uploads:
+            return
+        problems = ["the server did not answer in time"]
+
+        def attempt() -> None:
+            try:
+                action()
+                problems.clear()
+            except Exception as error:
+                problems[:] = [one_line(error, 120)]
+
+        thread = threading.Thread(target=attempt, daemon=True)
+        thread.start()
+        thread.join(FINISHED)
+        if problems:
+            print(f"note: {name} is not in W&B ({problems[0]})")
+
     def _safely(self, action: Any) -> None:
         if self.run is None:
             return
@@ -150,6 +214,52 @@ class WandbLogger:
             self.run = None
 
 
+def run_id_of(folder: Path) -> str:
+    """Return the id that the run in a folder keeps over restarts: a sweep's, or one drawn once."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        swept = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
+        write_text(path, clean_name(swept or "") if swept else secrets.token_hex(4))
+    return path.read_text().strip()
+
+
+def library() -> Any:
+    """Return W&B's library; a second that nobody should wait for who has switched it off."""
+    import wandb
+
+    return wandb
+
+
+def messages() -> Any:
+    """Return the classes of the records that an offline run's file holds."""
+    from wandb.proto import wandb_internal_pb2
+
+    return wandb_internal_pb2
+
+
+def artifact_of(
+    name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
+) -> Any:
+    """Return an artifact that holds the files themselves: no copy of them is made."""
+    artifact = library().Artifact(clean_name(name), type=kind, metadata=dict(metadata))
+    for inside, path in files.items():
+        artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
+    return artifact
+
+
+@contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """Let the library copy what a table holds into `folder`, and not the home folder, unless told where."""
+    name = "WANDB_DATA_DIR"
+    chosen = os.environ.get(name)
+    os.environ[name] = chosen or str(folder)
+    try:
+        yield
+    finally:
+        if chosen is None:
+            del os.environ[name]
+
+
 def wandb_mode(wanted: str) -> str:
     """Return online, offline or disabled; `auto` asks WANDB_MODE, then whether a key is configured."""
     if wanted != "auto":
@@ -157,10 +267,11 @@ def wandb_mode(wanted: str) -> str:
     environment = os.environ.get("WANDB_MODE", "")
     if environment in ("online", "offline", "disabled"):
         return environment
-    return "online" if _has_key() else "offline"
+    return "online" if has_key() else "offline"
 
 
-def _has_key() -> bool:
+def has_key() -> bool:
+    """Say whether a key for the W&B server is configured."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
@@ -178,10 +289,3 @@ def clean_name(text: str) -> str:
 def sections(losses: Mapping[str, float]) -> dict[str, float]:
     """Put names under the sections that W&B groups charts by: `loss/` where they have none."""
     return {name if "/" in name else f"loss/{name}": value for name, value in losses.items()}
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # the torn last line of a killed run

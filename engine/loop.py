@@ -1,10 +1,10 @@
 """The loop around the steps: batches in; logs, scores, previews and checkpoints out; faults survived."""
 
 import math
-import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from data.loading import UnpairedSamples, worker_died
 from engine.cuda import uploaded
-from engine.logger import LogConfig, MetricsFile, WandbLogger, sections
+from engine.logger import LogConfig, WandbLogger, sections
+from engine.memories import check_equal, dealt, fingerprint, memory_of
+from engine.memory import is_out_of_memory, out_of_memory
+from engine.metrics_file import MetricsFile, rows_of
 from engine.preview import draw_previews, translate_all
 from engine.progress import Progress
 from engine.scoring import scores_of
@@ -20,7 +23,9 @@ from engine.state import Checkpoints
 from engine.stopping import StopSignals
 from engine.trainer import Trainer
 from engine.watchdog import NotFinite, Watchdog
-from errors import Interrupted, RunError, UserError, say
+from errors import Interrupted, RunError, UserError, one_line, say
+
+ECHO = 5.0  # seconds in which torchrun passes on a signal that has reached its processes already
 
 Images = Mapping[str, Sequence[Tensor]]
 """Domain -> fixed images, each [1, C, H, W] in [-1, 1]."""
@@ -47,9 +52,16 @@ class Loop:
         self.scored = scored
         self.run = run
         self.seconds = 0.0
+        self.options_text = ""  # of the checkpoint that it goes on from, as YAML
+        self.processes = trainer.runtime.processes
         self.checkpoints = Checkpoints(run / "checkpoints", trainer.config.keep_checkpoints)
-        if self.checkpoints.exist():
+        if self.begun:
             self._restore()
+
+    @property
+    def begun(self) -> bool:
+        """Say whether there is a checkpoint."""
+        return self.processes.told(self.checkpoints.exist)
 
     @property
     def finished(self) -> bool:
@@ -62,11 +74,16 @@ class Loop:
         Interrupted is raised after a signal, with everything saved; RunError where the run cannot go
         on, with the checkpoints as they were: exit code 3 when a loss or gradient is not finite.
         """
-        watchdog = Watchdog(self.trainer.config, self.trainer.runtime.device)
+        several = not self.processes.alone
+        watchdog = Watchdog(self.trainer.config, self.trainer.runtime.device, in_step=several)
+        self._compare()
+        for row in rows_of(self.run / "metrics.jsonl", self.trainer.step):
+            wandb.scored({name: row[name] for name in row if name.startswith("score/")})
         try:
-            if watchdog.returns and not self.checkpoints.exist():
+            if watchdog.returns and not self.begun:
                 self._save(None)  # somewhere to go back to
-            with StopSignals() as stop:  # one for all: a signal may come just before a return
+            # One for all: a signal may come just before a return.
+            with StopSignals(ECHO if several else 0.0) as stop, self.processes.watched():
                 while not self.finished:
                     try:
                         self._fit(log, workers, wandb, watchdog, stop)
@@ -82,6 +99,8 @@ class Loop:
                 ) from None
             if is_out_of_memory(error):
                 raise out_of_memory(error) from None
+            if self.processes.lost(error):
+                raise self.processes.leave(error) from None
             raise
         except MemoryError as error:
             raise out_of_memory(error) from None
@@ -97,7 +116,8 @@ class Loop:
         stop: StopSignals,
     ) -> None:
         trainer, config = self.trainer, self.trainer.config
-        rows = MetricsFile(self.run / "metrics.jsonl", trainer.step)
+        record = self.run / "metrics.jsonl"
+        rows = MetricsFile(record, trainer.step) if self.processes.first else None
         progress = Progress(self.run.name, trainer.schedule.steps, trainer.step, config.batch_size)
         began = time.monotonic() - self.seconds
         try:
@@ -110,30 +130,45 @@ class Loop:
                 self.seconds = time.monotonic() - began
 
                 evaluated = config.evaluate_every or config.checkpoint_every
-                scores = self._scores(watchdog) if done or step % evaluated == 0 else {}
+                due = done or step % evaluated == 0
+                scores = self.processes.told(lambda: self._scores(watchdog)) if due else {}
                 logging = done or step == 1 or step % log.every == 0
                 if logging or scores:
                     values = watchdog.values() if logging else {}
-                    self._log(values, scores, rows, progress, wandb)
+                    if rows is not None:
+                        self._log(values, scores, rows, progress, wandb)
                 for title, advice in watchdog.warnings():
                     progress.note(f"warning: {title}; {advice}")
                     wandb.alert(title, advice, step)
 
                 score = scores.get(f"score/{config.scores[0]}")
-                saving = done or step % config.checkpoint_every == 0
-                if saving or self.checkpoints.improved_by(score) or stop.requested is not None:
+                ending = done or bool(self._asked(stop))
+                saving = ending or step % config.checkpoint_every == 0
+                if saving or self._improved_by(score):
                     watchdog.settle()  # never over what is not finite
-                    path = self._save_or_warn(score, progress, wandb)
-                    if stop.requested is not None and not done:
+                    path = self._save_or_warn(score, ending, progress, wandb)
+                    if path and not done and (asked := self._asked(stop)):
+                        wandb.preempting()
                         progress.close()
                         progress.note(f"stopped and saved in {path}; the same command continues")
-                        raise Interrupted(128 + stop.requested)
+                        raise Interrupted(128 + asked)
                 if done or (log.previews_every and step % log.previews_every == 0):
-                    self._preview(wandb)
+                    with self._or_warn("a preview", progress):
+                        self._preview(wandb)
         except NotFinite:
             progress.close()
             raise
         progress.close()
+
+    def _asked(self, stop: StopSignals) -> int:
+        """Return the signal that asked any of the processes to stop, or 0."""
+        return self.processes.largest(stop.requested or 0)
+
+    def _improved_by(self, score: float | None) -> bool:
+        """Say whether a score is the best so far; None is not."""
+        return score is not None and self.processes.told(
+            lambda: self.checkpoints.improved_by(score)
+        )
 
     def _timed_batches(self, workers: int) -> Iterator[tuple[dict[str, Tensor], float]]:
         """Yield each batch with the seconds it was waited for."""
@@ -141,8 +176,9 @@ class Loop:
         pinned = trainer.runtime.device.type == "cuda"
         self.samples.reseed(trainer.seed)
         stream = self.samples.batches(
-            trainer.config.batch_size, trainer.step, trainer.schedule.steps, workers, pinned
-        )
+            trainer.config.batch_size, trainer.step, trainer.schedule.steps, workers, pinned,
+            (self.processes.rank, self.processes.count),
+        )  # fmt: skip
         if pinned:
             stream = uploaded(stream, trainer.runtime.device)
         started = time.monotonic()
@@ -151,34 +187,69 @@ class Loop:
             started = time.monotonic()
 
     def _save(self, score: float | None) -> Path:
+        """Write all that the run is; only the first process writes, the others hand in what they remember."""
+        state, step = self.trainer.state(), self.trainer.step
+        memories = self.processes.gathered(memory_of(state["method"]))
+        self._compare()
+        if not self.processes.first:
+            return self.checkpoints.folder
         options = (self.run / "options.yaml").read_text(encoding="utf-8")
-        state: dict[str, Any] = {"seconds": self.seconds, "options": options}
-        return self.checkpoints.save(self.trainer.state() | state, self.trainer.step, score)
+        state |= {"seconds": self.seconds, "options": options}
+        if not self.processes.alone:
+            state["memories"] = memories
+        return self.checkpoints.save(state, step, score)
 
-    def _save_or_warn(self, score: float | None, progress: Progress, wandb: WandbLogger) -> Path:
-        """Save; where the disk is full and the options say so, warn and go on with what is there."""
+    def _compare(self) -> None:
+        """Check that all processes have the same weights, moments and averages."""
+        if not self.processes.alone:
+            check_equal(self.processes.gathered(fingerprint(self.trainer.state())))
+
+    def _save_or_warn(
+        self, score: float | None, ending: bool, progress: Progress, wandb: WandbLogger
+    ) -> Path | None:
+        """Save; where the disk is full and the options say so, warn and go on, unless it is the end."""
         try:
             return self._save(score)
         except RunError as error:
-            if self.trainer.config.on_save_error == "raise":
+            if ending or self.trainer.config.on_save_error == "raise":
                 raise
             progress.note(f"warning: {error}; training goes on without this checkpoint")
             wandb.alert("a checkpoint could not be saved", str(error), self.trainer.step)
-            return self.checkpoints.folder
+            return None
+
+    @contextmanager
+    def _or_warn(self, what: str, progress: Progress) -> Iterator[None]:
+        """Let what the disk does not take pass with a warning, where the options say so."""
+        try:
+            yield
+        except (OSError, RunError) as error:
+            if self.trainer.config.on_save_error == "raise":
+                raise
+            progress.note(f"warning: {what} could not be written: {one_line(error, 100)}")
 
     def _restore(self) -> None:
-        state = self.checkpoints.load_latest()
+        """Continue from the last checkpoint, which the first process reads for all."""
+        state: dict[str, Any] = self.checkpoints.load_latest() if self.processes.first else {}
+        if not self.processes.alone or "memories" in state:
+            memories = state.pop("memories", None) or [memory_of(state.get("method", {}))]
+            count = self.processes.count
+            own = self.processes.handed([dealt(memories, rank, count) for rank in range(count)])
+            state = self.processes.told(lambda: state)
+            state["method"] = {**state["method"], **own}
         try:
             self.trainer.restore(state)
         except UserError as error:
             raise UserError(f"{self.run}: {error}") from None
         self.seconds = state["seconds"]
+        self.options_text = state["options"]
 
     def _go_back(self, event: NotFinite, watchdog: Watchdog, wandb: WandbLogger) -> None:
         """Continue from the last checkpoint with another seed, or stop where that was done too often."""
         detours = self.trainer.detours + 1
         if not watchdog.returns or detours > self.trainer.config.not_finite_limit:
-            raise RunError(str(event), exit_code=3)
+            wandb.alert(event.what, "the run has stopped", event.step)
+            kept = "; earlier checkpoints are intact" if self.begun else ""
+            raise RunError(f"{event}{kept}", exit_code=3)
         self._restore()
         watchdog.forget()
         self.trainer.detours = detours
@@ -199,17 +270,24 @@ class Loop:
             "epoch": round(trainer.schedule.epoch(trainer.step), 6),
             "seconds": round(self.seconds, 3), "learning_rate": rate,
         }  # fmt: skip
-        rows.write(row | values | scores)
+        with self._or_warn("a line of metrics.jsonl", progress):
+            rows.write(row | values | scores)
         if values:
             progress.log(values, rate)
         if scores:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
             progress.note(f"step {trainer.step}: {shown}")
+        rates = {f"lr/{n}": rate * trainer.config.rates.get(n, 1.0) for n in trainer.players}
         wandb.log(
-            {"images": images, "epoch": row["epoch"], "lr": rate, "perf/images_per_s": speed,
-             "perf/waiting_for_data": progress.waiting_share()} | sections(values) | scores,
+            {"images": images, "epoch": row["epoch"], "perf/images_per_s": speed,
+             "perf/waiting_for_data": progress.waiting_share()}
+            | rates | progress.milliseconds() | trainer.runtime.memory() | sections(values) | scores,
             trainer.step,
         )  # fmt: skip
+        wandb.scored(scores)
+        if self.finished:
+            final = {**sections(values), **scores}
+            wandb.summarise({f"final/{name}": value for name, value in final.items()})
         if progress.starved():
             progress.note(
                 f"note: {progress.waiting_share():.0%} of the time is spent waiting for images; "
@@ -233,25 +311,12 @@ class Loop:
         if not any(self.previewed.values()):
             return
         translators, folder = trainer.translators().eval(), self.run / "previews"
-        grids = draw_previews(translators, self.previewed, trainer.runtime, folder, trainer.step)
-        trainer.method.train()
+        try:
+            grids = draw_previews(
+                translators, self.previewed, trainer.runtime, folder, trainer.step
+            )
+        finally:
+            trainer.method.train()
         captions = {name: f"{name} at step {trainer.step}: real, fake, restored" for name in grids}
         seen = trainer.step * trainer.config.batch_size
         wandb.images(grids, captions, trainer.step, seen)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error means that memory ran out, of the device or the machine."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or ("memory" in text and "alloc" in text)
-
-
-def out_of_memory(error: Exception) -> RunError:
-    """Return the line for a run that does not fit, with the size that was asked for where it is known."""
-    found = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
-    return RunError(
-        f"out of memory{f' (asked for {found[1]})' if found else ''}; lower batch_size (or compute it in "
-        "parts with accumulate), data.crop_size or method.generator.channels, or set "
-        "runtime.precision=bf16 or runtime.checkpoint_activations=true; plan=true measures what fits; "
-        "checkpoints are intact"
-    )

@@ -1,23 +1,29 @@
 """Adam for each player, and the moving average of the translators."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
 
 
 def adam(
-    network: nn.Module, learning_rate: float, betas: tuple[float, float], recorded: bool = False
-) -> torch.optim.Adam:
+    network: nn.Module, learning_rate: float, betas: tuple[float, float], recorded: bool = False,
+    weight_decay: float = 0.0,
+) -> torch.optim.Adam:  # fmt: skip
     """Return the optimizer of one player (Kingma & Ba 2015), one kernel for all its parameters.
 
+    `weight_decay` times a weight is added to its gradient, before the moments: an L2 penalty.
     `recorded` keeps all that changes in tensors on the device, as a CUDA graph needs.
     """
     parameters = list(network.parameters())
     device = parameters[0].device
     rate = torch.tensor(learning_rate, device=device) if recorded else learning_rate
     fused = device.type in ("cuda", "cpu")
-    return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=fused, capturable=recorded)
+    return torch.optim.Adam(
+        parameters, lr=rate, betas=betas, weight_decay=weight_decay, fused=fused,
+        capturable=recorded,
+    )  # fmt: skip
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -30,14 +36,19 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 @torch.no_grad()
-def step_where_finite(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+def step_where_finite(
+    optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float = math.inf
+) -> Tensor:
     """Take a step unless the loss or a gradient is not finite; return the gradients' L2 norm.
 
-    Fused optimizers decide on the device, so nothing is read back.
+    Gradients with a norm above `clip_norm` are made that long; the norm before is returned. Fused
+    optimizers decide on the device, so nothing is read back.
     """
     gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     finite = torch.isfinite(norm + loss)
+    if gradients and clip_norm < math.inf:
+        torch._foreach_mul_(gradients, (clip_norm / norm).clamp(max=1.0).nan_to_num())  # pyright: ignore[reportPrivateImportUsage]
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = (~finite).float()  # pyright: ignore[reportAttributeAccessIssue]
         optimizer.step()
@@ -67,8 +78,8 @@ class MovingAverage:
         """Move towards the live weights after a step; `images_seen` includes its own batch."""
         half_life = min(self.half_life, max(images_seen * self.RAMP, 1e-8))
         share = 1 - 0.5 ** (batch_size / half_life)
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            list(self.average.parameters()), list(self.live.parameters()), share
-        )
+        averaged: list[Tensor] = [*self.average.parameters()]
+        if averaged:  # a translator may consist of statistics alone
+            torch._foreach_lerp_(averaged, [*self.live.parameters()], share)  # pyright: ignore[reportPrivateImportUsage]
         for mine, theirs in zip(self.average.buffers(), self.live.buffers(), strict=True):
             mine.copy_(theirs)

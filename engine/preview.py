@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from data.loading import denormalise
 from engine.runtime import Runtime
+from models.translator import StyledTranslator
 
 GAP, HEADER, LEAST = 4, 16, 96  # pixels
 
@@ -68,6 +69,26 @@ def to_rgb(image: Tensor) -> np.ndarray:
     return np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
 
 
+@torch.no_grad()
+def style_sheet(
+    translator: StyledTranslator,
+    sources: Sequence[Tensor],
+    references: Sequence[Tensor],
+    runtime: Runtime,
+) -> np.ndarray:
+    """Return each source [1, C, H, W] (a row) in the style of each reference (a column), uint8 [H, W, 3]."""
+    with runtime.autocast():
+        styles = [translator.style_of(runtime.receive(reference)) for reference in references]
+        rows = [
+            [source]
+            + [translator(runtime.receive(source), style).float().cpu() for style in styles]
+            for source in sources
+        ]
+    corner = torch.full_like(references[0], -1.0)
+    titles = [f"real {translator.source}"] + ["in the style above"] * len(references)
+    return grid([[corner, *references], *rows], titles)
+
+
 def draw_previews(
     translators: nn.ModuleDict,
     images: Mapping[str, Sequence[Tensor]],
@@ -75,11 +96,19 @@ def draw_previews(
     folder: Path,
     step: int,
 ) -> dict[str, np.ndarray]:
-    """Write RUN/previews/step_N_DIRECTION.png for every direction; return direction -> uint8 grid."""
+    """Write RUN/previews/step_N_DIRECTION.png for every direction; return direction -> uint8 grid.
+
+    A styled translator has a second grid, DIRECTION_styles: sources in the styles of references.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     grids = {}
     for direction, rows in translate_all(translators, images, runtime).items():
         source, target = (str(getattr(translators[direction], end)) for end in ("source", "target"))
         grids[direction] = grid(rows, [f"real {source}", f"fake {target}", f"restored {source}"])
-        Image.fromarray(grids[direction]).save(folder / f"step_{step:08d}_{direction}.png")
+        translator = translators[direction]
+        if isinstance(translator, StyledTranslator) and images[target]:
+            shown = images[source], images[target]
+            grids[f"{direction}_styles"] = style_sheet(translator, *shown, runtime)
+    for name, picture in grids.items():
+        Image.fromarray(picture).save(folder / f"step_{step:08d}_{name}.png")
     return grids

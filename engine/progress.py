@@ -74,6 +74,14 @@ class Progress:
         """Return how much of the last steps' time was spent waiting for images, 0 to 1."""
         return sum(self.waits) / max(sum(self.durations), 1e-9)
 
+    def milliseconds(self) -> dict[str, float]:
+        """Return what the last steps took on average, and the part of it waited for images."""
+        count = max(len(self.durations), 1)
+        return {
+            "time/step_ms": 1000 * sum(self.durations) / count,
+            "time/data_ms": 1000 * sum(self.waits) / count,
+        }
+
     def starved(self) -> bool:
         """Say once that images come too slowly: a fifth of the time over 30 steps."""
         full = len(self.waits) == self.waits.maxlen

@@ -23,42 +23,52 @@ class Schedule:
     unit_images: int  # images in a unit of the law: an epoch, or a batch
     flat: int
     falling: int
+    warm_up: int = 0  # steps over which the rate rises to its full height
 
     def factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by in step number `step` (from 0)."""
         unit = step * self.batch_size // self.unit_images + 1
-        return 1.0 - max(0, unit - self.flat) / (self.falling + 1)
+        rising = min(1.0, (step + 1) / (self.warm_up + 1))
+        return rising * (1.0 - max(0, unit - self.flat) / (self.falling + 1))
 
     def epoch(self, step: int) -> float:
         """Return how many epochs have passed before this step."""
         return step * self.batch_size / self.epoch_images
 
 
-def plan(duration: str, decay_after: str, batch_size: int, epoch_images: int) -> Schedule:
+def plan(
+    duration: str, decay_after: str, batch_size: int, epoch_images: int, warm_up: str = "0 steps"
+) -> Schedule:
     """Lay out a run of `duration` ("200 epochs", "5000 steps") that decays after `decay_after`.
 
-    `decay_after` is a duration too, or a share of it ("50%"). UserError where a text is neither.
+    `decay_after` is a duration too, or a share of it ("50%"), and so is `warm_up`. UserError where a
+    text is neither.
     """
     length, unit = _parse("duration", duration)
     if length <= 0:
         raise UserError(f"duration must be more than 0, got '{duration}'")
     start, start_unit = _parse("decay_after", decay_after)
+    if start_unit == "%" and start > 100:
+        raise UserError(f"decay_after: '{decay_after}' is more than the run; 100% never decays")
     if start_unit == "%":
         start, start_unit = length * start / 100, unit
     unit_images = epoch_images if unit == start_unit == "epochs" else batch_size
     total_images = length * (epoch_images if unit == "epochs" else batch_size)
     start_images = start * (epoch_images if start_unit == "epochs" else batch_size)
+    rise, rise_unit = _parse("warm_up", warm_up)
+    rise_images = {"%": total_images / 100, "epochs": epoch_images, "steps": batch_size}[rise_unit]
     units, flat = math.ceil(total_images / unit_images), round(start_images / unit_images)
     return Schedule(
         steps=max(1, math.ceil(total_images / batch_size)), batch_size=batch_size,
         epoch_images=epoch_images, unit_images=unit_images,
         flat=min(flat, units), falling=max(0, units - flat),
+        warm_up=round(rise * rise_images / batch_size),
     )  # fmt: skip
 
 
-def check(duration: str, decay_after: str) -> None:
+def check(duration: str, decay_after: str, warm_up: str) -> None:
     """Raise UserError where the texts do not say a length, before any image is looked for."""
-    plan(duration, decay_after, 1, 1)
+    plan(duration, decay_after, 1, 1, warm_up)
 
 
 def _parse(option: str, text: str) -> tuple[float, str]:

@@ -1,107 +1,33 @@
 """Checkpoints: everything a run is, written so that no crash can lose it, read without running code."""
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import math
-import os
+import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
-from errors import RunError, UserError, one_line
+from engine.files import write_atomically, write_text
+from errors import UserError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NAME = re.compile(r"step_\d+\.pt")  # of a checkpoint; a manifest names nothing else
 MOST_PICKLED = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a new file and put it in the place of `path` whole, or not at all.
-
-    The data reaches the disk before the name does, and the name before this returns. A failed write
-    leaves the old file and no other; RunError says what went wrong (a full disk, most often).
-    """
-    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (PermissionError, NotADirectoryError, FileNotFoundError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); name another place"
-        ) from None
-    except (OSError, RuntimeError) as error:
-        written = partial.stat().st_size if partial.exists() else 0
-        partial.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
-            raise  # not of the disk: torch's writer names its source file
-        interruption = error.__context__
-        if isinstance(error, RuntimeError) and not isinstance(interruption, OSError | None):
-            raise interruption from None  # a reader that died, most often: it is said at any moment
-        reason = f"{one_line(error, 80)}; " if isinstance(error, OSError) else ""
-        full = not reason or getattr(error, "errno", 0) in FULL
-        status = os.statvfs(path.parent)
-        free = status.f_bavail * status.f_frsize
-        raise RunError(
-            f"{path}: could not be written{', disk full' if full else ''} ({reason}more than "
-            f"{written / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free on the disk)"
-        ) from None
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
-    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
-
-
-@contextmanager
-def sole_owner(run: Path) -> Iterator[None]:
-    """Hold the run folder for this process; UserError where another one trains in it.
-
-    The lock belongs to the process and dies with it, however it dies.
-    """
-    try:
-        lock = open(run / ".lock", "a+")  # noqa: SIM115 (the next line enters it)
-    except OSError as error:
-        raise UserError(f"run={run}: cannot be written ({error.strerror})") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held by another process (or the file system has no locks)
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            raise UserError(
-                f"{run} is in use by process {owner}; wait for it, or choose another run="
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 class Checkpoints:
     """The checkpoints of one run, in RUN/checkpoints.
 
     `manifest.json` names the files with their sha256 and is replaced last: what it does not name does
-    not exist. The newest `keep` and the best (lowest score) are kept.
+    not exist. The newest `keep` and the best (lowest score) are kept. Where the manifest itself is lost
+    or damaged, the files that lie there are believed as far as the checksums inside them hold.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -114,7 +40,9 @@ class Checkpoints:
         for stale in (*self.folder.glob(".*.tmp"), *self.folder.glob("*.tmp")):
             stale.unlink(missing_ok=True)
         path = self.folder / f"step_{step:08d}.pt"
-        write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+        write_atomically(
+            path, lambda file: torch.save({"format": FORMAT, **state}, file), _bytes_of(state)
+        )
         # What is newer belongs to a past that could not be read and is being computed again.
         files = {name: entry for name, entry in self._files().items() if entry["step"] < step}
         files[path.name] = {
@@ -146,6 +74,9 @@ class Checkpoints:
     def load_latest(self) -> dict[str, Any]:
         """Return the newest checkpoint that is whole, with a line for each that is not."""
         files = self._files()
+        if files and all(entry["sha256"] is None for entry in files.values()):
+            print(f"note: {self.folder / MANIFEST} is lost or damaged; the files beside it are looked "
+                  "at", file=sys.stderr)  # fmt: skip
         for name in sorted(files, key=lambda name: files[name]["step"], reverse=True):
             try:
                 return load(self.folder / name, files[name]["sha256"])
@@ -161,17 +92,33 @@ class Checkpoints:
         best = _best(files)
         return load(self.folder / best, files[best]["sha256"]) if best else self.load_latest()
 
+    def chosen(self) -> dict[str, dict[str, Any]]:
+        """Return a manifest for the best checkpoint alone and one for the last, or one for both in one."""
+        files = self._files()
+        last, best = max(files, key=lambda name: files[name]["step"]), _best(files)
+        wanted = {"best_latest": last} if best in (last, None) else {"best": best, "latest": last}
+        return {
+            alias: {"format": FORMAT, "latest": n, "best": n, "files": {n: files[n]}}
+            for alias, n in wanted.items()
+        }  # fmt: skip
+
     def _files(self) -> dict[str, dict[str, Any]]:
-        path = self.folder / MANIFEST
-        if not path.exists():
-            return {}
         try:
-            files = json.loads(path.read_text())["files"]
-            return {str(name): dict(entry) for name, entry in files.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
-            raise UserError(
-                f"{path} is damaged; remove it to start again, or restore a copy"
-            ) from None
+            files = json.loads((self.folder / MANIFEST).read_text())["files"]
+            entries = {str(name): dict(entry) for name, entry in files.items()}
+            assert all(NAME.fullmatch(name) for name in entries), "a file elsewhere"
+            for entry in entries.values():
+                assert isinstance(entry["step"], int) and isinstance(entry["sha256"], str | None)
+                assert isinstance(entry["score"], int | float | None)
+            return entries
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, AssertionError):
+            return {
+                path.name: {
+                    "step": int(path.stem.removeprefix("step_")), "sha256": None,
+                    "bytes": path.stat().st_size, "score": None,
+                }
+                for path in sorted(self.folder.glob("step_*.pt")) if NAME.fullmatch(path.name)
+            }  # fmt: skip
 
 
 def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
@@ -256,6 +203,15 @@ def _best(files: dict[str, dict[str, Any]]) -> str | None:
         n for n in files if files[n]["score"] is not None and math.isfinite(files[n]["score"])
     ]
     return min(scored, key=lambda name: files[name]["score"], default=None)
+
+
+def _bytes_of(state: Any) -> int:
+    """Return about how many bytes a checkpoint of nested containers takes."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.itemsize
+    if isinstance(state, Mapping):
+        return sum(_bytes_of(value) for value in state.values())
+    return sum(_bytes_of(value) for value in state) if isinstance(state, list | tuple) else 0
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from types import FrameType
 from typing import Self
 
@@ -11,8 +12,11 @@ class StopSignals:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-    def __init__(self) -> None:
+    def __init__(self, echo: float = 0.0) -> None:
+        """Take as one what comes within `echo` seconds: torchrun repeats what reached us already."""
         self.requested: int | None = None
+        self.echo = echo
+        self._since = 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -24,6 +28,7 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _remember(self, number: int, _: FrameType | None) -> None:
-        if self.requested is not None:
+        if self.requested is None:
+            self.requested, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since >= self.echo:
             os._exit(128 + number)
-        self.requested = number

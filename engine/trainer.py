@@ -1,5 +1,6 @@
 """Take the steps of any method by its turns, and hold all that a run is made of."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ NORM = "gradient_norm/"  # what the names of gradients' norms begin with, beside
 DETOUR = 1_000_003  # between the seeds of a run and of its continuation after it went back
 
 
-def _networks_of(player: nn.Module) -> list[nn.Module]:
+def networks_of(player: nn.Module) -> list[nn.Module]:
     """Return the networks a player consists of: itself, or the members of its list."""
     return list(player) if isinstance(player, nn.ModuleList) else [player]
 
@@ -40,14 +41,16 @@ class Trainer:
         self.config = config
         self.schedule = schedule
         self.runtime = runtime
+        self.share = self._share()
         self.step = 0
         self.detours = 0  # how often the run went back to a checkpoint, to go on with another seed
         self.players = method.players()
-        networks = [network for player in self.players.values() for network in _networks_of(player)]
+        self._check_players()
+        networks = [network for player in self.players.values() for network in networks_of(player)]
         runtime.prepare(method, networks)
         betas = (config.adam_betas[0], config.adam_betas[1])
         self.optimizers = {
-            name: adam(network, config.learning_rate, betas, runtime.records)
+            name: adam(network, config.learning_rate, betas, runtime.records, config.weight_decay)
             for name, network in self.players.items()
         }
         self.recorded: RecordedSteps | None = None
@@ -59,7 +62,10 @@ class Trainer:
         self.average = (
             MovingAverage(translators, config.ema_half_life) if config.ema_half_life else None
         )
-        self.statistics = [x for x in method.buffers() if x.is_floating_point()]  # of batch norms
+        saved = method.state_dict().keys()  # what is not in there is a constant
+        self.statistics = [
+            x for name, x in method.named_buffers() if name in saved and x.is_floating_point()
+        ]
         self.waiting: dict[str, int] = {}  # player -> the step before which it does not move
         self.norms: dict[str, Tensor] = {}  # of each player's gradients in the last step
 
@@ -86,11 +92,12 @@ class Trainer:
 
         `norms` then holds the L2 norm of each player's gradients, on the device too.
         """
-        seed_step(self.seed, self.step)
-        for optimizer in self.optimizers.values():
-            set_learning_rate(optimizer, self.learning_rate(self.step))
+        seed_step(self.seed, self.step, self.runtime.processes.rank)
+        for name, optimizer in self.optimizers.items():
+            rate = self.learning_rate(self.step) * self.config.rates.get(name, 1.0)
+            set_learning_rate(optimizer, rate)
         if self.recorded:
-            self.method.decide(self.config.batch_size)
+            self.method.decide(self.share, self.step)
             values = self.recorded((self.method.variant(self.step), *self._still()), batch)
         else:
             values = self._moves(batch)
@@ -107,8 +114,10 @@ class Trainer:
         values: dict[str, Tensor] = {}
         before = [buffer.clone() for buffer in self.statistics]
         plays = [self.method.turns(part, self.step) for part in self._parts(batch)]
+        still = self._still()
         while turn := self._play(plays[0]):
-            parameters = [p for name in turn.players for p in self.players[name].parameters()]
+            moving = [name for name in turn.players if name not in still]
+            parameters = [p for name in moving for p in self.players[name].parameters()]
             for parameter in parameters:
                 parameter.grad = None
             sums: dict[str, Tensor] = {}
@@ -116,14 +125,19 @@ class Trainer:
                 # The parts of a batch play the same turn before anybody moves: gradients add up.
                 current = turn if number == 0 else self._play(plays[number])
                 assert current is not None and current.players == turn.players
-                (current.total() / len(plays)).backward(inputs=parameters)
+                if parameters:
+                    (current.total() / len(plays)).backward(inputs=parameters)
                 for name, loss in current.losses.items():
                     sums[name] = sums.get(name, 0.0) + loss.detach() / len(plays)
-            self.runtime.average_gradients(parameters)
+            sums = self.runtime.average_gradients(parameters, sums)
             total = torch.stack([loss.float() for loss in sums.values()]).sum()
-            for name in (name for name in turn.players if name not in self._still()):
-                values[NORM + name] = step_where_finite(self.optimizers[name], total)
+            for name in moving:
+                limit = self.config.clip_norm.get(name, math.inf)
+                norm = step_where_finite(self.optimizers[name], total, limit)
+                before_it = values.get(NORM + name)  # of a turn that the player had before
+                values[NORM + name] = norm if before_it is None else torch.hypot(before_it, norm)
             values |= sums
+        self.runtime.average_statistics(self.statistics)
         self._keep_finite(before, torch.stack([x.float() for x in values.values()]))
         return values
 
@@ -136,7 +150,28 @@ class Trainer:
 
     def _still(self) -> list[str]:
         """Return the players that do not move in this step."""
-        return [name for name, until in self.waiting.items() if self.step < until]
+        waiting = [name for name, until in self.waiting.items() if self.step < until]
+        return waiting + [name for name, n in self.config.every.items() if self.step % n]
+
+    def _share(self) -> int:
+        """Return how many images of a batch are this process's."""
+        batch, count = self.config.batch_size, self.runtime.processes.count
+        if batch % count:
+            raise UserError(
+                f"batch_size={batch} is shared by {count} processes; make it a multiple of {count}"
+            )
+        if batch // count % self.config.accumulate:
+            raise UserError(
+                f"accumulate={self.config.accumulate} must divide each process's share of batch_size, "
+                f"{batch // count}"
+            )
+        return batch // count
+
+    def _check_players(self) -> None:
+        """Raise UserError where an option names a player that the method does not have."""
+        for option in ("rates", "every", "clip_norm"):
+            for name in getattr(self.config, option).keys() - self.players.keys():
+                raise UserError(f"{option}.{name}: the players are {', '.join(self.players)}")
 
     def _play(self, turns: Iterator[Turn]) -> Turn | None:
         """Return the next turn of a play, computed in the run's precision, or None at its end."""
@@ -184,4 +219,6 @@ class Trainer:
             ) from None
         self.step = state["step"]
         self.detours = state.get("detours", 0)
+        if self.recorded:  # a recording reads the memory of what was replaced
+            self.recorded = RecordedSteps(self._moves, self.runtime.device)
         self.waiting = dict(state.get("waiting", {}))

@@ -19,10 +19,15 @@ class TrainingConfig:
     seed: int = 0  # the run is a function of this, the options and the data
     duration: str = "200 epochs"  # N epochs (passes through the larger domain) or N steps
     decay_after: str = "50%"  # then the rate falls to zero, linearly: N epochs, N steps or N%
-    batch_size: int = 1  # images of each domain in a step
+    batch_size: int = 1  # images of each domain in a step, of all processes together
     accumulate: int = 1  # parts that a batch is computed in, one after the other: less memory
     learning_rate: float = 0.0002  # Adam's, for every network
     adam_betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's momenta
+    weight_decay: float = 0.0  # times each weight, added to its gradient: draws weights to zero
+    warm_up: str = "0 steps"  # the rate rises from zero over the first N steps or N epochs
+    rates: dict[str, float] = field(default_factory=dict)  # rates.PLAYER=2 learns twice as fast
+    every: dict[str, int] = field(default_factory=dict)  # every.PLAYER=5 moves it each fifth step
+    clip_norm: dict[str, float] = field(default_factory=dict)  # clip_norm.PLAYER=1: of its gradient
     ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
     checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
     keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
@@ -34,7 +39,11 @@ class TrainingConfig:
     score_images: int = 16  # images of data.validation, or of training, that are scored; 0: none
 
     def __post_init__(self) -> None:
-        check(self.duration, self.decay_after)
+        check(self.duration, self.decay_after, self.warm_up)
+        for option in ("rates", "every", "clip_norm"):
+            for player, value in getattr(self, option).items():
+                if value <= 0:
+                    raise UserError(f"{option}.{player} must be more than 0, got {value}")
         positive = ("batch_size", "learning_rate", "checkpoint_every", "keep_checkpoints")
         for option in positive:
             if getattr(self, option) <= 0:
@@ -49,6 +58,7 @@ class TrainingConfig:
             raise UserError(f"seed must be below 2^63, got {self.seed}")
         for option in (
             "seed",
+            "weight_decay",
             "ema_half_life",
             "evaluate_every",
             "score_images",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.symptoms import SYMPTOMS
+from engine.symptoms import SYMPTOMS, unchanged
 from engine.training import TrainingConfig
 
 BEHIND = 8  # steps that the device may be behind the host before it is waited for
@@ -22,7 +22,7 @@ class NotFinite(Exception):
     """A loss or gradient that is no number: which, and in which step."""
 
     def __init__(self, what: str, step: int, advice: str) -> None:
-        super().__init__(f"{what}; earlier checkpoints are intact: {advice}")
+        super().__init__(f"{what}; {advice}")
         self.what = what
         self.step = step
 
@@ -44,10 +44,12 @@ class Watchdog:
     that follow, and are judged when they are there, at the latest before anything is logged or saved.
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainingConfig, device: torch.device, in_step: bool = False) -> None:
+        """Judge as `config` says; `in_step` judges each step at the same later one in all processes."""
         self.policy = config.not_finite
         self.limit = config.not_finite_limit
         self.device = device
+        self.in_step = in_step
         self.in_a_row = 0
         self._pending: deque[_Pending] = deque()
         self._newest: dict[str, float] = {}
@@ -76,7 +78,7 @@ class Watchdog:
         self._pending.append(_Pending(step, names, values, arrived))
         while self._pending:
             first = self._pending[0]
-            if first.arrived is not None and not first.arrived.query():
+            if first.arrived is not None and (self.in_step or not first.arrived.query()):
                 if len(self._pending) <= BEHIND:
                     break
                 first.arrived.synchronize()
@@ -104,7 +106,10 @@ class Watchdog:
         """Look at translated images: direction -> rows of [real, fake, ...], and real ones of its target."""
         for direction, images in rows.items():
             sources, fakes = ([row[place] for row in images] for place in (0, 1))
+            source, target = direction.split("_to_")
             for symptom in SYMPTOMS:
+                if source == target and symptom.shown is unchanged:
+                    continue  # giving back what it gets is what it is to learn
                 shown = symptom.shown(sources, fakes, reals[direction])
                 key = (symptom.title, direction)
                 self._seen[key] = self._seen.get(key, 0) + 1 if shown else 0

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from errors import UserError, one_line
 from models import methods
-from models.translator import Translator
+from models.translator import FixedStyle, StyledTranslator, Translator
 from options.config import TrainOptions, Weights
 from options.load import from_yaml
 
@@ -143,6 +144,10 @@ def translator_of(bundle: Bundle) -> Translator:
         raise UserError(f"{bundle.path}: {bundle.direction} is no direction of its method")
     translator = translators[bundle.direction]
     assert isinstance(translator, Translator)
+    if isinstance(translator, StyledTranslator):
+        if "generator.style" not in bundle.state:
+            raise UserError(f"{bundle.path}: its weights do not fit its manifest (no style)")
+        translator = FixedStyle(translator, torch.zeros_like(bundle.state["generator.style"]))
     try:
         translator.load_state_dict(bundle.state)
     except RuntimeError as error:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError, run_command
-from inference.evaluate import COLUMNS
-from inference.tables import aligned
+from inference.tables import COLUMNS, aligned
 
 # What may differ between two measurements that can still be compared: it is what is compared.
 FREE = frozenset(["step", "weights", "seed", "device"])

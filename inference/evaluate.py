@@ -1,21 +1,22 @@
 """Translate every held-out image in every direction, and measure."""
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from data.folders import DataConfig, find_split, folder_of, spread, truth_of
+from data.fingerprint import fingerprint_of
+from data.folders import DataConfig, find_split, folder_of, spread
 from data.loading import denormalise, held_out, normalise
+from data.pairs import truth_of
+from engine.files import write_text
 from engine.progress import counted
-from engine.state import write_text
 from errors import UserError
 from inference.features import Inception, Lpips
 from inference.measure import Measurements, worst
@@ -23,7 +24,7 @@ from inference.pictures import write_picture, written_name
 from inference.run import Run
 from inference.sets import set_figures
 from inference.similar import Prints, copies, leaks, prints_of
-from inference.tables import aligned
+from inference.styles import IMAGES, sheet_of, style_figures
 
 WORST = 3  # images of each kind that the report shows as the worst
 SECRETS = 50  # images that the steganography index is measured on: each is restored four times
@@ -49,12 +50,14 @@ class Result:
     figures: dict[str, dict[str, Any]]
     protocol: dict[str, Any]
     rows: dict[str, list[Row]]
+    images: dict[str, list[tuple[str, dict[str, float | None]]]] = field(default_factory=dict)
     intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     floor: dict[str, dict[str, float]] = field(default_factory=dict)
     ceiling: dict[str, dict[str, float]] = field(default_factory=dict)
     worst: dict[str, dict[str, list[Row]]] = field(default_factory=dict)  # direction, figure
     copies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     leaks: list[dict[str, Any]] = field(default_factory=list)
+    sheets: dict[str, np.ndarray] = field(default_factory=dict)  # sources in styles of references
 
 
 @dataclass
@@ -89,7 +92,7 @@ def evaluate(
     on both sides of a split.
     """
     files = find_split(data, "test")
-    truths = truth_of(data, files)
+    truths = {d: paths for d, paths in truth_of(data, files).items() if d in run.translators}
     done = {
         direction: _translate_all(
             run, data, direction, files[translator.source], truths.get(direction), checks, lpips
@@ -117,6 +120,7 @@ def evaluate(
         target = run.translators[direction].target
         figures: dict[str, Any] = {"images": len(one.rows), **one.measured.result()}
         result.figures[direction] = figures
+        result.images[direction] = [(row.name, row.figures) for row in one.rows]
         result.rows[direction] = spread(one.rows, keep_rows or len(one.rows))
         if not checks:
             continue
@@ -138,6 +142,13 @@ def evaluate(
         if found.floor:  # there may be fewer than fakes, and so a floor that is too high
             others = reals if direction in same_scenes else trained[target][1]
             found.floor["images"] = min(len(one.rows), len(others))
+        looks = [normalise(x) for x in spread(reals, IMAGES)]
+        shown_sources = [normalise(x) for x in spread(one.sources, IMAGES)]
+        translator = run.translators[direction]
+        figures |= style_figures(translator, shown_sources, looks, run.runtime)
+        sheet = sheet_of(translator, shown_sources, looks, run.runtime)
+        if sheet is not None:
+            result.sheets[direction] = sheet
         if f"train/{target}" in prints:
             shown = prints_of("fakes", [Path(row.name) for row in one.rows], one.fakes)
             near = copies(shown, prints[f"train/{target}"])
@@ -240,58 +251,14 @@ def _prints(
     return found
 
 
-def fingerprint_of(files: Mapping[str, Sequence[Path]]) -> str:
-    """Return a name for a set of held-out images: another name or content of any is another set."""
-    digest = hashlib.sha256()
-    for domain, paths in files.items():
-        digest.update(domain.encode())
-        for path in paths:
-            digest.update(
-                os.fsencode(path.name) + b"\0" + hashlib.sha256(path.read_bytes()).digest()
-            )
-    return digest.hexdigest()[:16]
-
-
 def write_metrics(run: Run, result: Result, data: DataConfig) -> Path:
     """Write RUN/test/metrics.json: the figures by direction, and the protocol they were measured by."""
     path = run.path / "test" / "metrics.json"
     content = {
-        "run": run.path.name, "directions": result.figures, "intervals": result.intervals,
+        "run": run.path.name, "notes": run.options.method.notes(),
+        "directions": result.figures, "intervals": result.intervals,
         "floor": result.floor, "ceiling": result.ceiling, "copies": result.copies, "leaks": result.leaks,
         "protocol": result.protocol, "data": asdict(data),
     }  # fmt: skip
     write_text(path, json.dumps(content, indent=1) + "\n")
     return path
-
-
-COLUMNS = {
-    "images": ("images", "{:d}"), "truth_psnr": ("PSNR to truth", "{:.2f} dB"),
-    "truth_ssim": ("SSIM", "{:.3f}"), "truth_lpips": ("LPIPS", "{:.3f}"),
-    "copy_psnr": ("(input copied)", "{:.2f} dB"),
-    "cycle_psnr": ("cycle PSNR", "{:.2f} dB"), "cycle_l1": ("cycle L1", "{:.4f}"),
-    "fid": ("FID", "{:.1f}"), "kid": ("KID", "{:.4f}"), "swd": ("SWD", "{:.4f}"),
-    "structure": ("structure", "{:.3f}"), "steganography": ("hidden", "{:.1f} dB"),
-}  # fmt: skip
-
-
-def table(
-    figures: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, float]] | None = None,
-    ceiling: Mapping[str, Mapping[str, float]] | None = None,
-) -> str:  # fmt: skip
-    """Return the figures as a table for the terminal, a row a direction, floor and ceiling below it."""
-    shown = [key for key in COLUMNS if any(key in row for row in figures.values())]
-    cells = [["direction", *(COLUMNS[key][0] for key in shown)]]
-    for direction, row in figures.items():
-        cells.append([direction, *_texts(row, shown)])
-        for label, rows in (("  real images", floor), ("  input copied", ceiling)):
-            if rows and rows.get(direction):
-                cells.append([label, *_texts(rows[direction], shown, missing="")])
-    return aligned(cells)
-
-
-def _texts(row: Mapping[str, Any], shown: Sequence[str], missing: str = "-") -> list[str]:
-    values = (row.get(key) for key in shown)
-    return [
-        missing if v is None else COLUMNS[k][1].format(v)
-        for k, v in zip(shown, values, strict=True)
-    ]

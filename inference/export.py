@@ -10,7 +10,7 @@ import functools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from engine.files import write_atomically, write_text
 from engine.provenance import provenance
-from engine.state import write_atomically, write_text
 from errors import RunError, UserError, one_line
 from inference import graphs, parity
 from inference.bundle import (
@@ -36,8 +36,9 @@ from inference.bundle import (
 )
 from inference.card import RUNNER, TEMPLATES, card, metrics_of
 from inference.run import Run
-from models.translator import DeterministicTranslator
-from options.config import ExportOptions
+from inference.styles import chosen_style
+from models.translator import DeterministicTranslator, FixedStyle, StyledTranslator
+from options.config import ExportOptions, StyleOptions
 from options.load import from_yaml, to_yaml
 
 CARD = "README.md"
@@ -69,14 +70,26 @@ def export_run(run: Run, options: ExportOptions) -> Iterator[Path]:
         )
     out = Path(options.out).expanduser() if options.out else run.path / "export"
     for direction in [options.direction] if options.direction else list(run.translators):
-        translator = run.translators[direction]
-        if not isinstance(translator, DeterministicTranslator):
-            raise UserError(
-                f"method.name={run.options.method.name}: only translators with one output for one "
-                "input can be exported"
-            )
-        _export(run, direction, translator, out / direction, options)
+        _export(*in_one_style(run, direction, options.style), out / direction, options)
         yield out / direction
+
+
+def in_one_style(
+    run: Run, direction: str, options: StyleOptions
+) -> tuple[Run, str, DeterministicTranslator]:
+    """Return a run, its direction, and its translator in the style asked for, the usual one by default."""
+    style, translator = chosen_style(run, direction, options), run.translators[direction]
+    if isinstance(translator, StyledTranslator):
+        with torch.no_grad():
+            style = translator.usual_style() if style is None else style
+        translator = FixedStyle(translator, style)
+        run = replace(run, translators=run.translators | {direction: translator})
+    if not isinstance(translator, DeterministicTranslator):
+        raise UserError(
+            f"method.name={run.options.method.name}: a translator that learns anew for every picture "
+            "cannot be exported"
+        )
+    return run, direction, translator
 
 
 def _export(
@@ -100,7 +113,7 @@ def _export(
             f"out={folder.parent}: cannot be made ({error.strerror}); name another place"
         ) from None
     try:
-        writer = Writer(run, direction, translator, building)
+        writer = Writer(run, direction, translator, building, options.style)
         for name in dict.fromkeys(options.formats):
             print(f"{direction}: {name}", flush=True)
             writer.add(name)
@@ -140,12 +153,14 @@ class Writer:
     """A bundle while it is being made: files are added one format at a time, each checked at once."""
 
     def __init__(
-        self, run: Run, direction: str, translator: DeterministicTranslator, folder: Path
-    ) -> None:
+        self, run: Run, direction: str, translator: DeterministicTranslator, folder: Path,
+        style: StyleOptions,
+    ) -> None:  # fmt: skip
         self.run = run
         self.direction = direction
         self.translator = translator
         self.folder = folder
+        self.style = style
         self.notes: dict[str, dict[str, Any]] = {}  # file -> what the manifest says of it
         self.comparison = parity.Comparison(run, direction)
 
@@ -245,6 +260,7 @@ class Writer:
                 "padding": "below and to the right, by reflection (the edge where it is too small)",
             },
             "method": asdict(self.run.options.method), "options": to_yaml(self.run.options),
+            "style": asdict(self.style) if isinstance(self.translator, FixedStyle) else None,
             "metrics": metrics_of(self.run, self.direction),
             "parity": {
                 "images": self.comparison.images_are, "batches": parity.BATCHES,

@@ -63,14 +63,20 @@ def find_inception(path: str, device: torch.device) -> Inception | str:
     cache = _cache()
     found = [Path(path).expanduser()] if path else [cache / name for name in NAMES]
     weights = next((file for file in found if file.is_file()), None)
+    missing = importlib.util.find_spec("torch_fidelity") is None
+    install = "pip install -r requirements-optional.txt"
     if weights is None:
         if path:
             raise UserError(f"inception={path}: no such file")
+        first = f"{install}; then " if missing else ""
         return (
-            f"FID and KID are left out: fetch {SOURCE} into {cache}, or name it with inception=FILE"
+            f"FID and KID are left out: {first}fetch {SOURCE} into {cache}, or name it with "
+            "inception=FILE"
         )
-    if importlib.util.find_spec("torch_fidelity") is None:
-        return "FID and KID are left out: pip install -r requirements-optional.txt"
+    if missing and path:
+        raise UserError(f"inception={path}: what reads it is missing: {install}")
+    if missing:
+        return f"FID and KID are left out: {install}"
     return Inception(weights, device)
 
 

@@ -18,14 +18,9 @@ from options.load import from_yaml
 # The reference names generators by what they read, and discriminators after them: D_A judges what G_A
 # makes, the images of B. CUT has one of each.
 REFERENCE = {
-    "G_A": "to_b",
-    "G_B": "to_a",
-    "D_A": "judge_b",
-    "D_B": "judge_a",
-    "G": "to_b",
-    "D": "judge_b",
-}
-HOW = "init_partial=true takes what fits"
+    "G_A": "to_b", "G_B": "to_a", "D_A": "judge_b", "D_B": "judge_a", "G": "to_b", "D": "judge_b",
+}  # fmt: skip
+ABSENT = "not there: fresh"
 
 
 @dataclass(frozen=True)
@@ -61,15 +56,17 @@ def start_from(method: Method, path: Path, partial: bool) -> list[Taken]:
                 if key in there and there[key].shape == buffer.shape:
                     buffer.copy_(there[key])
         rows.append(Taken(name, len(fits), len(own), _reason(own, there)))
+    if not rows:
+        raise UserError("init_from: this method has no networks that learn; leave it out")
     if not any(row.loaded for row in rows):
         raise UserError(f"init_from={path}: nothing in it fits these networks ({rows[0].reason})")
     misfit = next((row for row in rows if row.reason and row.reason != ABSENT), None)
     if misfit is not None and not partial:
-        raise UserError(f"init_from={path}: {misfit.network} does not fit ({misfit.reason}); {HOW}")
+        raise UserError(
+            f"init_from={path}: {misfit.network} does not fit ({misfit.reason}); "
+            "init_partial=true takes what fits"
+        )
     return rows
-
-
-ABSENT = "not there: fresh"
 
 
 def _reason(own: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> str:
@@ -104,18 +101,18 @@ def weights_at(path: Path) -> dict[str, Tensor]:
         if not (path / "checkpoints").is_dir():
             raise UserError(f"init_from={path}: neither a run nor a folder of *_net_*.pth files")
         return _own_weights(Checkpoints(path / "checkpoints").load_latest(), path)
-    if not path.exists():
-        raise UserError(f"init_from={path}: no such file or folder")
     return _own_weights(load(path), path)
 
 
 def _own_weights(state: dict, path: Path) -> dict[str, Tensor]:
     options = from_yaml(state["options"], str(path))
-    method = methods.find(options.method.name)(options.method, options.data.channels_of())
     try:
+        method = methods.find(options.method.name)(options.method, options.data.channels_of())
         method.load_state_dict(state["method"])
         if state["average"] is not None:
             method.translators().load_state_dict(state["average"])  # the same generators
+    except ValueError as error:
+        raise UserError(str(error)) from None
     except (KeyError, RuntimeError) as error:
         raise UserError(
             f"{path}: its weights do not fit its options ({type(error).__name__})"
@@ -147,7 +144,7 @@ def _newest(files: list[Path]) -> list[Path]:
 
 
 def fresh_and_trained(method: Method, rows: list[Taken]) -> tuple[list[str], list[str]]:
-    """Return the players with a network that has nothing loaded, and those loaded whole."""
+    """Return the players that were not loaded whole, and those that were."""
     networks = {id(network): name for name, network in method.named_children()}
     whole = {row.network for row in rows if row.loaded == row.tensors}
     fresh, trained = [], []

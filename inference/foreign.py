@@ -26,8 +26,8 @@ def read_reference(path: Path) -> ResnetGenerator:
 
     Any width, any number of blocks, blocks with and without a dropout layer, old (not zipped) and new
     files, with antialiased sampling (CUT) or without; running statistics that instance norms of 2018
-    saved are dropped. Only tensors are loaded,
-    nothing is run. UserError says in one line why a file cannot be used.
+    saved are dropped. Only tensors are loaded, nothing is run. UserError says in one line why a file
+    cannot be used.
     """
     return generator_of(_state(path), path)
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from data.reading import over_white
-from engine.state import write_atomically
+from engine.files import write_atomically
 from errors import UserError, one_line
 from inference.run import to_image
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from data.folders import DataConfig, files_in, find_split, folder_of
 from data.reading import open_upright, over_white
-from engine.state import write_text
+from engine.files import write_text
 from errors import UserError, run_command
 from inference.compare import differences, read_metrics
 from inference.pictures import written_name

@@ -10,11 +10,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from engine.files import write_text
 from engine.preview import to_rgb
-from engine.state import write_text
 from inference.evaluate import Result, Row
 from inference.run import Run
 from options.load import to_yaml
@@ -42,11 +44,14 @@ FIGURES = {
     "structure": ("structure kept", "0 to 1, higher is more faithful"),
     "steganography": ("hidden signal", "dB the way back loses when it is disturbed"),
     "inverted": ("inverted brightness", "share of the images"),
+    "diversity": ("diversity", "0 to 2, L1 between styles of one image"),
+    "style_followed": ("style followed", "0.5 is chance, 1 always"),
     "checkerboard": ("checkerboard", "about 1 is none"),
     "dead_tiles": ("dead tiles", "share that is black, white or burnt out"),
     "copies": ("copied training images", "fakes that show one"),
     "images": ("held-out images", ""),
 }
+FOREMOST = ("truth_psnr", "truth_ssim", "structure", "cycle_psnr")  # of a picture; others unfold
 WORST = {
     "cycle_psnr": "worst restored", "structure": "least structure kept",
     "truth_psnr": "farthest from the truth", "checkerboard": "most checkerboard",
@@ -69,7 +74,10 @@ def write_report(run: Run, result: Result) -> Path:
         command=html.escape(
             f"python train.py {shlex.quote(str(run.path / 'options.yaml'))} run=runs/again"
         ),
-        protocol=html.escape(json.dumps(result.protocol, indent=1)),
+        protocol=html.escape(
+            "".join(f"{note}\n" for note in run.options.method.notes())
+            + json.dumps(result.protocol, indent=1)
+        ),
         options=html.escape(to_yaml(run.options)),
         curves=_curves(run.path / "metrics.jsonl") or "too few steps were logged to draw a curve",
     )
@@ -99,6 +107,7 @@ def _section(run: Run, direction: str, result: Result, rows: list[Row]) -> str:
         f'<section><h2>{source} <span class="arrow">→</span> {target}</h2>'
         f'<div class="figures">{cards}</div><p class="note">{shown}; drag across the first to compare</p>'
         f'<div class="rows">{pictures}</div>'
+        + _sheet(result.sheets.get(direction), source, target)
         + (f"<details><summary>The worst of them</summary>{bad}</details>" if bad else "")
         + _similar(result.copies.get(direction, []), "Nearest training images of the fakes")
         + "</section>"
@@ -137,6 +146,15 @@ def _similar(rows: list[dict[str, Any]], title: str) -> str:
     )
 
 
+def _sheet(sheet: np.ndarray | None, source: str, target: str) -> str:
+    """Return the picture of sources in the styles of references, where there is one."""
+    if sheet is None:
+        return ""
+    image = torch.from_numpy(sheet).permute(2, 0, 1)[None]
+    text = f"{source} in the styles of {target} above"
+    return f'<h3>{text}</h3><div class="wide"><img class="sheet" src="{_picture(image)}" alt="{text}"></div>'
+
+
 def _row(row: Row, source: str, target: str) -> str:
     real, fake = _picture(row.real), _picture(row.fake)
     height, width = row.real.shape[-2:]
@@ -153,12 +171,14 @@ def _row(row: Row, source: str, target: str) -> str:
                 f'<figure><img src="{_picture(image)}" alt="{label}">'
                 f"<figcaption>{label}</figcaption></figure>"
             )
-    values = " · ".join(
-        f"{FIGURES[key][0]} {_number(key, value)}" for key, value in row.figures.items()
+    values = {
+        key: f"{FIGURES[key][0]} {_number(key, value)}" for key, value in row.figures.items()
         if key in FIGURES and value is not None
-    )  # fmt: skip
+    }  # fmt: skip
+    first = " · ".join(values.pop(key) for key in FOREMOST if key in values)
     return (
-        f"<article><header>{html.escape(row.name)} <small>{values}</small></header>"
+        f"<article><details><summary>{html.escape(row.name)} <small>{first}</small></summary>"
+        f"<small>{' · '.join(values.values())}</small></details>"
         f'<div class="strip">{"".join(parts)}</div></article>'
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from data.folders import DataConfig
 from data.loading import denormalise, normalise, to_tensor
 from data.reading import pixels_of, upright
+from engine.remote import PREFIX, fetched
 from engine.runtime import Runtime, RuntimeConfig
 from engine.state import Checkpoints, load, misfit
 from errors import UserError
@@ -44,12 +45,12 @@ def open_run(
     path: str | Path, runtime: RuntimeConfig | None = None, checkpoint: Which = "latest",
     weights: Weights = "average",
 ) -> Run:  # fmt: skip
-    """Open a run folder, a checkpoint file, an exported bundle, or a reference's *_net_G*.pth.
+    """Open a run folder, a checkpoint file, an exported bundle, a reference's *_net_G*.pth, or an artifact.
 
     Architecture, directions and normalisation come from the checkpoint; there is nothing to repeat.
     UserError names the path where there is no run, or where its checkpoint cannot be read.
     """
-    path = Path(path)
+    path = local(path)
     if path.suffix == ".pth":
         return _open_reference(path, Runtime(runtime or RuntimeConfig()))
     if path.is_dir() and is_bundle(path):
@@ -67,7 +68,10 @@ def open_run(
         raise UserError(f"no such run: {path}")
     options = from_yaml(state["options"], str(path))
     machine = Runtime(runtime or RuntimeConfig())
-    method = methods.find(options.method.name)(options.method, options.data.channels_of())
+    try:
+        method = methods.find(options.method.name)(options.method, options.data.channels_of())
+    except ValueError as error:  # weights that it looks through are not on this machine
+        raise UserError(str(error)) from None
     translators: nn.ModuleDict = method.translators()
     average = state["average"] if weights == "average" else None
     wanted, found = (method, state["method"]) if average is None else (translators, average)
@@ -80,6 +84,12 @@ def open_run(
     return Run(
         path, options, found, machine, state["step"], "live" if average is None else "average"
     )
+
+
+def local(path: str | Path) -> Path:
+    """Return a path, that of wandb:ENTITY/PROJECT/NAME:ALIAS once it is downloaded into runs/artifacts."""
+    word = str(path)
+    return fetched(word, Path("runs/artifacts")) if word.startswith(PREFIX) else Path(path)
 
 
 def _open_reference(path: Path, machine: Runtime) -> Run:
@@ -146,14 +156,17 @@ class PictureTranslator:
 
     A picture that does not fit the memory is translated in strips (inference/tiling.py), with the
     same result: `tile` says when, "auto" by the memory that is free, "off" never, N always, in
-    strips of about N x N pixels. `report` is told how far a picture in strips is, 0 to 1.
+    strips of about N x N pixels. `report` is told how far a picture in strips is, 0 to 1. `style` is
+    what a styled translator renders all pictures in.
     """
 
     def __init__(
         self, translator: Translator, runtime: Runtime, tile: str = "auto",
         controls: Controls | None = None, report: Callable[[float], None] = lambda _: None,
+        style: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.translator = translator
+        self.style = style
         self.runtime = runtime
         self.tile = tile
         self.controls = controls or Controls()
@@ -183,7 +196,7 @@ class PictureTranslator:
     def tensor(self, batch: Tensor) -> Tensor:
         """Translate [B, C, H, W] in [-1, 1]."""
         with self.runtime.autocast():
-            return self.translator(self.runtime.receive(batch)).float()
+            return self.translator(self.runtime.receive(batch), self.style).float()
 
     def pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Translate uint8 [H, W, C]."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from data.loading import denormalise
-from engine.runtime import free_memory
+from engine.memory import free_memory
 from errors import RunError
 from inference.maps import (
     BYTES_A_VALUE,
@@ -55,7 +55,7 @@ def strips_for(translator: Translator, tile: str, pixels: np.ndarray, device: to
     `tile` is "auto", "off" or the side of a square of as many pixels as a strip has.
     """
     generator = getattr(translator, "generator", None)
-    if tile == "off" or not isinstance(generator, ResnetGenerator):
+    if tile == "off" or not isinstance(generator, ResnetGenerator) or generator.attention:
         return 0
     width = generator.config.channels
     if tile != "auto":

@@ -1,4 +1,4 @@
-"""Past fakes for a discriminator (Shrivastava et al. 2017, arXiv:1612.07828, Sec. 2.3)."""
+"""What a discriminator is shown of the past: fakes, or its own features of them."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 class ImageHistory(nn.Module):
     """Show a discriminator a mixture of new fakes and old ones, which damps oscillation.
+
+    Shrivastava et al. 2017, arXiv:1612.07828, Sec. 2.3.
 
     The first `size` images are stored and returned as they are. From then on each image is, with
     probability 1/2, returned; otherwise it takes the place of a random stored image, and that one is
@@ -83,3 +85,72 @@ class ImageHistory(nn.Module):
             images = filled.new_zeros((self.size, *filled.shape[1:]))
             images[: self.count] = filled[: self.count]
             self.images = images
+
+
+class FeatureQueue(nn.Module):
+    """Keep the last `size` feature maps that a discriminator made, oldest first, without a graph.
+
+    They stand beside the next batch where a batch's statistics are wanted (Torbunov et al. 2023,
+    arXiv:2303.16280, Sec. 3.2), and are part of the method's state. Only how many are there is known
+    on the CPU: the maps move up on the device, so a recorded step (engine/cuda.py) can be replayed.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.features: Tensor | None = None  # [size, C, h, w], float32; the last `count` are filled
+        self.count = 0
+        self.count_before = 0  # before what `decide` counted came in
+        self.decided = False
+
+    @property
+    def filled(self) -> int:
+        """How many maps the coming step finds."""
+        return self.count_before if self.decided else self.count
+
+    def decide(self, count: int) -> None:
+        """Count the next `count` images in, which `remember` does if nobody did before."""
+        self.count_before, self.count = self.count, min(self.count + count, self.size)
+        self.decided = True
+
+    def past(self, features: Tensor) -> Tensor | None:
+        """Return the maps [n, C, h, w] that can stand beside `features` [B, C, h, w], or None."""
+        if not self.filled or not self._fits(features):
+            return None
+        assert self.features is not None
+        self.features = self.features.to(features.device)  # after a checkpoint was read
+        return self.features[self.size - self.filled :]
+
+    @torch.no_grad()
+    def remember(self, features: Tensor) -> None:
+        """Put [B, C, h, w] in; the oldest make room."""
+        if not self.size:
+            return
+        if not self._fits(features):
+            shape = (self.size, *features.shape[1:])
+            self.features = features.new_zeros(shape, dtype=torch.float32)
+            self.count, self.decided = 0, False
+        assert self.features is not None
+        kept = self.features = self.features.to(features.device)
+        if not self.decided:
+            self.decide(len(features))
+        self.decided = False
+        moved_up = torch.cat([kept, features.detach().float()])[-self.size :]
+        finite = features.isfinite().all()  # a step that failed leaves no trace
+        kept.copy_(torch.where(finite, moved_up, kept))
+
+    def _fits(self, features: Tensor) -> bool:
+        return self.features is not None and self.features.shape[1:] == features.shape[1:]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        kept = None if self.features is None else self.features[self.size - self.count :].cpu()
+        return {"features": kept}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        kept = state["features"]
+        self.features, self.count, self.decided = None, 0, False
+        if kept is not None and self.size:
+            self.count = min(len(kept), self.size)
+            features = kept.new_zeros((self.size, *kept.shape[1:]))
+            features[self.size - self.count :] = kept[len(kept) - self.count :]
+            self.features = features

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.history import ImageHistory
+from models.adversary import Adversary
+from models.history import FeatureQueue, ImageHistory
 
 Batch = dict[str, Tensor]
 """Domain name -> images [B, C, H, W] in [-1, 1]. Row i of two domains have nothing to do with each other."""
@@ -16,7 +17,7 @@ class Turn:
     """One move of the game: the sum of `losses` is minimised over the parameters of `players`.
 
     `losses` maps a term's name, which is also its name in every log, to a scalar. Weights are
-    already in it: what is logged is what is minimised.
+    already in it: what is logged is what is minimised. Without players the losses are only logged.
     """
 
     def __init__(self, *players: str, losses: Mapping[str, Tensor]) -> None:
@@ -36,9 +37,15 @@ class Method(nn.Module):
     `players`, `turns` and `translators`. See docs/adding_a_method.md.
     """
 
+    shared = True  # whether several processes may train it: they average weights and statistics
+
     @dataclass(frozen=True)
     class Config:
         name: str = "???"  # which method: a file in models/methods/
+
+        def notes(self) -> list[str]:
+            """Return what every reader of a result must know, a line each; most have nothing to say."""
+            return []
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
         """Build the networks for the domains `channels` (name -> channel count, in order)."""
@@ -46,7 +53,10 @@ class Method(nn.Module):
         self.channels = dict(channels)
 
     def players(self) -> dict[str, nn.Module]:
-        """Return the networks that move together, by name: disjoint, together every parameter."""
+        """Return the networks that move together, by name: disjoint, together every parameter.
+
+        None where nothing is learnt by gradients: then turns only keep statistics and report losses.
+        """
         raise NotImplementedError
 
     def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
@@ -61,15 +71,18 @@ class Method(nn.Module):
         """Return what tells apart steps that compute different things; most methods have one kind."""
         return None
 
-    def decide(self, count: int) -> None:
-        """Draw on the CPU what a step on `count` images of a domain is told when it is replayed.
+    def decide(self, count: int, step: int) -> None:
+        """Draw on the CPU what step number `step` on `count` images of a domain is told when replayed.
 
         A recorded step (engine/cuda.py) runs no Python: what differs from step to step must lie in
         tensors beforehand. The histories of past images are such; a method adds its own.
         """
+        device = next(self.parameters()).device
         for part in self.modules():
-            if isinstance(part, ImageHistory):
+            if isinstance(part, ImageHistory | FeatureQueue):
                 part.decide(count)
+            elif isinstance(part, Adversary):
+                part.decide(step, device)
 
     def translators(self) -> nn.ModuleDict:
         """Return what a run is for: "a_to_b" -> Translator, for every direction it learns."""

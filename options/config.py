@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from data.folders import DataConfig
-from engine.logger import LogConfig
+from engine.logger import LogConfig, WandbMode
 from engine.runtime import RuntimeConfig
 from engine.schedule import seconds_of
 from engine.training import TrainingConfig
@@ -20,10 +20,12 @@ class TrainOptions(TrainingConfig):
     """Everything train.py can be told; a run is these and its data."""
 
     run: str = ""  # folder of the run; runs/PRESET where not given
+    seeds: list[int] = field(default_factory=list)  # a run with each in turn, in RUN-seedN; [0,1,2]
     init_from: str = ""  # weights to start from: a run, a checkpoint, or the reference's .pth files
     init_partial: bool = False  # take of them what fits, and leave the rest fresh
     init_warm_up: int = 200  # steps that loaded players wait for those that are fresh
     budget: str = ""  # such as 6h or 90min: lays the schedule so that it ends in time
+    summary: bool = False  # print every network: shapes, parameters, work and memory, then stop
     plan: bool = False  # measure a few steps and say what the run would take, then stop
     method: Method.Config = field(default_factory=Method.Config)
     data: DataConfig = field(default_factory=DataConfig)
@@ -34,6 +36,8 @@ class TrainOptions(TrainingConfig):
         super().__post_init__()
         if self.init_warm_up < 0:
             raise UserError(f"init_warm_up must be 0 or more, got {self.init_warm_up}")
+        if len({*self.seeds}) < len(self.seeds) or not all(0 <= s < 2**63 for s in self.seeds):
+            raise UserError(f"seeds must be different numbers, 0 or more, got {self.seeds}")
         if self.budget:
             seconds_of(self.budget)
 
@@ -46,6 +50,7 @@ class TestOptions:
     weights: Weights = "average"  # the moving average where there is one, or the last
     report_images: int = 24  # pictures of each direction in report.html; 0 shows all
     checks: bool = True  # also set distances, faithfulness, artefacts, copied and leaked images
+    wandb: WandbMode = "auto"  # the figures of every image to W&B; auto: as the run was told
     inception: str = ""  # file with the weights that FID and KID need; empty looks in torch's cache
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -58,6 +63,23 @@ class TestOptions:
 
 
 @dataclass(frozen=True)
+class StyleOptions:
+    """How the result should look, where a method lets one choose: pictures of the target, or numbers."""
+
+    first: str = ""  # a picture whose style is taken, or a number that draws one; empty: the usual
+    second: str = ""  # another, to go to or to mix with
+    share: float = 0.5  # of the second: 0 is the first style, 1 the second
+    coarse: int = 0  # blocks that take the first style while the finer ones take the second
+    truncation: float = 1.0  # 0 is the usual style, 1 the one chosen; between is less extreme
+
+    def __post_init__(self) -> None:
+        if self.coarse < 0:
+            raise UserError(f"style.coarse must be 0 or more, got {self.coarse}")
+        if self.coarse and not self.second:
+            raise UserError("style.coarse mixes two styles; name style.second too")
+
+
+@dataclass(frozen=True)
 class TranslateOptions:
     """Everything translate.py can be told."""
 
@@ -67,6 +89,7 @@ class TranslateOptions:
     keep_colour: bool = False  # take only the luminance from the translation
     mask: str = ""  # a picture, or a folder of them: white where the translation shows
     video: bool = False  # the pictures of a folder are frames: statistics smoothed over time
+    style: StyleOptions = field(default_factory=StyleOptions)
     checkpoint: Which = "latest"  # which of the run's checkpoints
     weights: Weights = "average"  # the moving average where there is one, or the last
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -90,6 +113,8 @@ class ExportOptions:
     out: str = ""  # folder that gets a bundle folder for each direction; RUN/export where not given
     checkpoint: Which = "latest"  # which of the run's checkpoints
     weights: Weights = "average"  # the moving average where there is one, or the last
+    artifacts: bool = False  # also upload the bundle to W&B, where online
+    style: StyleOptions = field(default_factory=StyleOptions)
     license: str = "unknown"  # for the model card: the licence of the weights, such as mit
 
     def __post_init__(self) -> None:

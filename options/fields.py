@@ -59,5 +59,6 @@ def type_name(kind: Any) -> str:
     if origin is list:
         return f"[{type_name(typing.get_args(kind)[0])}, ...]"
     if origin is dict:
-        return "NAME=folder"
+        value = typing.get_args(kind)[1]
+        return "NAME=folder" if value is str else f"NAME={type_name(value)}"
     return type_name(next(part for part in typing.get_args(kind) if part is not type(None)))

@@ -10,34 +10,23 @@ from typing import Any, TypeVar, get_args, get_origin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from engine.logger import clean_name
 from errors import UserError, one_line
 from models import methods
 from models.method import Method
 from options.config import TrainOptions
-from options.fields import Field, walk
-from options.help import help_page, shown
-from options.presets import flatten, parsed, preset_layers, preset_list
+from options.fields import Field, type_name, walk
+from options.help import help_page
+from options.presets import OWN, flatten, parsed, preset_layers, preset_list
 from options.suggest import did_you_mean, suggestion
 
 USAGE = """\
 usage: python train.py PRESET [option=value ...]
 
-PRESET is a name from `python train.py --list`, or a file such as runs/NAME/options.yaml. The same
-command again continues its run. Lists are written [a,b]; quote what has spaces: duration="40 steps".
+PRESET is a name from `python train.py --list`, a file such as runs/NAME/options.yaml, or a run in W&B
+(wandb:ENTITY/PROJECT/RUN, or an offline run's folder). The same command again continues its run. Lists
+are written [a,b]; quote what has spaces: duration="40 steps".
 """
-
-# What may change when a run is continued: it alters how one watches or feeds the run, not its result.
-FREE = (
-    "data.workers",
-    "data.cache",
-    "data.resident",
-    "checkpoint_every",
-    "evaluate_every",
-    "keep_checkpoints",
-    "on_save_error",
-    "not_finite",
-    "log.",
-)
 
 Schema = TypeVar("Schema")
 
@@ -73,7 +62,7 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
         print(help_page(USAGE, known.values(), flatten(OmegaConf.to_container(config))))
         return None
     if not config.run:
-        config.run = f"runs/{Path(names[0]).stem}"
+        config.run = f"runs/{Path(names[0]).stem}{_trial()}"
     return _typed(config, TrainOptions)
 
 
@@ -142,20 +131,10 @@ def saved_options(path: Path) -> TrainOptions:
         raise UserError(f"{path}: cannot be read: {one_line(error, 100)}") from None
 
 
-def check_same(run: Path, saved: TrainOptions, wanted: TrainOptions) -> None:
-    """Raise UserError, with the differences, where a run folder holds another configuration."""
-    old, new = flatten(to_dict(saved)), flatten(to_dict(wanted))
-    changed = [
-        f"{name} {shown(old.get(name))} -> {shown(new.get(name))}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name != "run" and not name.startswith(FREE)
-    ]
-    if changed:
-        more = f", and {len(changed) - 4} more" if len(changed) > 4 else ""
-        raise UserError(
-            f"{run} holds a run of other options ({', '.join(changed[:4])}{more}); "
-            "choose another run=, or repeat its command to continue it"
-        )
+def _trial() -> str:
+    """Return what sets the folder of a sweep's run apart from those of its other runs."""
+    swept = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
+    return f"-{clean_name(swept)}" if swept else ""
 
 
 def _editable(schema: Any, method: type[Method.Config] | None = None) -> Any:
@@ -176,12 +155,12 @@ def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
     name, equals, text = setting.partition("=")
     name = name.lstrip("-").strip()
     if not equals:
+        meant = did_you_mean(name, ("list", "help")).replace("mean ", "mean --")
         raise UserError(
-            f"'{setting}' is not understood; options are written {name or 'name'}=value"
+            f"'{setting}' is not understood; options are written {name or 'name'}=value{meant}"
         )
     value: Any = text
-    field = known.get(name)
-    if field is not None and field.type is not str:
+    if _type_of(known, name) is not str:
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
         except Exception as error:  # PyYAML's, for text that is no value
@@ -193,8 +172,8 @@ def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
 def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin: str) -> None:
     where = f"{origin}: " if origin else ""
     group, _, leaf = name.rpartition(".")
-    in_folders = group in ("data.train", "data.test") and group in known
-    if name not in known and not in_folders:
+    own = group in OWN and group in known
+    if name not in known and not own:
         raise UserError(f"{where}unknown option '{name}'{suggestion(name, known)}")
     if value is None and not _optional(known.get(name)):
         raise UserError(f"{where}{name} needs a value: {name}=...")
@@ -204,18 +183,24 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         # a,b is as good as [a,b], and 3 as [3]
         value = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     try:
-        if in_folders:
-            config.data[group.rpartition(".")[2]][leaf] = str(value)
+        if own:
+            OmegaConf.select(config, group)[leaf] = _converted(value, _type_of(known, name))
         else:
+            if isinstance(value, float) and value.is_integer() and _type_of(known, name) is int:
+                value = int(value)  # 1e3
             OmegaConf.update(config, name, value, merge=False)
     except (OmegaConfBaseException, TypeError, ValueError, OverflowError) as error:
+        if _type_of(known, name) in (int, float):
+            kind = type_name(_type_of(known, name))
+            raise UserError(f"{where}{name}: '{str(value)[:80]}' is not a {kind}") from None
         raise UserError(f"{where}{name}: {one_line(error, 120)}") from None
 
 
 def _typed(config: Any, schema: type[Schema]) -> Schema:
     for name, value in flatten(OmegaConf.to_container(config)).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{name} must be a finite number, got {value}")
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise UserError(f"{name} must be a finite number, got {number}")
         text = "".join(_texts(value))
         if "\0" in text:
             raise UserError(f"{name}: the text has a zero byte in it")
@@ -245,6 +230,31 @@ def _method_class(
     except KeyError:
         known = methods.names()
         raise UserError(f"unknown method.name '{name}'{did_you_mean(str(name), known)}") from None
+
+
+def _type_of(known: Mapping[str, Field], name: str) -> Any:
+    """Return the type of an option, or of what stands under a name of the user's own."""
+    group = name.rpartition(".")[0]
+    if name not in known and group in OWN and group in known:
+        return get_args(known[group].type)[1]
+    return known[name].type if name in known else str
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Return a value as a text or number of this kind; ValueError where it is none."""
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is not str and not (numeric and (kind is float or value == int(value))):
+        raise ValueError(f"'{value}' is not a {type_name(kind)}")
+    return kind(value)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers in a value, a list's and a dict's included."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers(part)
 
 
 def _texts(value: Any) -> Iterator[str]:

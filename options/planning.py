@@ -9,11 +9,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from statistics import median
+from typing import Any
 
 import torch
 
 from data.folders import MOST_PIXELS
-from engine.runtime import Runtime, free_memory
+from engine.memory import free_memory, is_out_of_memory
+from engine.runtime import Runtime
 from engine.schedule import Schedule, fitting, plan, seconds_of
 from engine.trainer import Trainer
 from engine.training import MOST_IMAGES
@@ -72,8 +74,7 @@ def elsewhere(options: TrainOptions) -> Measured | str:
         except BrokenProcessPool:
             return "killed: out of memory, most often"
         except (RuntimeError, MemoryError, ValueError, UserError) as error:
-            out = "memory" in str(error).lower() or isinstance(error, MemoryError)
-            return "out of memory" if out else one_line(error, 80)
+            return "out of memory" if is_out_of_memory(error) else one_line(error, 80)
 
 
 def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
@@ -81,18 +82,15 @@ def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
     yield "as asked", options
     here = options.runtime
     cuda = Runtime(here).device.type == "cuda"
-    changes = {
-        "runtime.precision=bf16": {"precision": "bf16"},
-        "runtime.precision=bf16 runtime.compile=regions": {
-            "precision": "bf16",
-            "compile": "regions",
-        },
+    bf16 = {"precision": "bf16"}
+    changes: dict[str, dict[str, Any]] = {
+        "runtime.precision=bf16": bf16,
+        "runtime.precision=bf16 runtime.compile=regions": bf16 | {"compile": "regions"},
         "runtime.checkpoint_activations=true": {"checkpoint_activations": True},
     }
     if cuda:
-        changes["runtime.precision=bf16 runtime.compile=networks runtime.cuda_graph=true"] = {
-            "precision": "bf16", "compile": "networks", "cuda_graph": True,
-        }  # fmt: skip
+        words = "runtime.precision=bf16 runtime.compile=networks runtime.cuda_graph=true"
+        changes[words] = bf16 | {"compile": "networks", "cuda_graph": True}
     for words, change in changes.items():
         if (runtime := replace(here, **change)) != here:
             yield words, replace(options, runtime=runtime)
@@ -100,11 +98,8 @@ def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
 
 def planned(options: TrainOptions, schedule: Schedule) -> Iterator[str]:
     """Yield the lines of a plan as they are measured."""
-    size, batch, device = (
-        options.data.crop_size,
-        options.batch_size,
-        Runtime(options.runtime).device,
-    )
+    size, batch = options.data.crop_size, options.batch_size
+    device = Runtime(options.runtime).device
     yield (
         f"plan: {options.method.name}, {schedule.steps:,} steps of {batch} x {size} pixels on {device}; "
         f"{WARM_UP + STEPS} real steps of each variant, compiled ones first compile"

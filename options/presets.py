@@ -1,13 +1,22 @@
 """Presets: short YAML files named after a paper or an experiment, each over a base."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from engine.remote import is_remote, run_config
 from errors import UserError, one_line
+from options.config import TrainOptions
 from options.suggest import did_you_mean
 
+# Groups whose names are the user's own: folders by domain, numbers by player.
+OWN = ("data.train", "data.test", "rates", "every", "clip_norm")
+# What a repeated run has of its own: where it writes, and what it tells whom.
+OWNERS = frozenset(
+    ["run", "data.cache", "log.wandb", "log.project", "log.group", "log.tags", "log.artifacts"]
+)
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -17,6 +26,9 @@ def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
     seen: set[str] = set()
     current: str | None = name
     while current:
+        if is_remote(current):
+            layers.insert(0, (current, remote_values(current)))
+            break
         path = _preset_path(current)
         if str(path) in seen:
             raise UserError(f"{path}: its bases go round in a circle")
@@ -32,6 +44,22 @@ def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
         layers.insert(0, (str(path), flatten(content)))
         current = base
     return layers
+
+
+def remote_values(name: str) -> dict[str, Any]:
+    """Return dotted name -> value of the options in a W&B run's configuration, and nothing else of it.
+
+    Where files are written and what is sent is for whoever repeats the run: that is left out (OWNERS).
+    """
+    options = {field.name for field in dataclasses.fields(TrainOptions)}
+    content = {key: value for key, value in run_config(name).items() if key in options}
+    if "method" not in content or "data" not in content:
+        raise UserError(f"{name}: its configuration is not that of a run of train.py")
+    try:
+        values = flatten(content)
+    except RecursionError:
+        raise UserError(f"{name}: its configuration is not that of a run of train.py") from None
+    return {option: value for option, value in values.items() if option not in OWNERS}
 
 
 def preset_names() -> list[str]:
@@ -64,7 +92,7 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in ("data.train", "data.test"):
+        if isinstance(value, dict) and name not in OWN:
             flat |= flatten(value, f"{name}.")
         else:
             flat[name] = value
@@ -81,6 +109,6 @@ def _preset_path(name: str) -> Path:
         return path
     if name not in preset_names():
         raise UserError(
-            f"unknown preset '{name}'{did_you_mean(name, preset_names())}; --list shows all"
+            f"unknown preset '{name}'{did_you_mean(name, preset_names()) or '; --list shows all'}"
         )
     return PRESETS / f"{name}.yaml"

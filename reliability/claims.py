@@ -15,6 +15,7 @@ TRANSLATE, EXPORT, HOSTILE, SAFETY = (
     "tests/inference/test_translate.py", "tests/inference/test_export.py", "tests/reliability/test_fuzz.py",
     "tests/test_safety.py",
 )  # fmt: skip
+DOCTOR = "tests/data/doctor/test_doctor.py"
 WATCHDOG, SOUND, PLANNING = (
     "tests/engine/test_watchdog.py", "tests/data/test_sound.py", "tests/options/test_planning.py",
 )  # fmt: skip
@@ -114,7 +115,11 @@ CLAIMS = (
         "B5", "the same command", "starts, continues, or says it is finished; no silent restart", (
             *tests_of(TRAINER, "the_same_command_on_a_finished_run_says_so"),
             *tests_of(OPTIONS, "a_preset_that_is_not_there_is_answered"),
-            *tests_of(STATE, "a_damaged_manifest_is_said_so"),
+            *tests_of(STATE, "without_its_manifest_a_run_goes_on_from_what_is_whole_and_loses_nothing"),
+            *tests_of(
+                "tests/test_continuing.py", "options_are_those_of_the_checkpoint_whatever_options_yaml_says",
+                "a_run_counted_in_epochs_is_as_long_as_planned_when_images_are_gone",
+            ),
         ),
     ),
     Claim(
@@ -183,8 +188,8 @@ CLAIMS = (
     Claim(
         "D5", "links and odd files", "each real folder once; loops end", tests_of(
             FOLDERS, "links_in_a_circle_end_and_odd_files_are_passed_over",
-        ) + tests_of(LOADING, "a_link_to_itself_is_passed_over"),
-        gap="what is passed over is said by the doctor, not by train.py",
+        ) + tests_of(LOADING, "a_link_to_itself_is_passed_over")
+        + tests_of(DOCTOR, "the_quick_check_says_how_many_files_were_passed_over_and_why"),
     ),
     Claim(
         "D6", "names of files", "any bytes; no two pictures share an output", (
@@ -221,12 +226,11 @@ CLAIMS = (
         ), gap="the publishers give no checksums",
     ),
     Claim(
-        "D10", "hostile archives", "9 kinds refused, nothing outside", tests_of(
+        "D10", "hostile archives", "9 kinds of zip refused, nothing outside; no tar is opened", tests_of(
             DOWNLOAD, "a_hostile_archive_is_refused_and_leaves_nothing",
             "a_damaged_archive_is_refused_removed_and_leaves_nothing", "devices_and_pipes_are_refused",
             "too_many_files_and_too_many_bytes_are_refused",
         ),
-        gap="zip only",
     ),
     Claim(
         "E1", "wrong options", "exit 2, one line of at most 200 characters, as quick as importing torch", (

@@ -147,7 +147,9 @@ def differences(folder: Path) -> list[str]:
         steps = Counter(row["step"] for row in stormy)
         twice = [step for step, count in steps.items() if count > 1]
         found.append(f"metrics.jsonl: {len(stormy)} lines for {len(calm)}, twice: {twice[:5]}")
-    ids = {path.name.rpartition("-")[2] for path in (folder / "storm/wandb").glob("offline-run-*")}
+    ids = {
+        p.stem.removeprefix("run-") for p in (folder / "storm/wandb").glob("offline-run-*/*.wandb")
+    }
     if ids != {(folder / "storm/wandb_id").read_text().strip()}:
         found.append(f"W&B run ids: {sorted(ids)}")
     return found

@@ -1,8 +1,10 @@
 """What tests share: one thread, tiny images, tiny methods, and commands run in this process."""
 
+import os
 import sys
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from errors import Interrupted, RunError, UserError, one_line
 from models import methods
 from models.method import Method
+from tests.wandb_server import serving
 
 torch.set_num_threads(1)
 
@@ -23,17 +26,26 @@ def _seeded():
 
 def shrink(name: str) -> Method.Config:
     """Return a toy-sized configuration of any method: every network narrow and shallow."""
-    config = methods.find(name).Config()
-    sizes = {
-        "generator": {"channels": 4, "blocks": 1},
-        "discriminator": {"channels": 4, "layers": 1},
-    }
-    small = {
-        name: replace(getattr(config, name), **size)
-        for name, size in sizes.items()
-        if hasattr(config, name)
-    }
-    return replace(config, **small)
+    return _shrunk(methods.find(name).Config())
+
+
+# What sizes are called in the options of methods and networks, and how small they can be; features
+# of a published network are random ones here, which need no file.
+SMALLEST = {
+    "channels": 4, "blocks": 1, "layers": 1, "style_width": 4, "size": 16, "steps": 2, "weights": "random",
+    "levels": 2, "width": 8, "heads": 2,
+}  # fmt: skip
+
+
+def _shrunk(config: Any) -> Any:
+    changes: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            changes[field.name] = _shrunk(value)
+        elif field.name in SMALLEST:
+            changes[field.name] = SMALLEST[field.name]
+    return replace(config, **changes)
 
 
 TINY = [
@@ -99,6 +111,46 @@ def trained(photos, tmp_path_factory) -> Path:
     )  # fmt: skip
     assert code == 0, error
     return run
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """Let W&B's library talk to a stand-in on this machine, with a key, and nowhere else."""
+    import wandb
+
+    wandb.teardown()  # also its service's address: put back later, it would be nobody's
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with serving() as found:
+        for name, value in found.environment().items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()  # the library reads the environment once a process
+        yield found
+        wandb.teardown()
+
+
+def written() -> None:
+    """Wait until W&B's service has written all of an offline run: `finish` returns a moment before."""
+    import wandb
+
+    wandb.teardown()
+
+
+def assert_same(one, two):
+    """Compare two checkpoints' contents leaf by leaf, bit by bit."""
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one.keys() - {"seconds", "options"}:
+            assert_same(one[key], two[key])
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    elif isinstance(one, list):
+        for x, y in zip(one, two, strict=True):
+            assert_same(x, y)
+    else:
+        assert one == two
 
 
 PYTHON = sys.executable

@@ -14,7 +14,7 @@ DOORS = {
     "yaml": [],
     "wandb": ["engine/logger.py"],
     "albumentations": ["data/augment.py"],
-    "torch.distributed": ["engine/runtime.py"],
+    "torch.distributed": ["engine/processes.py"],
 }
 FORBIDDEN = {
     "engine": "models.methods",

@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[Level, str, str]] = {
     "in_split": ("note", "more than once in one folder", "they count as often in training"),
     "narrow": ("note", "more than three times as long as wide", "cut them, or use data.fit=short_side"),
     "sizes": ("note", "very different sizes", "what is a detail in one is a whole in another"),
-    "colours": ("note", "colours far apart", "the further, the smaller method.identity_weight should be"),
+    "colours": ("note", "colours differ", "the further, the smaller method.identity_weight should be"),
     "grey": ("note", "without colour", "among colour images they teach a translator to drop it"),
     "deep": ("note", "with more than 8 bits a sample", "they are scaled to 8"),
     "alpha": ("note", "with transparency", "it is laid over white"),

@@ -66,9 +66,8 @@ def isolated(
                 if following is None:
                     _end(worker)
                     continue
-                if isinstance(answer, Lost):
-                    worker = _started(function)  # noqa: PLW2901 (a new one takes its place)
-                team.append(_hand(worker, following, files, seconds))
+                next_one = _started(function) if isinstance(answer, Lost) else worker
+                team.append(_hand(next_one, following, files, seconds))
     finally:
         for worker in team:
             _end(worker)

@@ -1,11 +1,11 @@
 """Find the domains and splits that a folder holds, and the files in it that are no images."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.folders import SUFFIXES, files_in
+from data.folders import files_in, walk
 from errors import UserError
 
 
@@ -76,27 +76,8 @@ def _below(root: Path) -> dict[tuple[str, str], Path]:
 def _listed(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    passed_over = sorted(_passed_over(folder))
+    passed_over = sorted((Path(path), reason) for path, reason in walk(folder) if reason)
     try:
         return files_in(folder), passed_over
     except UserError as error:  # an empty domain is something to report, beside the others
         return [], [*passed_over, (folder, str(error).removeprefix(f"{folder}: "))]
-
-
-def _passed_over(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what lies below `folder` that training does not read; hidden files go unmentioned."""
-    pending, entered = [folder], set()
-    while pending:
-        here = pending.pop()
-        if (real := os.path.realpath(here)) in entered:
-            continue
-        entered.add(real)
-        for path in here.iterdir():
-            if path.name.startswith(".") or path.name == "__MACOSX":
-                continue
-            if os.path.isdir(path):
-                pending.append(path)
-            elif path.suffix.lower() not in SUFFIXES:
-                yield path, f"{path.suffix or 'a name without suffix'} is no image's"
-            elif not os.path.isfile(path):
-                yield path, "a link to nothing" if path.is_symlink() else "not a regular file"

@@ -11,7 +11,7 @@ import numpy as np
 
 from data.doctor.findings import FEW, KINDS, MOST_FEW
 from data.doctor.headers import read_header
-from data.folders import DataConfig, spread
+from data.folders import DataConfig, folder_of, spread, walk
 
 LOOKED_AT = 200  # files of a domain
 SECONDS = 0.8  # for all of them
@@ -48,6 +48,7 @@ def quick_check(
             lines.append(
                 f"{domain}: {count} images are {'far too ' if count < MOST_FEW else ''}few"
             )
+        lines += _passed_over(folder_of(config, "train", domain), domain)
         lines += _surprises(domain, sample, channels.get(domain, 3))
         lines += _sizes(domain, sample, config)
     lines += _apart(samples)
@@ -68,6 +69,15 @@ def _sample(files: Sequence[Path], until: float) -> _Sample:
         sample.oddities.update(header.oddities.keys())
         sample.short_sides.append(min(header.width, header.height))
     return sample
+
+
+def _passed_over(folder: Path, domain: str) -> list[str]:
+    reasons = Counter(reason for _, reason in walk(folder) if reason)
+    if not reasons:
+        return []
+    shown = ", ".join(reason for reason, _ in reasons.most_common(2))
+    more = ", ..." if len(reasons) > 2 else ""
+    return [f"{domain}: {reasons.total()} files passed over ({shown}{more})"]
 
 
 def _surprises(domain: str, sample: _Sample, channels: int) -> list[str]:

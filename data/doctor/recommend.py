@@ -116,7 +116,7 @@ def _channels(known: Mapping[str, Figures], channels: list[int]) -> Recommendati
     option = f"data.channels=[{','.join(map(str, shown))}]"
     if set(channels) == {3}:
         grey = sum(round(each.grey * each.images) for each in known.values())
-        extra = f"; {grey} of them without" if grey else ""
+        extra = f"; {grey} of those to train with have none" if grey else ""
         return Recommendation(option, f"the images have colour{extra}", True)
     held = (f"{domain} has {each.channels}" for domain, each in known.items())
     return Recommendation(option, f"what the images hold: {', '.join(held)}")
@@ -133,7 +133,7 @@ def _identity(gaps: Sequence[ColourGap], channels: list[int]) -> Recommendation:
             "method.identity_weight=0.1",
             f"the domains' colours are {largest:.0f} levels apart; the identity loss resists such a change",
         )
-    words = "nearly agree" if largest < ALIKE else "are not far from each other"
+    words = "nearly agree" if largest < ALIKE else "differ, but not by far"
     return Recommendation(
         "method.identity_weight=0.5",
         f"the domains' colours {words} (at most {largest:.0f} levels); the identity loss keeps them",

@@ -17,9 +17,12 @@ def lsgan_generator(fake: Tensor) -> Tensor:
     return (fake.float() - 1).square().mean()
 
 
-def lsgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """(E[(D(y) - 1)^2] + E[D(G(x))^2]) / 2: CycleGAN halves it to slow D down (Sec. 7.1)."""
-    return 0.5 * ((real.float() - 1).square().mean() + fake.float().square().mean())
+def lsgan_discriminator(real: Tensor, fake: Tensor, label: float = 1.0) -> Tensor:
+    """(E[(D(y) - 1)^2] + E[D(G(x))^2]) / 2: CycleGAN halves it to slow D down (Sec. 7.1).
+
+    `label` is what reals are worth; below 1 it is smoothed (Salimans et al. 2016, arXiv:1606.03498).
+    """
+    return 0.5 * ((real.float() - label).square().mean() + fake.float().square().mean())
 
 
 def vanilla_generator(fake: Tensor) -> Tensor:
@@ -27,9 +30,15 @@ def vanilla_generator(fake: Tensor) -> Tensor:
     return softplus(-fake.float()).mean()
 
 
-def vanilla_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """-E[log sigmoid D(y)] - E[log(1 - sigmoid D(G(x)))] (Goodfellow et al. 2014, Eq. 1)."""
-    return softplus(-real.float()).mean() + softplus(fake.float()).mean()
+def vanilla_discriminator(real: Tensor, fake: Tensor, label: float = 1.0) -> Tensor:
+    """-E[log sigmoid D(y)] - E[log(1 - sigmoid D(G(x)))] (Goodfellow et al. 2014, Eq. 1).
+
+    `label` is the probability that reals are worth; below 1 it is smoothed.
+    """
+    of_real = softplus(-real.float()).mean()
+    if label != 1.0:
+        of_real = label * of_real + (1 - label) * softplus(real.float()).mean()
+    return of_real + softplus(fake.float()).mean()
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
@@ -64,4 +73,10 @@ OBJECTIVES: dict[str, Objective] = {
     "vanilla": Objective(vanilla_generator, vanilla_discriminator),
     "hinge": Objective(hinge_generator, hinge_discriminator),
     "wgan": Objective(wgan_generator, wgan_discriminator),
+}
+
+# Discriminators' losses that know what a real is worth: (real scores, fake scores, label).
+SMOOTHED: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "lsgan": lsgan_discriminator,
+    "vanilla": vanilla_discriminator,
 }

@@ -5,26 +5,28 @@ The weights are those of the authors' code, which halves the two contrastive los
 adds them (Eq. 5), and learns with 0.0002 where the paper says 0.002.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from models.losses.adversarial import OBJECTIVES, ObjectiveName
-from models.losses.contrastive import patch_nce
+from models.adversary import Adversary, AdversaryConfig
+from models.checks import at_least, two_domains
+from models.crops import check_crop
+from models.losses.contrastive import layers_nce
 from models.method import Batch, Method, Turn
 from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.patch_sampler import PatchSampler
 from models.networks.resnet_generator import ResnetGenerator, together
-from models.translator import DeterministicTranslator
+from models.translator import deterministic
 
 
 class CUT(Method):
     """One generator, no way back: patches of the output must be told by their patches of the input."""
 
     @dataclass(frozen=True)
-    class Config(Method.Config):
+    class Config(AdversaryConfig, Method.Config):
         name: str = "cut"  # Park et al. 2020
         generator: ResnetGenerator.Config = field(
             default_factory=lambda: ResnetGenerator.Config(antialiased=True, initial="xavier")
@@ -32,8 +34,6 @@ class CUT(Method):
         discriminator: PatchDiscriminator.Config = field(
             default_factory=lambda: PatchDiscriminator.Config(antialiased=True, initial="xavier")
         )
-        objective: ObjectiveName = "lsgan"  # what the discriminator learns
-        adversarial_weight: float = 1.0  # of fooling the discriminator
         nce_weight: float = 1.0  # of the contrastive loss: 1 in CUT, 10 in FastCUT
         nce_identity: bool = True  # also between real images of the target and their translation
         temperature: float = 0.07  # of the contrastive loss
@@ -42,9 +42,10 @@ class CUT(Method):
         flip_equivariance: bool = False  # mirror half of the inputs, and their features back
 
         def __post_init__(self) -> None:
-            for option in ("adversarial_weight", "nce_weight"):
-                if getattr(self, option) < 0:
-                    raise ValueError(f"method.{option} must be at least 0")
+            super().__post_init__()
+            at_least(0, self, "nce_weight")
+            if self.generator.kind != "resnet":
+                raise ValueError("method.generator.kind must be resnet: its features are compared")
             if self.temperature <= 0 or self.patches < 1 or self.features < 1:
                 raise ValueError(
                     "method.temperature, method.patches and method.features must be more than 0"
@@ -52,24 +53,22 @@ class CUT(Method):
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
         super().__init__(config, channels)
-        if len(channels) != 2:
-            raise ValueError(f"cut translates from one domain to another, got {len(channels)}")
         self.config = config
-        self.a, self.b = channels
-        a_channels, b_channels = channels.values()
+        (self.a, a_channels), (self.b, b_channels) = two_domains("cut", channels)
         if a_channels != b_channels:
             raise ValueError(
                 "cut reads both domains with one encoder; their channels must be equal"
             )
         self.to_b = ResnetGenerator(a_channels, b_channels, config.generator)
         self.judge_b = PatchDiscriminator(b_channels, config.discriminator)
+        self.game_b = Adversary(config, "b")
         self.sampler = PatchSampler(self.to_b.feature_widths(), config.features)
 
     def players(self) -> dict[str, nn.Module]:
         return {"generator": self.to_b, "sampler": self.sampler, "discriminator": self.judge_b}
 
     def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
-        config, adversarial = self.config, OBJECTIVES[self.config.objective]
+        config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
         flip = config.flip_equivariance and torch.rand(1, device=real_a.device) < 0.5
 
@@ -78,21 +77,21 @@ class CUT(Method):
         else:
             fake_b, same_b = self.to_b(mirrored(real_a, flip)), None
 
-        yield Turn("discriminator", losses={
-            "discriminator_b": adversarial.discriminator(
-                self.judge_b(real_b), self.judge_b(fake_b.detach())
-            ),
-        })  # fmt: skip
+        yield Turn("discriminator", losses=self.game_b.discriminator(
+            self.judge_b, real_b, fake_b, step
+        ))  # fmt: skip
 
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # Eq. 1
-            score = adversarial.generator(self.judge_b(fake_b))
-            losses["adversarial_b"] = config.adversarial_weight * score
+            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
         weight = config.nce_weight * (0.5 if config.nce_identity else 1.0)
         losses["nce_a"] = weight * self.contrast(real_a, fake_b, flip)  # Eq. 4
         if same_b is not None:  # Eq. 5, its last term
             losses["nce_b"] = weight * self.contrast(real_b, same_b, flip)
         yield Turn("generator", "sampler", losses=losses)
+
+    def variant(self, step: int) -> Hashable:
+        return self.game_b.penalises(step)
 
     def contrast(self, source: Tensor, translation: Tensor, flip: Tensor | bool) -> Tensor:
         """Return the contrastive loss, the mean over the layers that are compared."""
@@ -101,29 +100,13 @@ class CUT(Method):
             key = self.to_b.features(source)
             places = self.sampler.places(key, self.config.patches)
             keys = self.sampler(key, places)
-        pairs = zip(self.sampler(query, places), keys, strict=True)
-        losses = [patch_nce(q, k, self.config.temperature) for q, k in pairs]
-        return torch.stack(losses).mean()
+        return layers_nce(self.sampler(query, places), keys, self.config.temperature)
 
     def translators(self) -> nn.ModuleDict:
-        return nn.ModuleDict({
-            f"{self.a}_to_{self.b}": DeterministicTranslator(
-                self.to_b, self.a, self.b, self.channels[self.a], self.channels[self.b],
-                ResnetGenerator.multiple, ResnetGenerator.minimum,
-            )
-        })  # fmt: skip
+        return deterministic(self.channels, (self.to_b, self.a, self.b))
 
     def check_size(self, height: int, width: int) -> None:
-        for side in (height, width):
-            if side % ResnetGenerator.multiple or side < ResnetGenerator.minimum:
-                raise ValueError(
-                    f"data.crop_size must be a multiple of 4 and at least 8, got {side}"
-                )
-            if self.judge_b.score_size(side) < 1:
-                raise ValueError(
-                    f"data.crop_size={side} is too small for a discriminator of "
-                    f"{self.config.discriminator.layers} layers; use a larger crop or fewer layers"
-                )
+        check_crop(height, width, self.to_b, self.judge_b)
 
 
 def mirrored(x: Tensor, flip: Tensor | bool) -> Tensor:

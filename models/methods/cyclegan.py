@@ -6,28 +6,29 @@ D_X (`judge_a`). Where paper and published code differ, this follows the code; d
 lists the places.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from models.adversary import Adversary, AdversaryConfig
+from models.checks import at_least, not_both_zero, two_domains
+from models.crops import check_crop
 from models.history import ImageHistory
-from models.losses.adversarial import OBJECTIVES, ObjectiveName
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Turn
+from models.networks.generators import build_generator
 from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.resnet_generator import ResnetGenerator, together
-from models.translator import DeterministicTranslator
+from models.translator import deterministic
 
 
 class CycleGAN(Method):
     """Adversarial losses both ways, made one-to-one by the cycle A -> B -> A and B -> A -> B."""
 
     @dataclass(frozen=True)
-    class Config(Method.Config):
+    class Config(AdversaryConfig, Method.Config):
         name: str = "cyclegan"  # Zhu et al. 2017
-        objective: ObjectiveName = "lsgan"  # lsgan is the paper's
-        adversarial_weight: float = 1.0  # weight of the adversarial loss; 0 leaves it out
         cycle_weight: float = 10.0  # lambda of Eq. 3; 0 leaves the cycle out
         identity_weight: float = 0.5  # identity loss as a share of cycle_weight; 0 leaves it out
         identity_every: int = 1  # identity only every so many steps, as many times as strong
@@ -36,35 +37,26 @@ class CycleGAN(Method):
         discriminator: PatchDiscriminator.Config = field(default_factory=PatchDiscriminator.Config)
 
         def __post_init__(self) -> None:
-            for term in ("adversarial_weight", "cycle_weight", "identity_weight", "history"):
-                if getattr(self, term) < 0:
-                    raise ValueError(f"method.{term} must be 0 or more, got {getattr(self, term)}")
-            if self.identity_every < 1:
-                raise ValueError(
-                    f"method.identity_every must be at least 1, got {self.identity_every}"
-                )
-            if not self.adversarial_weight and not self.cycle_weight:
-                raise ValueError(
-                    "method.adversarial_weight and method.cycle_weight cannot both be 0"
-                )
+            super().__post_init__()
+            at_least(0, self, "cycle_weight", "identity_weight", "history")
+            at_least(1, self, "identity_every")
+            not_both_zero(self, "adversarial_weight", "cycle_weight")
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
         super().__init__(config, channels)
         self.config = config
-        if len(channels) != 2:
-            raise ValueError(
-                f"cyclegan translates between 2 domains, data.domains names {len(channels)}"
-            )
-        (self.a, a_channels), (self.b, b_channels) = channels.items()
+        (self.a, a_channels), (self.b, b_channels) = two_domains("cyclegan", channels)
         if config.identity_weight and config.cycle_weight and a_channels != b_channels:
             raise ValueError(
                 f"the identity loss needs domains of equal channels ({self.a} has {a_channels}, "
                 f"{self.b} has {b_channels}); set method.identity_weight=0"
             )
-        self.to_b = ResnetGenerator(a_channels, b_channels, config.generator)
-        self.to_a = ResnetGenerator(b_channels, a_channels, config.generator)
+        self.to_b = build_generator(a_channels, b_channels, config.generator)
+        self.to_a = build_generator(b_channels, a_channels, config.generator)
         self.judge_a = PatchDiscriminator(a_channels, config.discriminator)
         self.judge_b = PatchDiscriminator(b_channels, config.discriminator)
+        self.game_a = Adversary(config, "a")
+        self.game_b = Adversary(config, "b")
         self.history_a = ImageHistory(config.history)
         self.history_b = ImageHistory(config.history)
 
@@ -75,10 +67,10 @@ class CycleGAN(Method):
         }
 
     def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
-        config, adversarial = self.config, OBJECTIVES[self.config.objective]
+        config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
 
-        if self.variant(step) == "identity":
+        if self.learns_identity(step):
             fake_b, same_b = together(self.to_b, real_a, real_b)
             fake_a, same_a = together(self.to_a, real_b, real_a)
         else:
@@ -87,9 +79,8 @@ class CycleGAN(Method):
 
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # Eq. 1
-            weight = config.adversarial_weight
-            losses["adversarial_b"] = weight * adversarial.generator(self.judge_b(fake_b))
-            losses["adversarial_a"] = weight * adversarial.generator(self.judge_a(fake_a))
+            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
         if config.cycle_weight:  # Eq. 2 and 3
             losses["cycle_a"] = config.cycle_weight * l1(self.to_a(fake_b), real_a)
             losses["cycle_b"] = config.cycle_weight * l1(self.to_b(fake_a), real_b)
@@ -101,33 +92,22 @@ class CycleGAN(Method):
 
         seen_a, seen_b = self.history_a(fake_a), self.history_b(fake_b)  # Sec. 7.1
         yield Turn("discriminators", losses={
-            "discriminator_a": adversarial.discriminator(self.judge_a(real_a), self.judge_a(seen_a)),
-            "discriminator_b": adversarial.discriminator(self.judge_b(real_b), self.judge_b(seen_b)),
+            **self.game_a.discriminator(self.judge_a, real_a, seen_a, step),
+            **self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
         })  # fmt: skip
 
-    def variant(self, step: int) -> str:
+    def learns_identity(self, step: int) -> bool:
+        """Say whether step number `step` has the identity loss."""
         config = self.config
-        weighs = config.cycle_weight and config.identity_weight
-        return "identity" if weighs and (step + 1) % config.identity_every == 0 else "plain"
+        weighs = config.cycle_weight > 0 and config.identity_weight > 0
+        return weighs and step % config.identity_every == 0
+
+    def variant(self, step: int) -> Hashable:
+        return self.learns_identity(step), self.game_b.penalises(step)
 
     def translators(self) -> nn.ModuleDict:
-        pairs = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))
-        return nn.ModuleDict({
-            f"{source}_to_{target}": DeterministicTranslator(
-                generator, source, target, self.channels[source], self.channels[target],
-                ResnetGenerator.multiple, ResnetGenerator.minimum,
-            )
-            for generator, source, target in pairs
-        })  # fmt: skip
+        ways = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))
+        return deterministic(self.channels, *ways)
 
     def check_size(self, height: int, width: int) -> None:
-        for side in (height, width):
-            if side % ResnetGenerator.multiple or side < ResnetGenerator.minimum:
-                raise ValueError(
-                    f"data.crop_size must be a multiple of 4 and at least 8, got {side}"
-                )
-            if self.judge_a.score_size(side) < 1:
-                raise ValueError(
-                    f"data.crop_size={side} is too small for a discriminator of "
-                    f"{self.config.discriminator.layers} layers; use a larger crop or fewer layers"
-                )
+        check_crop(height, width, self.to_b, self.judge_a)

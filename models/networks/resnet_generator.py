@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.networks.attention import SelfAttention
 from models.networks.blur import BlurDown, blur_up
 from models.networks.initialise import Initial, initialise
 from models.networks.normalisation import (
@@ -33,8 +34,11 @@ class ResnetGenerator(nn.Module):
 
     @dataclass(frozen=True)
     class Config:
+        kind: Literal["resnet", "unet"] = "resnet"  # unet has skips and fixed multiples of a size
         channels: int = 64  # width of the first layer; the trunk is 4 times as wide
-        blocks: int = 9  # residual blocks: 9 for 256 pixels and more, 6 for 128
+        blocks: int = 9  # resnet: residual blocks, 9 for 256 pixels and more, 6 for 128
+        halvings: int = 8  # unet: 8 for multiples of 256 pixels, 7 for 128, 5 for 32
+        attention: bool = False  # resnet: self-attention behind the blocks; no strips then
         upsampling: Literal["transposed", "resize"] = "transposed"  # resize leaves no checkerboard
         dropout: float = 0.0  # in the residual blocks; the paper has none
         norm: Norm = "instance"  # instance is the paper's
@@ -45,6 +49,14 @@ class ResnetGenerator(nn.Module):
             if self.channels < 1 or self.blocks < 0:
                 raise ValueError(
                     "method.generator.channels must be at least 1 and blocks at least 0"
+                )
+            if not 3 <= self.halvings <= 10:
+                raise ValueError(f"method.generator.halvings must be 3 to 10, got {self.halvings}")
+            own = self.antialiased or self.attention or self.upsampling != "transposed"
+            if self.kind == "unet" and own:
+                raise ValueError(
+                    "method.generator.antialiased, attention and upsampling are a resnet's; leave "
+                    "them out, or set method.generator.kind=resnet"
                 )
             if self.antialiased and self.upsampling != "transposed":
                 raise ValueError("method.generator.antialiased has an upsampling of its own")
@@ -66,6 +78,7 @@ class ResnetGenerator(nn.Module):
         self.trunk = nn.Sequential(
             *(ResidualBlock(4 * width, norm, config.dropout) for _ in range(config.blocks))
         )
+        self.attention = SelfAttention(4 * width) if config.attention else None
         self.decoder = nn.Sequential(
             *_up(4 * width, 2 * width, config),
             NormActPad(2 * width, norm),
@@ -86,7 +99,7 @@ class ResnetGenerator(nn.Module):
                 x = checkpoint(block, x, use_reentrant=False)
         else:
             x = self.trunk(x)
-        return self.decoder(x)
+        return self.decoder(x if self.attention is None else self.attention(x))
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Return what a contrastive loss compares (Park et al. 2020, App. C.2), [B, C, h, w] each.

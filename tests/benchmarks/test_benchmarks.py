@@ -2,7 +2,16 @@
 
 import json
 
-from benchmarks import inference, known_truth, loading, step
+from benchmarks import (
+    inference,
+    known_truth,
+    loading,
+    mutations,
+    scaling,
+    selectivity,
+    step,
+    styles,
+)
 
 
 def rows(capsys) -> list[dict]:
@@ -33,7 +42,7 @@ def test_loading_compares_the_pipelines(capsys):
     assert {(row["source"], row["pipeline"]) for row in rows(capsys)} == {
         (source, pipeline)
         for source in ("256x256", "1024x768")
-        for pipeline in ("reference", "decoding", "cached")
+        for pipeline in ("reference", "decoder", "decoding", "cached")
     }
 
 
@@ -46,3 +55,37 @@ def test_inference_times_every_variant_that_needs_no_compiler(capsys, monkeypatc
     monkeypatch.setattr(inference.ResnetGenerator, "Config", lambda: small)
     inference.main(["--sizes", "32", "--rounds", "1", "--json"])
     assert [row["precision"] for row in rows(capsys)][:2] == ["fp32", "bf16"]
+
+
+def test_the_model_of_scaling_is_the_ring_on_paper(capsys):
+    # Two processes, 8 bytes at 2 bytes/s: 2 rounds of half of them are 4 s, 7 pieces of 2 messages 14 s.
+    assert scaling.predicted(2.0, 2, 2.0, 1.0, 8) == 2 / (2 + 4 + 14)
+    scaling.main(["--paper"])
+    assert "8 nodes of 8 GPUs" in capsys.readouterr().out
+
+
+def test_selectivity_lies_between_the_input_and_the_truth(capsys):
+    for bound in ("input", "truth"):
+        selectivity.main([bound, "--json"])
+    selectivity.main(["cyclegan", "--json", "duration=1 steps", "runtime.threads=1"])
+    copied, true, trained = rows(capsys)
+    assert copied["selectivity"] < 1.5 and true["selectivity"] > 4
+    assert copied["background"] == true["background"] == 0 < trained["background"]
+
+
+def test_styles_are_measured_on_tints(capsys):
+    small = ["method.generator.channels=4", "method.discriminator.channels=4", "runtime.threads=1"]
+    styles.main(["munit", "--json", "duration=1 steps", *small])
+    (row,) = rows(capsys)
+    assert row["diversity"] > 0 and 0 <= row["style_followed"] <= 1 and -1 <= row["content"] <= 1
+
+
+def test_mutations_break_what_they_name_and_the_untrained_fail_the_gate(capsys):
+    words = ["cyclegan", "--json", "duration=1 steps", "runtime.threads=1", "--only"]
+    assert (
+        mutations.main([*words, "sound", "translators swapped at test"]) == 1
+    )  # the sound one fails
+    sound, swapped = rows(capsys)
+    assert sound["gate"] == swapped["gate"] == "failed"
+    # Either translator is given the other's images: a changed figure, without another training.
+    assert sound["psnr_a_to_b"] != swapped["psnr_a_to_b"]

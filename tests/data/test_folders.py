@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data.folders import DataConfig, absolute, files_in, find_split, spread, truth_of
+from data.folders import DataConfig, absolute, files_in, find_split, spread
+from data.pairs import truth_of
 from errors import UserError
 from tests.conftest import write_images
 

@@ -18,6 +18,7 @@ from data.loading import (
     denormalise,
     held_out,
     normalise,
+    positions,
 )
 from data.reading import read_image
 from errors import UserError
@@ -271,3 +272,38 @@ def test_a_link_to_itself_is_passed_over(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "loop.png").symlink_to("loop.png")
     assert len(files_in(tmp_path)) == 1
+
+
+def test_crops_grow_over_equal_shares_of_the_run_and_a_batch_has_one_side(samples):
+    growing = UnpairedSamples(samples.files, replace(CONFIG, progressive=[8, 12, 16]), seed=5)
+    growing.grow(steps=10, batch_size=3)
+    sides = [batch["a"].shape for batch in collected(growing, 0, last=10, size=3)]
+    # 10 steps in three shares: from steps 0, 3 and 6.
+    assert sides == [(3, 3, side, side) for side in [8] * 3 + [12] * 3 + [16] * 4]
+    plain = UnpairedSamples(samples.files, CONFIG, seed=5)
+    same = zip(
+        collected(growing, 0, first=6, last=10), collected(plain, 0, first=6, last=10), strict=True
+    )
+    assert all(torch.equal(one["a"], two["a"]) for one, two in same)
+
+
+@pytest.mark.parametrize("sizes", [[16, 8], [8, 8, 16], [8], [0, 16], [8, 32]])
+def test_crops_that_do_not_rise_to_the_crop_size_are_refused(sizes):
+    with pytest.raises(UserError, match="data.progressive must rise to data.crop_size=16"):
+        replace(CONFIG, progressive=sizes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_parts_of_a_batch_are_the_batch_in_order(count):
+    parts = [list(positions(8, 3, (number, count))) for number in range(count)]
+    assert [len(part) for part in parts] == [8 // count] * count
+    assert [n for part in parts for n in part] == list(range(24, 32))  # step 3 of 8 images
+
+
+def test_readers_take_the_part_of_a_process(photos):
+    config = DataConfig(root=str(photos), load_size=20, crop_size=16)
+    samples = UnpairedSamples(find_split(config, "train"), config, 1)
+    (whole,) = samples.batches(4, 2, 3, 0, False)
+    for number in range(2):
+        (part,) = samples.batches(4, 2, 3, 0, False, (number, 2))
+        assert all(part[d].equal(whole[d][2 * number : 2 * number + 2]) for d in ("a", "b"))

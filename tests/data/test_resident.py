@@ -33,3 +33,15 @@ def test_what_it_cannot_do_is_said(photos, option):
     config = replace(DataConfig(root=str(photos), load_size=20, crop_size=16), **{option: 0.5})
     with pytest.raises(UserError, match=f"data.{option}=0"):
         ResidentSamples(find_split(config, "train"), config, 0, torch.device("cpu"))
+
+
+def test_crops_grow_as_those_that_are_read(photos):
+    config = DataConfig(root=str(photos), load_size=20, crop_size=16, progressive=[8, 16])
+    files = find_split(config, "train")
+    read = UnpairedSamples(files, config, seed=4)
+    resident = ResidentSamples(files, config, seed=4, device=torch.device("cpu"))
+    for samples in (read, resident):
+        samples.grow(steps=4, batch_size=2)
+    pairs = zip(read.batches(2, 0, 4, 0, False), resident.batches(2, 0, 4, 0, False), strict=True)
+    for expected, found in pairs:
+        assert all(torch.equal(expected[domain], found[domain]) for domain in ("a", "b"))

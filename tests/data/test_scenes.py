@@ -38,13 +38,25 @@ def test_held_out_images_are_pairs_and_training_images_show_other_scenes(tmp_pat
             assert np.array_equal(written, to_uint8(pixels))
     pictures = [path.read_bytes() for path in (tmp_path / "out").rglob("*A/*.png")]
     assert len(set(pictures)) == 6
-    assert json.loads((tmp_path / "out/dataset.json").read_text())["pairs"] in ("both", "forward")
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["pairs"] == {
+        "paint": "forward", "tints": "none"
+    }.get(kind, "both")  # fmt: skip
 
 
 def test_copying_the_input_scores_about_10_db_on_season():
     pairs = [draw_scene(64, 0, HELD_OUT, number) for number in range(16)]
     errors = [np.square(s.pixels - TRANSLATIONS["season"](s)).mean() for s in pairs]
     assert 8.5 < -10 * np.log10(np.mean(errors)) < 11
+
+
+def test_tints_differ_from_scene_to_scene_and_keep_the_shades():
+    scenes_drawn = [draw_scene(64, 0, HELD_OUT, number) for number in range(16)]
+    assert len({tuple(scene.tint) for scene in scenes_drawn}) == 16
+    for scene in scenes_drawn:
+        toned = TRANSLATIONS["tints"](scene)
+        light = scene.pixels @ np.array([0.299, 0.587, 0.114])
+        assert np.allclose(toned.max(axis=-1), light)  # the brightest channel is the grey picture
+        assert scene.tint.max() == 1.0
 
 
 def test_a_zebra_changes_in_its_ellipses_only():

@@ -1,10 +1,10 @@
-"""The moving average."""
+"""The optimizer and the moving average."""
 
 import pytest
 import torch
 from torch import nn
 
-from engine.optim import MovingAverage
+from engine.optim import MovingAverage, adam
 
 
 def averaged(half_life: float, steps: int, batch_size: int, start: int = 0) -> float:
@@ -44,3 +44,14 @@ def test_the_average_has_no_gradient_and_leaves_the_live_weights_alone():
     assert torch.equal(live["x"].weight, before)
     assert torch.equal(average.average["x"].running_mean, live["x"].running_mean)
     assert average.average["x"].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize(("weight_decay", "expected"), [(0.0, 1.0), (0.1, 0.99)])
+def test_weight_decay_is_a_gradient_towards_zero(weight_decay, expected):
+    # No gradient but the decay's, 0.1 * 1: Adam's first step is the rate, whatever the gradient.
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    optimizer = adam(layer, 0.01, (0.5, 0.999), weight_decay=weight_decay)
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    optimizer.step()
+    assert layer.weight.item() == pytest.approx(expected, abs=1e-6)

@@ -104,3 +104,25 @@ def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(monkeypatch, ca
 def test_a_graph_without_a_cuda_device_is_refused():
     with pytest.raises(UserError, match="runtime.cuda_graph"):
         Runtime(RuntimeConfig(device="cpu", cuda_graph=True))
+
+
+def test_determinism_is_asked_of_the_library_and_changes_no_loss_on_a_cpu(photos, tmp_path):
+    import json
+
+    import train
+    from tests.conftest import TINY, call
+
+    rows = []
+    try:
+        for deterministic in (False, True):
+            run = tmp_path / str(deterministic)
+            words = [f"data.root={photos}", f"run={run}", "duration=3 steps", "log.every=1", *TINY]
+            words.append(f"runtime.deterministic={str(deterministic).lower()}")
+            assert call(train, "cyclegan", *words) == (0, "")
+            assert torch.are_deterministic_algorithms_enabled() == deterministic
+            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            rows.append([{k: v for k, v in line.items() if k != "seconds"} for line in lines])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for one, two in zip(*rows, strict=True):
+        assert one == pytest.approx(two, rel=1e-5)

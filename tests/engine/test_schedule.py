@@ -54,3 +54,12 @@ def test_a_rate_is_a_function_of_the_step_alone():
 def test_a_text_that_says_no_length_is_answered_with_how_to_write_one(text):
     with pytest.raises(UserError, match="duration"):
         plan(text, "50%", 1, 10)
+
+
+def test_a_warm_up_rises_from_near_zero_to_the_full_rate():
+    schedule = plan("100 steps", "50%", 1, 10, "4 steps")
+    assert [schedule.factor(step) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert plan("100 steps", "50%", 2, 10, "2 epochs").warm_up == 10
+    assert plan("100 steps", "50%", 2, 10, "10%").warm_up == 10
+    without = plan("100 steps", "50%", 1, 10)
+    assert schedule.factor(80) == without.factor(80)

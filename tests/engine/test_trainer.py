@@ -16,7 +16,7 @@ import train
 from engine.loop import Loop
 from engine.state import Checkpoints
 from errors import UserError
-from tests.conftest import TINY, call
+from tests.conftest import TINY, assert_same, call
 
 ROOT = Path(train.__file__).parent
 
@@ -35,21 +35,6 @@ def losses(run):
 
 def final(run):
     return Checkpoints(run / "checkpoints").load_latest()
-
-
-def assert_same(one, two):
-    """Compare two checkpoints' contents leaf by leaf, bit by bit."""
-    if isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one.keys() - {"seconds", "options"}:
-            assert_same(one[key], two[key])
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, two)
-    elif isinstance(one, list):
-        for x, y in zip(one, two, strict=True):
-            assert_same(x, y)
-    else:
-        assert one == two
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +354,7 @@ def test_a_killed_reader_ends_the_run_with_one_line_and_code_1(photos, tmp_path,
 
 
 def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp_path):
-    from engine.state import sole_owner
+    from engine.files import sole_owner
 
     run = tmp_path / "run"
     run.mkdir()
@@ -403,6 +388,24 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
         )
         for one, two in zip(gradients, found[0][1], strict=True):
             assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
+
+
+def test_every_player_decays_its_weights_as_the_options_say():
+    from engine.runtime import Runtime, RuntimeConfig
+    from engine.schedule import plan
+    from engine.trainer import Trainer
+    from engine.training import TrainingConfig
+    from models import methods
+    from tests.conftest import shrink
+
+    method = methods.find("unit")(shrink("unit"), {"a": 3, "b": 3})
+    config = TrainingConfig(duration="5 steps", weight_decay=0.01)
+    runtime = Runtime(RuntimeConfig(device="cpu"))
+    trainer = Trainer(method, config, plan("5 steps", "50%", 1, 10), runtime)
+    decays = [g["weight_decay"] for x in trainer.optimizers.values() for g in x.param_groups]
+    assert decays == [0.01, 0.01]
+    with pytest.raises(UserError, match="weight_decay must be 0 or more, got -1"):
+        TrainingConfig(weight_decay=-1)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])  # then every print meets the closed pipe itself

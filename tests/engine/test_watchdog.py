@@ -368,3 +368,15 @@ def test_what_was_on_its_way_before_a_return_is_not_judged():
     watchdog.forget()
     watchdog.settle()
     assert watchdog.in_a_row == 0
+
+
+def test_a_translator_into_its_own_domain_may_give_back_what_it_gets():
+    images = [torch.rand(1, 3, 16, 16) * 2 - 1 for _ in range(3)]
+    rows, told = [[x, x] for x in images], {}
+    for direction in ("a_to_b", "a_to_a"):
+        watchdog = Watchdog(TrainingConfig(), CPU)
+        for step in (1, 2):
+            watchdog.look(step, {direction: rows}, {direction: images})
+        told[direction] = [title for title, _ in watchdog.warnings()]
+    assert len(told["a_to_b"]) == 1 and "hardly changed" in told["a_to_b"][0]
+    assert told["a_to_a"] == []

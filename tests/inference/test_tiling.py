@@ -106,7 +106,7 @@ def test_auto_chooses_strips_by_the_memory_that_is_free(monkeypatch):
 def test_free_memory_knows_the_limit_of_the_process():
     limit = 8 * 2**30
     code = (
-        "import resource, torch; from engine.runtime import free_memory;"
+        "import resource, torch; from engine.memory import free_memory;"
         f"resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}));"
         "print(free_memory(torch.device('cpu')))"
     )

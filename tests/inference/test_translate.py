@@ -226,7 +226,7 @@ def test_a_pattern_never_overwrites_a_picture_that_it_finds(trained, tmp_path):
 
 
 def test_frames_come_in_the_order_of_their_numbers():
-    from inference.translate import frame_order
+    from inference.work import frame_order
 
     names = [Path(f"v/{n}.png") for n in (10, 2, 1, 11, 100)]
     assert [file.stem for file in sorted(names, key=frame_order)] == ["1", "2", "10", "11", "100"]

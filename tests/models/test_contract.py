@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import methods
-from models.translator import Translator
+from models.translator import StyledTranslator, Translator
 from tests.conftest import shrink
 
 CHANNELS = {"a": 3, "b": 3}
@@ -29,9 +29,11 @@ def test_the_players_share_out_every_parameter_and_none_twice(method):
 def test_turns_name_players_and_give_finite_scalars_under_unique_names(method):
     names = []
     for turn in method.turns(batch(), 0):
-        assert turn.players and set(turn.players) <= set(method.players())
+        assert set(turn.players) <= set(method.players())
+        assert turn.players or not method.players()  # nobody moves only where nobody could
         for name, loss in turn.losses.items():
-            assert loss.ndim == 0 and torch.isfinite(loss) and loss.requires_grad, name
+            assert loss.ndim == 0 and torch.isfinite(loss), name
+            assert loss.requires_grad == bool(turn.players), name
         names += turn.losses
     assert names and len(names) == len(set(names))
 
@@ -53,6 +55,27 @@ def test_translators_are_named_by_their_ends_and_keep_any_size(method):
         for height, width in ((16, 16), (17, 23), (5, 40), (1, 1)):
             image = torch.rand(1, translator.in_channels, height, width) * 2 - 1
             assert translator(image).shape == (1, translator.out_channels, height, width)
+
+
+def test_styles_can_be_drawn_again_and_read_from_references_of_any_size(method):
+    for translator in method.translators().values():
+        assert isinstance(translator, StyledTranslator) == (translator.style_dim > 0)
+        if not isinstance(translator, StyledTranslator):
+            continue
+        drawn = translator.sample_style(3, seed=1)
+        assert drawn.shape == (3, translator.style_dim)
+        assert drawn.equal(translator.sample_style(3, seed=1))
+        assert not drawn.equal(translator.sample_style(3, seed=2))
+        for height, width in ((17, 23), (5, 40)):
+            reference = torch.rand(2, translator.out_channels, height, width) * 2 - 1
+            assert translator.style_of(reference).shape == (2, translator.style_dim)
+            image = torch.rand(2, translator.in_channels, height, width) * 2 - 1
+            assert translator(image, drawn[:2]).shape == (2, translator.out_channels, height, width)
+        state = torch.get_rng_state()
+        translator.sample_style(1)
+        assert torch.get_rng_state().equal(state), (
+            "drawing a style must not disturb the global order"
+        )
 
 
 def test_the_state_round_trips(method):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.history import ImageHistory
+from models.history import FeatureQueue, ImageHistory
 
 
 def numbered(value: float, count: int = 1) -> torch.Tensor:
@@ -87,3 +87,69 @@ def test_a_new_image_size_begins_a_new_history():
     history(torch.zeros(2, 1, 4, 4))
     assert torch.equal(history(torch.ones(1, 1, 8, 8)), torch.ones(1, 1, 8, 8))
     assert history.count == 1
+
+
+def kept(queue: FeatureQueue) -> list[float]:
+    found = queue.past(numbered(0))
+    return [] if found is None else found[:, 0, 0, 0].tolist()
+
+
+def test_a_queue_keeps_the_last_features_oldest_first_and_without_a_graph():
+    queue = FeatureQueue(3)
+    assert kept(queue) == []
+    found = []
+    for value in range(1, 6):
+        queue.remember(numbered(value).requires_grad_())
+        found.append(kept(queue))
+    assert found == [[1], [1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
+    queue.remember(torch.cat([numbered(value) for value in (6, 7, 8, 9)]))
+    assert kept(queue) == [7, 8, 9]  # four of a batch at once: the oldest falls out
+    past = queue.past(numbered(0))
+    assert past is not None and not past.requires_grad
+
+
+def test_a_queue_of_no_places_keeps_nothing():
+    queue = FeatureQueue(0)
+    queue.remember(numbered(1))
+    assert kept(queue) == [] and queue.get_extra_state() == {"features": None}
+
+
+def test_features_that_are_not_finite_never_enter_a_queue():
+    queue = FeatureQueue(3)
+    queue.remember(numbered(1))
+    queue.remember(numbered(float("nan")))
+    assert queue.features is not None and queue.features.isfinite().all()
+
+
+def test_a_queue_starts_anew_where_features_have_another_size():
+    queue = FeatureQueue(3)
+    queue.remember(numbered(1))
+    assert queue.past(torch.zeros(1, 1, 4, 4)) is None
+    queue.remember(torch.zeros(1, 1, 4, 4))
+    assert kept(queue) == [] and queue.count == 1
+
+
+def test_a_queue_that_was_told_what_comes_does_the_same_in_the_same_memory():
+    told, asked = FeatureQueue(3), FeatureQueue(3)
+    told.remember(numbered(0))
+    asked.remember(numbered(0))
+    assert told.features is not None
+    memory = told.features.data_ptr()
+    for value in range(1, 6):
+        told.decide(1)
+        assert kept(told) == kept(asked)  # what was counted in is not there before it came
+        told.remember(numbered(value))
+        asked.remember(numbered(value))
+        assert kept(told) == kept(asked) and told.features.data_ptr() == memory
+
+
+@pytest.mark.parametrize("steps", [0, 2, 5])
+def test_a_queue_goes_on_from_its_state(steps):
+    queue, other = FeatureQueue(3), FeatureQueue(3)
+    for value in range(steps):
+        queue.remember(numbered(value))
+    other.load_state_dict(queue.state_dict())
+    assert kept(other) == kept(queue)
+    for one in (queue, other):
+        one.remember(numbered(9))
+    assert kept(other) == kept(queue)

@@ -9,13 +9,13 @@ from models import methods
 from options.config import TestOptions, TrainOptions, TranslateOptions
 from options.fields import walk
 from options.load import (
-    check_same,
     from_yaml,
     to_yaml,
     train_options,
     with_settings,
 )
 from options.presets import preset_list, preset_names
+from options.same import check_same
 
 
 def loaded(*words: str) -> TrainOptions:
@@ -30,7 +30,8 @@ def test_every_preset_loads_builds_and_says_what_it_is(name):
     assert options.run == f"runs/{name}"
     channels = options.data.channels_of()
     small = replace(options.method, **{
-        part: replace(getattr(options.method, part), channels=2) for part in ("generator", "discriminator")
+        part: replace(group, channels=2, **({"weights": "random"} if hasattr(group, "weights") else {}))
+        for part, group in vars(options.method).items() if hasattr(group, "channels")
     })  # fmt: skip
     method = methods.find(options.method.name)(small, channels)
     method.check_size(options.data.crop_size, options.data.crop_size)
@@ -236,3 +237,36 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_difference
     check_same(tmp_path, saved, replace(saved, checkpoint_every=3, log=replace(saved.log, every=7)))
     with pytest.raises(UserError, match=r"learning_rate 0.0005 -> 0.1"):
         check_same(tmp_path, saved, replace(saved, learning_rate=0.1))
+
+
+def test_numbers_by_player_are_set_by_their_dotted_names(tmp_path):
+    options = loaded(
+        "cyclegan", "rates.discriminators=4", "every.generators=5", "clip_norm.generators=0.5"
+    )
+    assert options.rates == {"discriminators": 4.0}
+    assert options.every == {"generators": 5}
+    assert options.clip_norm == {"generators": 0.5}
+    assert from_yaml(to_yaml(options), "there").rates == {"discriminators": 4.0}
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("base: cyclegan\nrates: {generators: 0.5}\n")
+    assert loaded(str(preset)).rates == {"generators": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("rates.discriminators=-1", "rates.discriminators must be more than 0"),
+        ("every.generators=0", "every.generators must be more than 0"),
+        ("every.generators=often", "every.generators: "),
+        ("warm_up=soon", "warm_up: 'soon' is no length"),
+    ],
+)
+def test_a_number_by_player_that_makes_no_sense_is_answered(setting, named):
+    with pytest.raises(UserError, match=named):
+        loaded("cyclegan", setting)
+
+
+@pytest.mark.parametrize("setting", ["rates.generators=1e400", "adam_betas=[0.5,1e400]"])
+def test_numbers_in_groups_and_lists_are_finite_too(setting):
+    with pytest.raises(UserError, match="must be a finite number"):
+        loaded("cyclegan", setting)

@@ -137,7 +137,7 @@ def test_a_run_out_of_memory_says_what_was_asked_for_and_what_helps(
 LIMITED = """
 import resource, sys
 sys.path.insert(0, {root!r})
-import train, torch
+import albumentations, train, torch
 from errors import run_command
 from engine.runtime import Runtime
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -268,6 +268,18 @@ def test_the_quick_check_names_surprises_and_the_command(small):
     assert "8 of 8 sampled smaller than data.crop_size=22" in text
 
 
+def test_the_quick_check_says_how_many_files_were_passed_over_and_why(small):
+    (small / "trainA/notes.txt").write_text("x")
+    (small / "trainA/more.txt").write_text("x")
+    (small / "trainA/gone.png").symlink_to("nowhere.png")
+    config = DataConfig(root=str(small), crop_size=16, load_size=20)
+    lines = quick_check(find_split(config, "train"), config)
+    expected = "a: 3 files passed over (.txt is no image's, a link to nothing)"
+    assert [line for line in lines if "passed over" in line] == [
+        f"{expected}; see: python -m data.doctor {small}"
+    ]
+
+
 def test_the_quick_check_is_silent_where_all_is_well(sound):
     config = DataConfig(root=str(sound), load_size=143, crop_size=128)
     assert quick_check(find_split(config, "train"), config, seconds=30) == []

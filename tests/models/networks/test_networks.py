@@ -7,8 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.networks.normalisation import NormActPad, fusible_norm_act_pad, instance_norm_act_pad
-from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.attention import SelfAttention
+from models.networks.generators import build_generator
+from models.networks.normalisation import (
+    NormActPad,
+    fusible_norm_act_pad,
+    instance_norm_act_pad,
+    reflected,
+)
+from models.networks.patch_discriminator import (
+    PatchDiscriminator,
+    normalise_spectrum,
+    pyramid,
+)
 from models.networks.resnet_generator import ResnetGenerator, together
 
 
@@ -201,3 +212,114 @@ def test_bf16_features_are_normed_with_float32_statistics(mean):
     assert found.dtype == torch.bfloat16
     # Rounding the result to bf16 costs 0.0017; statistics in bf16 cost 0.015 at a mean of 10.
     assert ((found.double() - expected).norm() / expected.norm()).item() < 0.003
+
+
+@pytest.mark.parametrize(
+    ("halvings", "norm", "expected"),
+    [
+        (8, "instance", 54_409_603), (8, "batch", 54_413_955),
+        (7, "instance", 41_825_667), (7, "batch", 41_828_995),
+    ],
+)  # fmt: skip
+def test_the_unets_have_the_published_number_of_parameters(halvings, norm, expected):
+    config = ResnetGenerator.Config(kind="unet", halvings=halvings, norm=norm)
+    assert count(build_generator(3, 3, config)) == expected
+
+
+def test_a_unet_keeps_the_size_and_every_level_carries_its_input_over():
+    config = ResnetGenerator.Config(kind="unet", halvings=3, channels=4)
+    network = build_generator(3, 1, config)
+    assert network.multiple == network.minimum == 8
+    assert network(torch.rand(1, 3, 16, 24)).shape == (1, 1, 16, 24)
+    # Nothing but the skips can tell one place from another where all levels below see one value.
+    with torch.no_grad():
+        network.block.below.down.weight.zero_()  # pyright: ignore
+    one, other = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    other[..., 3, 3] = 1.0
+    assert not network(one).equal(network(other))
+
+
+def test_dropout_of_a_unet_stands_at_its_innermost_levels_of_full_width():
+    network = build_generator(3, 3, ResnetGenerator.Config(kind="unet", dropout=0.5, channels=4))
+    assert sum(isinstance(part, nn.Dropout) for part in network.modules()) == 3
+
+
+def test_attention_begins_as_the_identity_and_then_sees_the_whole_map():
+    layer = SelfAttention(16)
+    x = torch.rand(1, 16, 4, 5)
+    assert layer(x).equal(x)
+    with torch.no_grad():
+        layer.gamma.fill_(1.0)
+    # Restated: softmax over all places of query . key, undivided.
+    q, k, v = (conv(x).flatten(2)[0] for conv in (layer.query, layer.key, layer.value))
+    attended = v @ (q.T @ k).softmax(dim=1).T
+    expected = x + layer.out(attended.view(1, 8, 4, 5))
+    assert torch.allclose(layer(x), expected, atol=1e-6)
+
+
+def test_a_generator_with_attention_is_the_same_until_it_learns_to_attend():
+    torch.manual_seed(0)
+    attentive = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1, attention=True))
+    plain = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1))
+    plain.load_state_dict(attentive.state_dict(), strict=False)
+    image = torch.rand(1, 3, 16, 16)
+    assert attentive(image).equal(plain(image))
+
+
+def test_scales_judge_the_image_at_a_half_and_a_quarter():
+    config = PatchDiscriminator.Config(channels=4, layers=1, scales=3)
+    judge = PatchDiscriminator(3, config)
+    scores = judge(torch.rand(1, 3, 64, 64))
+    assert [score.shape[-1] for score in scores] == [30, 14, 6]
+    assert judge.score_size(64) == 6
+    one = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
+    assert count(judge) == 3 * count(one)
+    constant = torch.full((1, 3, 9, 9), 0.7)
+    assert all(
+        torch.allclose(x, x.new_tensor(0.7)) for x in pyramid(constant, 3)
+    )  # also at borders
+
+
+@pytest.mark.parametrize("kind", ["patch", "pixel"])
+def test_a_discriminator_without_norms_learns_all_its_biases(kind):
+    image = torch.rand(1, 3, 32, 32)
+    for norm, parts in (("none", 0), ("instance", 1)):
+        judge = PatchDiscriminator(
+            3, PatchDiscriminator.Config(kind=kind, channels=4, layers=1, norm=norm)
+        )
+        assert sum(isinstance(layer, NormActPad) for layer in judge.modules()) == parts
+        judge(image).square().mean().backward()
+        moved = [n for n, p in judge.named_parameters() if p.grad is not None and p.grad.any()]
+        assert (
+            sum(name.endswith("bias") for name in moved) == 3 - parts
+        )  # a norm cancels the second's
+
+
+def test_spectral_norm_divides_by_the_largest_singular_value():
+    layer = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.diag(torch.tensor([3.0, 1.0])))
+    network = nn.Sequential(layer)
+    normalise_spectrum(network)
+    for _ in range(30):
+        network(torch.rand(1, 2))
+    assert torch.allclose(layer.weight, torch.diag(torch.tensor([1.0, 1 / 3])), atol=1e-5)
+
+
+def test_a_spectrally_normalised_discriminator_keeps_its_vectors_in_its_state():
+    config = PatchDiscriminator.Config(channels=4, layers=1, spectral=True)
+    judge = PatchDiscriminator(3, config)
+    plain = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
+    assert count(judge) == count(plain)
+    assert sum(name.endswith("._u") for name in judge.state_dict()) == 3  # one for each layer
+
+
+def test_reflection_put_together_from_parts_is_the_library_s():
+    x = torch.rand(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    for padding in (1, 3):
+        parts = reflected(reflected(x, padding, 2), padding, 3)
+        whole = F.pad(x, (padding,) * 4, mode="reflect")
+        assert parts.equal(whole)
+        weights = torch.rand_like(whole)
+        one, two = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (parts, whole))
+        assert torch.allclose(one, two, atol=1e-12)

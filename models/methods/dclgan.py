@@ -1,0 +1,141 @@
+"""Junlin Han, Mehrdad Shoeiby, Lars Petersson, Mohammad Ali Armin: Dual Contrastive Learning for
+Unsupervised Image-to-Image Translation. NTIRE, CVPR Workshops 2021. arXiv:2104.07689.
+
+The weights are those of the authors' code: every term is a mean over the two directions, and the
+contrastive one counts twice. Its samplers learn with Adam's defaults, five times as fast as the other
+networks: rates.samplers=5.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from models.adversary import Adversary, AdversaryConfig
+from models.checks import at_least, two_domains
+from models.crops import check_crop
+from models.losses.contrastive import layers_nce
+from models.losses.reconstruction import l1
+from models.method import Batch, Method, Turn
+from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.patch_sampler import PatchSampler
+from models.networks.resnet_generator import ResnetGenerator, together
+from models.translator import deterministic
+
+
+class DCLGAN(Method):
+    """CUT in both directions at once, each domain with an encoder and a sampler of its own."""
+
+    @dataclass(frozen=True)
+    class Config(AdversaryConfig, Method.Config):
+        name: str = "dclgan"  # Han et al. 2021
+        generator: ResnetGenerator.Config = field(
+            default_factory=lambda: ResnetGenerator.Config(antialiased=True, initial="xavier")
+        )
+        discriminator: PatchDiscriminator.Config = field(
+            default_factory=lambda: PatchDiscriminator.Config(antialiased=True, initial="xavier")
+        )
+        nce_weight: float = 2.0  # of the contrastive losses
+        identity_weight: float = 1.0  # of leaving the target's images as they are; 0 leaves it out
+        temperature: float = 0.07  # of the contrastive loss
+        patches: int = 256  # of each layer
+        features: int = 256  # of each patch
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.nce_weight <= 0:  # the samplers would have nothing to learn from
+                raise ValueError(f"method.nce_weight must be more than 0, got {self.nce_weight}")
+            at_least(0, self, "identity_weight")
+            if self.generator.kind != "resnet":
+                raise ValueError("method.generator.kind must be resnet: its features are compared")
+            if self.temperature <= 0 or self.patches < 1 or self.features < 1:
+                raise ValueError(
+                    "method.temperature, method.patches and method.features must be more than 0"
+                )
+
+    def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
+        super().__init__(config, channels)
+        (self.a, a_channels), (self.b, b_channels) = two_domains("dclgan", channels)
+        if a_channels != b_channels:
+            raise ValueError(
+                "dclgan reads either domain with both encoders; their channels must be equal"
+            )
+        self.config = config
+        self.to_b = ResnetGenerator(a_channels, b_channels, config.generator)
+        self.to_a = ResnetGenerator(b_channels, a_channels, config.generator)
+        self.judge_a = PatchDiscriminator(a_channels, config.discriminator)
+        self.judge_b = PatchDiscriminator(b_channels, config.discriminator)
+        self.game_a = Adversary(config, "a")
+        self.game_b = Adversary(config, "b")
+        widths = self.to_b.feature_widths()[1:]  # not the image itself
+        self.sampler_a = PatchSampler(widths, config.features)
+        self.sampler_b = PatchSampler(widths, config.features)
+
+    def players(self) -> dict[str, nn.Module]:
+        return {
+            "generators": nn.ModuleList([self.to_b, self.to_a]),
+            "samplers": nn.ModuleList([self.sampler_a, self.sampler_b]),
+            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+        }
+
+    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+        config = self.config
+        real_a, real_b = batch[self.a], batch[self.b]
+        same_a = same_b = None
+        if config.identity_weight:
+            fake_b, same_b = together(self.to_b, real_a, real_b)
+            fake_a, same_a = together(self.to_a, real_b, real_a)
+        else:
+            fake_b, fake_a = self.to_b(real_a), self.to_a(real_b)
+
+        yield Turn("discriminators", losses={
+            **self.game_a.discriminator(self.judge_a, real_a, fake_a, step),
+            **self.game_b.discriminator(self.judge_b, real_b, fake_b, step),
+        })  # fmt: skip
+
+        losses: dict[str, Tensor] = {}
+        if config.adversarial_weight:  # Eq. 1
+            losses["adversarial_b"] = 0.5 * self.game_b.generator(self.judge_b, fake_b, step)
+            losses["adversarial_a"] = 0.5 * self.game_a.generator(self.judge_a, fake_a, step)
+        weight, a, b = 0.5 * config.nce_weight, self.a_side(), self.b_side()
+        losses["nce_a"] = weight * self.contrast(real_a, fake_b, a, b)  # Eq. 4
+        losses["nce_b"] = weight * self.contrast(real_b, fake_a, b, a)  # Eq. 5
+        if same_a is not None and same_b is not None:  # Eq. 6
+            losses["identity_a"] = 0.5 * config.identity_weight * l1(same_a, real_a)
+            losses["identity_b"] = 0.5 * config.identity_weight * l1(same_b, real_b)
+        yield Turn("generators", "samplers", losses=losses)
+
+    def a_side(self) -> tuple[ResnetGenerator, PatchSampler]:
+        """Return the encoder and the sampler that images of the first domain go through."""
+        return self.to_b, self.sampler_a
+
+    def b_side(self) -> tuple[ResnetGenerator, PatchSampler]:
+        """Return the encoder and the sampler that images of the second domain go through."""
+        return self.to_a, self.sampler_b
+
+    def contrast(
+        self, source: Tensor, translation: Tensor, source_side: tuple[ResnetGenerator, PatchSampler],
+        target_side: tuple[ResnetGenerator, PatchSampler],
+    ) -> Tensor:  # fmt: skip
+        """Return the contrastive loss, the mean over the layers that are compared.
+
+        Each domain is embedded by its own side (Sec. 3.2).
+        """
+        (encoder, sampler), (target_encoder, target_sampler) = source_side, target_side
+        with torch.no_grad():  # no gradient reaches the source's features
+            found: Sequence[Tensor] = encoder.features(source)[1:]
+            places = sampler.places(found, self.config.patches)
+            keys = sampler(found, places)
+        queries = target_sampler(target_encoder.features(translation)[1:], places)
+        return layers_nce(queries, keys, self.config.temperature)
+
+    def variant(self, step: int) -> Hashable:
+        return self.game_b.penalises(step)
+
+    def translators(self) -> nn.ModuleDict:
+        ways = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))
+        return deterministic(self.channels, *ways)
+
+    def check_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.to_b, self.judge_b)

@@ -1,0 +1,93 @@
+"""Justin Johnson, Alexandre Alahi, Li Fei-Fei: Perceptual Losses for Real-Time Style Transfer and
+Super-Resolution. ECCV 2016. arXiv:1603.08155.
+
+The paper learns one image's style; here it is a domain's, and a domain of one image is the paper's.
+The generator normalises by instance (Ulyanov et al. 2016, arXiv:1607.08022), as the authors' code came
+to. Content and style are weighted 1 to 100000 as in PyTorch's published example, which was made for
+torchvision's weights of VGG and averages where Eq. 4 adds.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.checks import at_least, two_domains
+from models.crops import check_sides
+from models.grams import MeanGrams
+from models.losses.reconstruction import l2
+from models.losses.style import gram, total_variation
+from models.method import Batch, Method, Turn
+from models.networks.generators import build_generator
+from models.networks.resnet_generator import ResnetGenerator
+from models.networks.vgg import Vgg, check_channels
+from models.translator import deterministic
+
+CONTENT = "relu3_3"
+STYLE = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
+
+class Johnson(Method):
+    """One generator: its image has the content of the source and the texture of the target in VGG."""
+
+    @dataclass(frozen=True)
+    class Config(Method.Config):
+        name: str = "johnson"  # Johnson et al. 2016
+        content_weight: float = 1.0  # of features that stay what they were
+        style_weight: float = 100000.0  # of features' correlations that become the target's
+        variation_weight: float = 1.0  # of differences between neighbouring pixels
+        style: Literal["domain", "batch"] = "domain"  # the target's mean style, or its next image's
+        generator: ResnetGenerator.Config = field(
+            default_factory=lambda: ResnetGenerator.Config(channels=32, blocks=5)
+        )
+        vgg: Vgg.Config = field(default_factory=lambda: Vgg.Config(kind="vgg16"))
+
+        def __post_init__(self) -> None:
+            at_least(0, self, "content_weight", "style_weight", "variation_weight")
+
+        def notes(self) -> list[str]:
+            return self.vgg.notes()
+
+    def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
+        super().__init__(config, channels)
+        check_channels(channels)
+        self.config = config
+        (self.a, _), (self.b, _) = two_domains("johnson", channels)
+        self.to_b = build_generator(channels[self.a], channels[self.b], config.generator)
+        self.vgg = Vgg(config.vgg, STYLE)
+        self.grams = MeanGrams(self.vgg.widths())
+
+    def players(self) -> dict[str, nn.Module]:
+        return {"generator": self.to_b}
+
+    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+        config = self.config
+        real_a, real_b = batch[self.a], batch[self.b]
+        fake_b = self.to_b(real_a)
+
+        with torch.no_grad():
+            content, style = self.vgg(real_a)[CONTENT], self.wanted_style(real_b)
+        found = self.vgg(fake_b)
+        style_loss = torch.stack([l2(gram(found[layer]), style[layer]) for layer in STYLE]).sum()
+        yield Turn("generator", losses={  # Eq. 5
+            "content": config.content_weight * l2(found[CONTENT], content),  # Eq. 2
+            "style": config.style_weight * style_loss,  # Eq. 3 and 4
+            "variation": config.variation_weight * total_variation(fake_b),  # Sec. 3.2
+        })  # fmt: skip
+
+    def wanted_style(self, real: Tensor) -> dict[str, Tensor]:
+        """Return layer -> the Gram matrices to reach: one for all, or one for each image."""
+        features = self.vgg(real)
+        if self.config.style == "batch":
+            return {layer: gram(features[layer]) for layer in STYLE}
+        self.grams.update(features)
+        return self.grams.means()
+
+    def translators(self) -> nn.ModuleDict:
+        return deterministic(self.channels, (self.to_b, self.a, self.b))
+
+    def check_size(self, height: int, width: int) -> None:
+        check_sides(height, width, self.to_b.multiple, self.to_b.minimum)
+        self.vgg.load()  # a missing file is answered before any image is read

@@ -1,0 +1,163 @@
+"""Xun Huang, Ming-Yu Liu, Serge Belongie, Jan Kautz: Multimodal Unsupervised Image-to-Image
+Translation. ECCV 2018. arXiv:1804.04732.
+
+For each domain a content encoder E^c, a style encoder E^s, a decoder G and a discriminator. The
+weights are those of the authors' code. Its domain-invariant perceptual loss, which needs a network
+that was trained elsewhere, is left out; for most of the paper's data its weight is 0.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from models.adversary import Adversary, AdversaryConfig
+from models.checks import at_least, not_both_zero, two_domains
+from models.crops import check_crop
+from models.losses.reconstruction import l1
+from models.method import Batch, Method, Turn
+from models.networks.content_and_style import (
+    ContentEncoder,
+    StyledConfig,
+    StyledDecoder,
+    StyleEncoder,
+)
+from models.networks.multiscale_discriminator import MultiscaleDiscriminator
+from models.translator import StyledTranslator
+
+
+class MUNIT(Method):
+    """Content is shared by the domains, style is not: keep the one, draw the other anew."""
+
+    @dataclass(frozen=True)
+    class Config(AdversaryConfig, Method.Config):
+        name: str = "munit"  # Huang et al. 2018
+        discriminator_weight: float = 2.0  # of telling apart; 2 leaves out the half of lsgan
+        reconstruction_weight: float = 10.0  # lambda_x: of an image from its own content and style
+        content_weight: float = 1.0  # lambda_c: of the content of a translation
+        style_weight: float = 1.0  # lambda_s: of the style that a translation was drawn with
+        cycle_weight: float = 0.0  # there and back with one's own style; 10 for seasons and streets
+        generator: StyledConfig = field(default_factory=StyledConfig)
+        discriminator: MultiscaleDiscriminator.Config = field(
+            default_factory=MultiscaleDiscriminator.Config
+        )
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(
+                0, self, "reconstruction_weight", "content_weight", "style_weight", "cycle_weight"
+            )
+            # Else nothing would teach the style encoders.
+            not_both_zero(self, "reconstruction_weight", "style_weight")
+
+    def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
+        super().__init__(config, channels)
+        self.config = config
+        (self.a, a_channels), (self.b, b_channels) = two_domains("munit", channels)
+        self.content_a = ContentEncoder(a_channels, config.generator)  # E^c_1
+        self.content_b = ContentEncoder(b_channels, config.generator)
+        self.style_a = StyleEncoder(a_channels, config.generator)  # E^s_1
+        self.style_b = StyleEncoder(b_channels, config.generator)
+        self.decoder_a = StyledDecoder(a_channels, config.generator)  # G_1
+        self.decoder_b = StyledDecoder(b_channels, config.generator)
+        self.judge_a = MultiscaleDiscriminator(a_channels, config.discriminator)
+        self.judge_b = MultiscaleDiscriminator(b_channels, config.discriminator)
+        self.game_a = Adversary(config, "a")
+        self.game_b = Adversary(config, "b")
+
+    def players(self) -> dict[str, nn.Module]:
+        return {
+            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+            "generators": nn.ModuleList([
+                self.content_a, self.content_b, self.style_a, self.style_b,
+                self.decoder_a, self.decoder_b,
+            ]),
+        }  # fmt: skip
+
+    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+        config = self.config
+        real_a, real_b = batch[self.a], batch[self.b]
+        content_a, content_b = self.content_a(real_a), self.content_b(real_b)
+
+        with torch.no_grad():
+            seen_a = self.decoder_a(content_b, self.prior(real_b))
+            seen_b = self.decoder_b(content_a, self.prior(real_a))
+        yield Turn("discriminators", losses={  # Eq. 4
+            **self.game_a.discriminator(self.judge_a, real_a, seen_a, step),
+            **self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
+        })  # fmt: skip
+
+        # The generators have not moved: the contents still hold.
+        style_a, style_b = self.style_a(real_a), self.style_b(real_b)
+        drawn_a, drawn_b = self.prior(real_b), self.prior(real_a)
+        fake_a, fake_b = self.decoder_a(content_b, drawn_a), self.decoder_b(content_a, drawn_b)
+        again_a, again_b = self.content_b(fake_b), self.content_a(fake_a)
+        losses: dict[str, Tensor] = {}
+        if config.adversarial_weight:  # Eq. 4
+            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
+            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+        if weight := config.reconstruction_weight:  # Eq. 1
+            losses["reconstruction_a"] = weight * l1(self.decoder_a(content_a, style_a), real_a)
+            losses["reconstruction_b"] = weight * l1(self.decoder_b(content_b, style_b), real_b)
+        if weight := config.content_weight:  # Eq. 2
+            losses["content_a"] = weight * l1(again_a, content_a)
+            losses["content_b"] = weight * l1(again_b, content_b)
+        if weight := config.style_weight:  # Eq. 3
+            losses["style_a"] = weight * l1(self.style_a(fake_a), drawn_a)
+            losses["style_b"] = weight * l1(self.style_b(fake_b), drawn_b)
+        if weight := config.cycle_weight:  # Sec. 4, style-augmented cycle consistency
+            losses["cycle_a"] = weight * l1(self.decoder_a(again_a, style_a), real_a)
+            losses["cycle_b"] = weight * l1(self.decoder_b(again_b, style_b), real_b)
+        yield Turn("generators", losses=losses)
+
+    def prior(self, images: Tensor) -> Tensor:
+        """Draw a style [B, style_dim] from N(0, I) for each of the images [B, C, H, W]."""
+        return torch.randn(len(images), self.config.generator.style_dim, device=images.device)
+
+    def variant(self, step: int) -> Hashable:
+        return self.game_b.penalises(step)
+
+    def translators(self) -> nn.ModuleDict:
+        ways = (
+            (self.content_a, self.style_b, self.decoder_b, self.a, self.b),
+            (self.content_b, self.style_a, self.decoder_a, self.b, self.a),
+        )
+        return nn.ModuleDict({
+            f"{source}_to_{target}": StyleSwap(
+                content, style, decoder, self.config.generator.style_dim,
+                source, target, self.channels[source], self.channels[target],
+            )
+            for content, style, decoder, source, target in ways
+        })  # fmt: skip
+
+    def check_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.style_a, self.judge_a)
+
+
+class StyleSwap(StyledTranslator):
+    """Decode the content of an image with a style of the other domain."""
+
+    def __init__(
+        self, content_encoder: ContentEncoder, style_encoder: StyleEncoder, decoder: StyledDecoder,
+        style_dim: int, source: str, target: str, in_channels: int, out_channels: int,
+    ) -> None:  # fmt: skip
+        """Take the content encoder of the source, style encoder and decoder of the target."""
+        super().__init__(
+            source, target, in_channels, out_channels, StyleEncoder.multiple, StyleEncoder.minimum
+        )
+        self.content_encoder = content_encoder
+        self.style_encoder = style_encoder
+        self.decoder = decoder
+        self.style_dim = style_dim
+
+    def render(self, image: Tensor, style: Tensor) -> Tensor:
+        return self.decoder(self.content_encoder(image), style)
+
+    def sample_style(self, count: int, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        styles = torch.randn(count, self.style_dim, generator=generator)
+        return styles.to(next(self.parameters()).device)
+
+    def style_of(self, reference: Tensor) -> Tensor:
+        return self.style_encoder(self.padded(reference))

@@ -1,0 +1,140 @@
+"""Ming-Yu Liu, Thomas Breuel, Jan Kautz: Unsupervised Image-to-Image Translation Networks.
+NIPS 2017. arXiv:1703.00848.
+
+Encoders E_1 and E_2 (`encoder_a`, `encoder_b`), generators G_1 and G_2 (`decoder_a`, `decoder_b`), and
+one discriminator for each domain. Where paper and published code differ, this follows the code
+(that of MUNIT, which has both methods): it shares no weights between the domains, takes the
+adversarial weight for 1 and divides the others by ten too, scores with LSGAN, and leaves the half of
+the KL divergence out.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from models.adversary import Adversary, AdversaryConfig
+from models.checks import at_least, not_both_zero, two_domains
+from models.crops import check_crop
+from models.losses.divergence import unit_gaussian_kl
+from models.losses.reconstruction import l1
+from models.method import Batch, Method, Turn
+from models.networks.content_and_style import AutoencoderConfig, ContentEncoder, Decoder
+from models.networks.multiscale_discriminator import MultiscaleDiscriminator
+from models.translator import DeterministicTranslator
+
+
+class UNIT(Method):
+    """Two variational autoencoders with one latent space: encode here, decode there."""
+
+    @dataclass(frozen=True)
+    class Config(AdversaryConfig, Method.Config):
+        name: str = "unit"  # Liu et al. 2017
+        discriminator_weight: float = 2.0  # of telling apart; 2 leaves out the half of lsgan
+        reconstruction_weight: float = 10.0  # lambda_2: of an image from its own noisy code
+        kl_weight: float = 0.01  # lambda_1: draws codes to N(0, I)
+        cycle_weight: float = 10.0  # lambda_4: there and back; 0 leaves the cycle out
+        cycle_kl_weight: float = 0.01  # lambda_3: the same for codes of translations
+        shared_blocks: int = 0  # blocks that the domains share, last of encoders, first of decoders
+        generator: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+        discriminator: MultiscaleDiscriminator.Config = field(
+            default_factory=MultiscaleDiscriminator.Config
+        )
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(
+                0, self, "reconstruction_weight", "kl_weight", "cycle_weight", "cycle_kl_weight"
+            )
+            not_both_zero(self, "adversarial_weight", "reconstruction_weight")
+            if not 0 <= self.shared_blocks <= self.generator.blocks:
+                raise ValueError(
+                    f"method.shared_blocks must be 0 to method.generator.blocks="
+                    f"{self.generator.blocks}, got {self.shared_blocks}"
+                )
+
+    def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
+        super().__init__(config, channels)
+        self.config = config
+        (self.a, a_channels), (self.b, b_channels) = two_domains("unit", channels)
+        self.encoder_a = ContentEncoder(a_channels, config.generator)
+        self.encoder_b = ContentEncoder(b_channels, config.generator)
+        self.decoder_a = Decoder(a_channels, config.generator)
+        self.decoder_b = Decoder(b_channels, config.generator)
+        for number in range(config.shared_blocks):  # Sec. 3, weight-sharing
+            self.encoder_b.trunk[-1 - number] = self.encoder_a.trunk[-1 - number]
+            self.decoder_b.trunk[number] = self.decoder_a.trunk[number]
+        self.judge_a = MultiscaleDiscriminator(a_channels, config.discriminator)
+        self.judge_b = MultiscaleDiscriminator(b_channels, config.discriminator)
+        self.game_a = Adversary(config, "a")
+        self.game_b = Adversary(config, "b")
+
+    def players(self) -> dict[str, nn.Module]:
+        return {
+            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+            "generators": nn.ModuleList(
+                [self.encoder_a, self.encoder_b, self.decoder_a, self.decoder_b]
+            ),
+        }
+
+    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+        config = self.config
+        real_a, real_b = batch[self.a], batch[self.b]
+        mean_a, mean_b = self.encoder_a(real_a), self.encoder_b(real_b)  # of q_1 and q_2
+
+        with torch.no_grad():
+            seen_a, seen_b = self.decoder_a(drawn(mean_b)), self.decoder_b(drawn(mean_a))
+        yield Turn("discriminators", losses={  # L_GAN, as its maximum over D_1 and D_2
+            **self.game_a.discriminator(self.judge_a, real_a, seen_a, step),
+            **self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
+        })  # fmt: skip
+
+        # The generators have not moved: the codes still hold.
+        code_a, code_b = drawn(mean_a), drawn(mean_b)
+        fake_a, fake_b = self.decoder_a(code_b), self.decoder_b(code_a)
+        losses: dict[str, Tensor] = {}
+        if config.adversarial_weight:  # L_GAN
+            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
+            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+        if config.reconstruction_weight:  # L_VAE, its likelihood
+            weight = config.reconstruction_weight
+            losses["reconstruction_a"] = weight * l1(self.decoder_a(code_a), real_a)
+            losses["reconstruction_b"] = weight * l1(self.decoder_b(code_b), real_b)
+        if config.kl_weight:  # L_VAE, its divergence
+            losses["kl_a"] = config.kl_weight * unit_gaussian_kl(mean_a)
+            losses["kl_b"] = config.kl_weight * unit_gaussian_kl(mean_b)
+        if config.cycle_weight:  # L_CC
+            again_a, again_b = self.encoder_b(fake_b), self.encoder_a(fake_a)
+            restored_a, restored_b = self.decoder_a(drawn(again_a)), self.decoder_b(drawn(again_b))
+            losses["cycle_a"] = config.cycle_weight * l1(restored_a, real_a)
+            losses["cycle_b"] = config.cycle_weight * l1(restored_b, real_b)
+            losses["cycle_kl_a"] = config.cycle_kl_weight * unit_gaussian_kl(again_a)
+            losses["cycle_kl_b"] = config.cycle_kl_weight * unit_gaussian_kl(again_b)
+        yield Turn("generators", losses=losses)
+
+    def variant(self, step: int) -> Hashable:
+        return self.game_b.penalises(step)
+
+    def translators(self) -> nn.ModuleDict:
+        """Return both directions; what they show is decoded from the means, without noise."""
+        ways = (
+            (self.encoder_a, self.decoder_b, self.a, self.b),
+            (self.encoder_b, self.decoder_a, self.b, self.a),
+        )
+        return nn.ModuleDict({
+            f"{source}_to_{target}": DeterministicTranslator(
+                nn.Sequential(encoder, decoder), source, target,
+                self.channels[source], self.channels[target],
+                ContentEncoder.multiple, ContentEncoder.minimum,
+            )
+            for encoder, decoder, source, target in ways
+        })  # fmt: skip
+
+    def check_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.encoder_a, self.judge_a)
+
+
+def drawn(mean: Tensor) -> Tensor:
+    """Return a sample of N(mean, I), through which gradients reach the mean (Sec. 3, VAE)."""
+    return mean + torch.randn_like(mean)

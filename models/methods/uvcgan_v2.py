@@ -1,0 +1,127 @@
+"""Dmitrii Torbunov, Yi Huang, Huan-Hsin Tseng, Haiwang Yu, Jin Huang, Shinjae Yoo, Meifeng Lin, Brett Viren,
+Yihui Ren: Rethinking CycleGAN: Improving Quality of GANs for Unpaired Image-to-Image Translation.
+2023. arXiv:2303.16280. Version 1: UVCGAN, WACV 2023, arXiv:2203.02557.
+
+CycleGAN's game with another generator, a discriminator that remembers, a penalty on its gradient, and
+an average that is used at the end. The paper's images lie in [0, 1], here in [-1, 1]: distances
+between them are twice as large, so weights of distances are half the paper's; gradients are half as
+large, so the weight of their square is four times the paper's.
+
+Generators are best begun with `inpainting`'s weights (init_from=RUN); see models/methods/inpainting.py.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.adversary import Adversary, AdversaryConfig, PenaltyName, PenaltyScores
+from models.checks import at_least, not_both_zero, two_domains
+from models.crops import check_crop
+from models.losses.reconstruction import l1
+from models.method import Batch, Method, Turn
+from models.networks.batch_head import BatchHeadDiscriminator
+from models.networks.modulated_unet import ModulatedUnet
+from models.networks.resnet_generator import together
+from models.translator import deterministic
+
+
+class UVCGANv2(Method):
+    """Cycle-consistent translation by U-Nets around transformers, judged beside the images of before."""
+
+    @dataclass(frozen=True)
+    class Config(AdversaryConfig, Method.Config):
+        name: str = "uvcgan_v2"  # Torbunov et al. 2023
+        penalty: PenaltyName = "zero_centred"  # on a judge's gradient between reals and fakes
+        penalty_weight: float = 4.0  # the paper's lambda_GP of 1; 0.04 is its 0.01
+        penalty_scores: PenaltyScores = "mean"  # of an image's scores: whose gradient is penalised
+        cycle_weight: float = 2.5  # the paper's lambda_cyc of 5; 5 is its 10
+        identity_weight: float = 0.5  # identity loss as a share of cycle_weight; 0 leaves it out
+        consistency_weight: float = 0.0  # share too: a small version of the input is kept
+        consistency_size: int = 32  # longer side in pixels of that small version
+        generator: ModulatedUnet.Config = field(default_factory=ModulatedUnet.Config)
+        discriminator: BatchHeadDiscriminator.Config = field(
+            default_factory=BatchHeadDiscriminator.Config
+        )
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            at_least(0, self, "cycle_weight", "identity_weight", "consistency_weight")
+            at_least(1, self, "consistency_size")
+            not_both_zero(self, "adversarial_weight", "cycle_weight")
+
+    def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
+        super().__init__(config, channels)
+        self.config = config
+        (self.a, a_channels), (self.b, b_channels) = two_domains("uvcgan_v2", channels)
+        compared = config.identity_weight or config.consistency_weight
+        if compared and config.cycle_weight and a_channels != b_channels:
+            raise ValueError(
+                f"inputs are compared with outputs, which needs equal channels ({self.a} has "
+                f"{a_channels}, {self.b} has {b_channels}); set method.identity_weight=0 and "
+                "method.consistency_weight=0"
+            )
+        self.to_b = ModulatedUnet(a_channels, b_channels, config.generator)
+        self.to_a = ModulatedUnet(b_channels, a_channels, config.generator)
+        self.judge_a = BatchHeadDiscriminator(a_channels, config.discriminator)
+        self.judge_b = BatchHeadDiscriminator(b_channels, config.discriminator)
+        self.game_a = Adversary(config, "a")
+        self.game_b = Adversary(config, "b")
+
+    def players(self) -> dict[str, nn.Module]:
+        return {
+            "generators": nn.ModuleList([self.to_b, self.to_a]),
+            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+        }
+
+    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+        config = self.config
+        real_a, real_b = batch[self.a], batch[self.b]
+
+        if config.cycle_weight and config.identity_weight:
+            fake_b, same_b = together(self.to_b, real_a, real_b)
+            fake_a, same_a = together(self.to_a, real_b, real_a)
+        else:
+            fake_b, fake_a = self.to_b(real_a), self.to_a(real_b)
+            same_a = same_b = None
+
+        losses: dict[str, Tensor] = {}
+        if config.adversarial_weight:  # L_GAN, beside past fakes
+            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
+        if config.cycle_weight:  # L_cyc
+            losses["cycle_a"] = config.cycle_weight * l1(self.to_a(fake_b), real_a)
+            losses["cycle_b"] = config.cycle_weight * l1(self.to_b(fake_a), real_b)
+        if same_a is not None and same_b is not None:  # L_idt
+            weight = config.cycle_weight * config.identity_weight
+            losses["identity_a"] = weight * l1(same_a, real_a)
+            losses["identity_b"] = weight * l1(same_b, real_b)
+        if config.cycle_weight and config.consistency_weight:  # L_consist
+            weight, size = config.cycle_weight * config.consistency_weight, config.consistency_size
+            losses["consistency_a"] = weight * l1(small(fake_b, size), small(real_a, size))
+            losses["consistency_b"] = weight * l1(small(fake_a, size), small(real_b, size))
+        yield Turn("generators", losses=losses)
+
+        yield Turn("discriminators", losses={  # L_disc and L_GP; the past is updated
+            **self.game_a.discriminator(self.judge_a, real_a, fake_a, step),
+            **self.game_b.discriminator(self.judge_b, real_b, fake_b, step),
+        })  # fmt: skip
+
+    def variant(self, step: int) -> Hashable:
+        return self.game_a.penalises(step), self.judge_a.past_real.filled
+
+    def translators(self) -> nn.ModuleDict:
+        ways = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))
+        return deterministic(self.channels, *ways)
+
+    def check_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.to_b, self.judge_b)
+
+
+def small(image: Tensor, size: int) -> Tensor:
+    """Return [B, C, H, W] averaged down until its longer side has `size` pixels; never enlarged."""
+    height, width = image.shape[2:]
+    share = min(1.0, size / max(height, width))
+    sides = (max(1, round(height * share)), max(1, round(width * share)))
+    return F.interpolate(image.float(), sides, mode="bilinear", antialias=True)

@@ -1,0 +1,91 @@
+"""A vision transformer over the pixels of a map (Torbunov et al. 2022, arXiv:2203.02557, Sec. 3.1)."""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TokenTransformer(nn.Module):
+    """Let every place of a feature map look at every other, beside one token that belongs to no place.
+
+    The map's pixels are the tokens. The extra one is learnt, and what becomes of it says something of
+    the whole image (UVCGAN v2, arXiv:2303.16280). Positions are sines of a linear map of row and column
+    in [-1, 1] over the map's height and width, whatever these are: a grid that was not trained on is
+    stretched over the same range, so no number of tokens is fixed.
+    """
+
+    def __init__(self, channels: int, width: int, heads: int, blocks: int, expansion: int) -> None:
+        """Take maps of `channels`; tokens are `width` wide, and `expansion` times that inside."""
+        super().__init__()
+        self.width = width
+        self.position = nn.Linear(2, width)
+        self.entry = nn.Linear(width + channels, width)
+        self.extra = nn.Parameter(torch.randn(1, 1, width))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, expansion) for _ in range(blocks)
+        )
+        self.exit = nn.Linear(width, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map [B, C, H, W] to the same size, and the extra token [B, width]."""
+        count, _, height, width = x.shape
+        places = grid(height, width, x.device).flatten(0, 1).to(self.position.weight.dtype)
+        positions = torch.sin(self.position(places))
+        positions = positions.expand(count, -1, -1)
+        pixels = x.flatten(2).transpose(1, 2)
+        tokens = self.entry(torch.cat([positions.to(pixels.dtype), pixels], dim=2))
+        tokens = torch.cat([tokens, self.extra.to(tokens.dtype).expand(count, -1, -1)], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        pixels, extra = tokens[:, :-1], tokens[:, -1]
+        return self.exit(pixels).transpose(1, 2).reshape(x.shape), extra
+
+    def begin_attention(self) -> None:
+        """Draw the attentions' first weights as torch's own attention does (Glorot & Bengio 2010)."""
+        for block in self.blocks:
+            nn.init.xavier_uniform_(cast(TransformerBlock, block).project.weight)
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then two layers at every token, each behind a norm and added with one strength.
+
+    The strength begins at 0 (ReZero, Bachlechner et al. 2020, arXiv:2003.04887), so a fresh block lets
+    its tokens pass.
+    """
+
+    def __init__(self, width: int, heads: int, expansion: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)  # queries, keys and values
+        self.out = nn.Linear(width, width)
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, expansion * width), nn.GELU(),
+            nn.Linear(expansion * width, width),
+        )  # fmt: skip
+        self.strength = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, tokens, width] to the same size."""
+        query, key, value = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.project(self.attention_norm(x)).chunk(3, dim=2)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        x = x + self.strength * self.out(attended)
+        return x + self.strength * self.layers(x)
+
+
+def grid(height: int, width: int, device: torch.device) -> Tensor:
+    """Return row and column of every place, each from -1 to 1, [H, W, 2] in float32."""
+    rows, columns = (from_end_to_end(side, device) for side in (height, width))
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=2)
+
+
+def from_end_to_end(count: int, device: torch.device) -> Tensor:
+    """Return `count` numbers from -1 to 1, evenly; a single one, which has no other end, is -1."""
+    last: Any = torch.sym_max(count - 1, 1)  # the count is a symbol where the network is exported
+    return 2 * torch.arange(count, device=device) / last - 1

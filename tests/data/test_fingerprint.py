@@ -1,0 +1,119 @@
+"""A data set has one name, and another image is another name."""
+
+import hashlib
+import os
+
+import pytest
+
+from data import fingerprint
+from data.fingerprint import differing, fingerprint_of, from_json, look_at, name_of, to_json
+from errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, content in (("x.png", b"one"), ("deep/y.png", b"three"), ("z.png", b"two")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def files(folder):
+    return [folder / name for name in ("deep/y.png", "x.png", "z.png")]
+
+
+def test_the_name_is_that_of_the_names_and_contents_in_order(folder):
+    # By hand: sha256 of the domain, and for each file its name, a zero, and its content's sha256.
+    digest = hashlib.sha256(b"a")
+    for name, content in ((b"y.png", b"three"), (b"x.png", b"one"), (b"z.png", b"two")):
+        digest.update(name + b"\0" + hashlib.sha256(content).digest())
+    expected = digest.hexdigest()[:16]
+    assert name_of({"a": look_at(folder, files(folder))}) == expected
+    assert fingerprint_of({"a": files(folder)}) == expected
+
+
+@pytest.mark.parametrize("change", ["content", "name", "domain", "order"])
+def test_another_image_is_another_name(folder, change):
+    before = fingerprint_of({"a": files(folder)})
+    domain, paths = "a", files(folder)
+    if change == "content":  # of the same size, and with its old date
+        status = paths[1].stat()
+        paths[1].write_bytes(b"0ne")
+        os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    elif change == "name":
+        paths[1] = paths[1].rename(folder / "w.png")
+    elif change == "domain":
+        domain = "b"
+    else:
+        paths.reverse()
+    assert fingerprint_of({domain: paths}) != before
+
+
+def test_the_place_and_the_dates_of_the_images_do_not_matter(folder, tmp_path_factory):
+    before = fingerprint_of({"a": files(folder)})
+    other = tmp_path_factory.mktemp("elsewhere") / "copy"
+    other.mkdir()
+    (folder / "deep").rename(other / "deep")
+    for name in ("x.png", "z.png"):
+        (folder / name).rename(other / name)
+        os.utime(other / name, (1, 1))
+    assert fingerprint_of({"a": files(other)}) == before
+
+
+def test_an_image_that_is_known_is_read_again_only_where_its_size_or_date_changed(
+    folder, monkeypatch
+):
+    known = from_json(to_json({"a": look_at(folder, files(folder))}))["a"]
+    read = []
+    real = hashlib.file_digest
+
+    def digest(file, kind):
+        read.append(os.path.basename(file.name))
+        return real(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    monkeypatch.setattr(fingerprint, "_seen", {})
+    assert look_at(folder, files(folder), known=known) == known and read == []
+    (folder / "x.png").write_bytes(b"longer")
+    os.utime(folder / "z.png", (5, 5))
+    found = look_at(folder, files(folder), known=known)
+    assert sorted(read) == ["x.png", "z.png"]
+    assert differing(known, found) == ["x.png"]  # a new date is no new image
+
+
+def test_sizes_alone_are_quick_and_say_so(folder):
+    before = name_of({"a": look_at(folder, files(folder), "sizes")})
+    (folder / "x.png").write_bytes(b"0ne")
+    assert name_of({"a": look_at(folder, files(folder), "sizes")}) == before
+    assert before.startswith("~") and before[1:] != fingerprint_of({"a": files(folder)})
+    (folder / "x.png").write_bytes(b"four")
+    assert name_of({"a": look_at(folder, files(folder), "sizes")}) != before
+
+
+def test_a_missing_file_is_named(folder):
+    with pytest.raises(UserError, match="gone.png: cannot be read"):
+        look_at(folder, [folder / "gone.png"])
+
+
+def test_missing_and_added_images_differ(folder):
+    found = look_at(folder, files(folder))
+    assert differing(found, look_at(folder, files(folder)[1:])) == ["deep/y.png"]
+    assert differing({}, found) == ["deep/y.png", "x.png", "z.png"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [None, [], {"a": 3}, {"a": {"x": {}}}, {"a": {"x": {"bytes": "1", "modified": 1, "sha256": ""}}},
+     {"a": {"x": {"bytes": 1, "modified": 1, "sha256": "ff"}}},
+     {"a": {"x": {"bytes": 1, "modified": 1, "sha256": "no hexadecimals"}}}],
+)  # fmt: skip
+def test_a_damaged_record_is_no_record(damaged):
+    assert from_json(damaged) == {}
+
+
+def test_a_name_that_is_no_utf8_is_recorded_escaped(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"\xff.png")
+    with open(path, "wb") as file:
+        file.write(b"x")
+    found = look_at(tmp_path, [tmp_path / os.fsdecode(b"\xff.png")])
+    assert list(to_json({"a": found})["a"]) == ["\\xff.png"]

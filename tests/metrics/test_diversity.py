@@ -1,0 +1,34 @@
+"""Diversity and styles that are followed, on images whose answer is known."""
+
+import pytest
+import torch
+
+from metrics.diversity import pairwise_distance, share_following
+
+
+def plain(value: float, size: int = 4) -> torch.Tensor:
+    return torch.full((1, 3, size, size), value)
+
+
+def test_the_distance_of_pairs_is_worked_out_by_hand():
+    # 0, 0.3 and 0.9: pairs 0.3, 0.9 and 0.6, a mean of 0.6.
+    assert pairwise_distance([plain(0.0), plain(0.3), plain(0.9)]) == pytest.approx(0.6)
+    assert pairwise_distance([plain(0.5)] * 4) == 0
+    with pytest.raises(ValueError, match="two images"):
+        pairwise_distance([plain(0.0)])
+
+
+def test_a_style_is_followed_where_the_fake_is_nearest_to_its_own_reference():
+    references = [plain(-0.8, 8), plain(0.0, 8), plain(0.8, 8)]
+    follows = [[plain(-0.7), plain(0.1), plain(0.6)]]
+    assert share_following(follows, references) == 1.0
+    # Always the middle one: right against both others once, against one of two at either end never.
+    ignores = [[plain(0.0)] * 3]
+    assert share_following(ignores, references) == pytest.approx(2 / 6)
+
+
+def test_the_spread_of_colours_counts_too():
+    flat, rough = plain(0.0, 8), torch.randn(1, 3, 8, 8)
+    rough = rough - rough.mean(dim=(2, 3), keepdim=True)
+    assert share_following([[flat, rough]], [flat, rough]) == 1.0
+    assert share_following([[rough, flat]], [flat, rough]) == 0.0

@@ -1,0 +1,68 @@
+"""Inpainting's facts: which pixels are hidden, what a filling costs, and one network under two names."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.methods.inpainting import Inpainting
+from tests.conftest import shrink
+
+CHANNELS = {"a": 3, "b": 3}
+
+
+def build(**changes) -> Inpainting:
+    return Inpainting(replace(shrink("inpainting"), **changes), CHANNELS)
+
+
+def test_whole_squares_are_black_in_all_channels_and_the_rest_is_untouched():
+    method, image = build(patch=4), torch.rand(3, 3, 18, 10)
+    holed = method.with_holes(image)
+    hidden = holed == -1
+    assert hidden.any() and not hidden.all()
+    assert holed[~hidden].equal(image[~hidden])
+    for square in (hidden[:, :, y : y + 4, x : x + 4] for y in range(0, 18, 4) for x in (0, 4, 8)):
+        flat = square.flatten(1)
+        assert (flat.all(dim=1) | ~flat.any(dim=1)).all()
+
+
+def test_two_of_five_squares_are_hidden_and_each_image_has_its_own():
+    holed = build(patch=2).with_holes(torch.zeros(4, 1, 200, 200))
+    # 40,000 squares at 0.4: a standard error of 0.00245; four of them.
+    assert (holed == -1).float().mean().item() == pytest.approx(0.4, abs=0.0098)
+    assert not holed[0].equal(holed[1])
+
+
+def test_an_empty_answer_costs_the_mean_of_the_whole_image():
+    method = build()
+    with torch.no_grad():
+        for parameter in method.to_b.exit.parameters():
+            parameter.zero_()
+    images = {"a": torch.full((1, 3, 16, 16), 0.5), "b": torch.full((1, 3, 16, 16), -0.25)}
+    (turn,) = method.turns(images, 0)
+    assert {name: x.item() for name, x in turn.losses.items()} == pytest.approx(
+        {"filling_a": 0.5, "filling_b": 0.25}
+    )
+
+
+def test_one_network_is_saved_under_the_names_of_two():
+    method = build()
+    state = method.state_dict()
+    names = [name.removeprefix("to_b.") for name in state if name.startswith("to_b.")]
+    assert names and all(state[f"to_a.{name}"] is not None for name in names)
+    assert len(list(method.parameters())) == len(names)
+    state = {name: torch.zeros_like(x) for name, x in state.items()}
+    method.load_state_dict(state)
+    assert all(not parameter.any() for parameter in method.to_a.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"), [({"patch": 0}, "method.patch"), ({"hidden": 1.5}, "method.hidden")]
+)
+def test_options_that_make_no_sense_are_answered(changes, says):
+    with pytest.raises(ValueError, match=says):
+        Inpainting.Config(**changes)
+    with pytest.raises(ValueError, match="equal channels"):
+        Inpainting(shrink("inpainting"), {"a": 1, "b": 3})
+    with pytest.raises(ValueError, match="multiple of 4"):
+        build().check_size(18, 18)

@@ -1,0 +1,239 @@
+"""UVCGAN v2's facts: losses worked out by hand, the past that its judges keep, and what came before it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import train
+from engine.state import Checkpoints
+from inference.fine_tune import start_from
+from models.adversary import Adversary, AdversaryConfig
+from models.methods.inpainting import Inpainting
+from models.methods.uvcgan_v2 import UVCGANv2, small
+from models.networks.batch_head import BatchHeadDiscriminator
+from tests.conftest import TINY, call, shrink
+
+CHANNELS = {"a": 3, "b": 3}
+SMALL = ["method.generator.levels=2", "method.generator.width=8", "method.generator.heads=2"]
+
+
+def build(**changes) -> UVCGANv2:
+    return UVCGANv2(replace(shrink("uvcgan_v2"), **changes), CHANNELS)
+
+
+def play(method, batch, step=0):
+    """Return the losses of one step without anybody moving."""
+    return {name: x for turn in method.turns(batch, step) for name, x in turn.losses.items()}
+
+
+def batch(count=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {d: torch.rand(count, 3, 16, 16, generator=generator) * 2 - 1 for d in "ab"}
+
+
+def with_constant_networks(judge_bias: float, **changes) -> UVCGANv2:
+    """Last layers of zeros: generators give 0, discriminators give their last bias."""
+    method = build(**changes)
+    with torch.no_grad():
+        judges = (method.judge_a.head[-1], method.judge_b.head[-1])
+        for last in (method.to_a.exit, method.to_b.exit, *judges):
+            for parameter in last.parameters():
+                parameter.zero_()
+        for last in judges:
+            last.bias.fill_(judge_bias)  # pyright: ignore
+    return method
+
+
+@pytest.mark.parametrize(
+    ("bias", "generators", "discriminator"), [(0.0, 5.75, 0.5), (0.3, 4.73, 0.29)]
+)
+def test_the_losses_of_constant_networks_are_those_worked_out_by_hand(
+    bias, generators, discriminator
+):
+    # G = 0 against images of 0.5: cycle 2.5 * 0.5 and identity 1.25 * 0.5, twice, and twice (bias - 1)^2:
+    # 2 + 2.5 + 1.25 = 5.75, and 2 * 0.49 + 3.75 = 4.73. D: ((bias - 1)^2 + bias^2) / 2, and no slope.
+    half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
+    turns = list(with_constant_networks(bias).turns(half, 0))
+    assert turns[0].total().item() == pytest.approx(generators, abs=1e-5)
+    found = {name: x.item() for name, x in turns[1].losses.items()}
+    for domain in "ab":
+        assert found[f"discriminator_{domain}"] == pytest.approx(discriminator, abs=1e-6)
+        assert found[f"penalty_{domain}"] == 0
+
+
+def test_a_difference_weighs_as_much_as_the_papers_in_its_own_range():
+    # The paper's CelebA-HQ and AFHQ: 5 times a distance in [0, 1] is 2.5 times it in [-1, 1]; 1 times a
+    # squared slope per [0, 1] is 4 times it per [-1, 1].
+    config = UVCGANv2.Config()
+    assert (config.cycle_weight * 2, config.penalty_weight / 4) == (5.0, 1.0)
+    assert (config.penalty, config.objective, config.discriminator.queue) == (
+        "zero_centred", "lsgan", 3)  # fmt: skip
+
+
+@pytest.mark.parametrize(("scores", "expected"), [("sum", 0.48), ("mean", 0.48 / 256)])
+def test_the_penalty_of_a_plane_is_its_squared_slope_of_the_sum_or_of_the_mean(scores, expected):
+    # 16 scores, each 0.1 times the sum of its 3 values: 48 slopes of 0.1 are 0.48 for their sum; for the
+    # mean of 16 scores each slope is a 16th of that, and its square a 256th.
+    plane = torch.nn.Conv2d(3, 1, 1, bias=False)
+    torch.nn.init.constant_(plane.weight, 0.1)
+    config = AdversaryConfig(penalty="zero_centred", penalty_weight=1.0, penalty_scores=scores)
+    terms = Adversary(config, "x").discriminator(
+        plane, torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), 0
+    )
+    assert terms["penalty_x"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_networks_of_the_paper_have_74_630_224_parameters():
+    # Two generators of 32,192,231 and two discriminators of 5,122,881.
+    method = UVCGANv2(UVCGANv2.Config(), CHANNELS)
+    assert sum(p.numel() for p in method.parameters()) == 74_630_224
+
+
+def test_swapping_the_domains_and_the_networks_swaps_the_losses():
+    method, images = build(consistency_weight=0.5, penalty="none").eval(), batch()
+    straight = play(method, images)
+    method.to_a, method.to_b = method.to_b, method.to_a
+    method.judge_a, method.judge_b = method.judge_b, method.judge_a
+    for judge in (method.judge_a, method.judge_b):  # a new game, without a past
+        for queue in (judge.past_real, judge.past_fake):
+            queue.set_extra_state({"features": None})
+    swapped = play(method, {"a": images["b"], "b": images["a"]})
+    other = {"a": "b", "b": "a"}
+    for name, loss in straight.items():
+        assert swapped[name[:-1] + other[name[-1]]].item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_only_the_discriminators_turn_puts_images_into_the_past():
+    method = build()
+    queues = [q for j in (method.judge_a, method.judge_b) for q in (j.past_real, j.past_fake)]
+    for step in range(5):
+        turns = method.turns(batch(), step)
+        next(turns)
+        assert [queue.count for queue in queues] == [min(step, 3)] * 4
+        next(turns)
+        assert [queue.count for queue in queues] == [min(step + 1, 3)] * 4
+    images = batch(seed=9)
+    expected = {}
+    with torch.no_grad():
+        expected["b"] = method.judge_b.eval().patches.body((images["b"] + 1) / 2)
+    play(method, images)
+    newest = method.judge_b.past_real.features
+    assert newest is not None and newest[-1:].allclose(expected["b"], atol=1e-5)
+
+
+def test_the_penalty_looks_at_the_same_past_as_the_scores():
+    method, seen = build(), []
+    company = method.judge_a.company
+
+    def watching(features, real):
+        seen.append((real, method.judge_a.past_real.count, method.judge_a.past_fake.count))
+        return company(features, real)
+
+    method.judge_a.company = watching
+    play(method, batch())
+    play(method, batch())
+    ways = ["fake" if r == 0.0 else "real" if r == 1.0 else "mixed" for r, *_ in seen]
+    assert ways == ["fake", "mixed", "real", "fake"] * 2
+    assert [counts for _, *counts in seen[4:]] == [[1, 1], [1, 1], [1, 1], [2, 1]]
+
+
+def test_a_step_that_was_decided_beforehand_is_the_same_step():
+    told, asked = build(), build()
+    asked.load_state_dict(told.state_dict())
+    for step in range(5):
+        images = batch(2, seed=step)
+        told.decide(2, step)
+        assert told.variant(step) == (True, min(2 * step, 3))
+        totals = []
+        for method in (told, asked):
+            torch.manual_seed(step)
+            totals.append([turn.total().item() for turn in method.turns(images, step)])
+        assert totals[0] == totals[1]
+
+
+def test_every_term_can_be_switched_off_and_the_consistency_on():
+    images = batch()
+    names = {"adversarial", "cycle", "identity", "discriminator", "penalty"}
+    found = {name[:-2] for name in play(build(), images)}
+    assert found == names
+    assert {n[:-2] for n in play(build(cycle_weight=0), images)} == names - {"cycle", "identity"}
+    assert {n[:-2] for n in play(build(penalty_weight=0.0), images)} == names - {"penalty"}
+    assert {n[:-2] for n in play(build(consistency_weight=0.2), images)} == names | {"consistency"}
+
+
+def test_the_consistency_compares_small_versions_and_is_a_share_of_the_cycle():
+    # G = 0 against images of 0.5, which are 0.5 at any size: 2.5 * 0.4 * 0.5 = 0.5.
+    half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
+    method = with_constant_networks(0.0, consistency_weight=0.4, consistency_size=4)
+    assert play(method, half)["consistency_a"].item() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_small_version_is_an_average_and_never_larger():
+    board = torch.ones(16, 16)
+    board[::2, 1::2] = board[1::2, ::2] = -1  # details that a small version must not show
+    assert small(board[None, None], 4).abs().max() < 0.1
+    assert small(board[None, None], 64).equal(board[None, None])
+    assert small(torch.zeros(1, 3, 32, 16), 8).shape == (1, 3, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [(30, "multiple of 4"), (2, "multiple of 4"), (16, "too small")]
+)
+def test_a_crop_that_cannot_work_is_refused_with_the_reason(size, reason):
+    judge = BatchHeadDiscriminator.Config(channels=4, layers=3)
+    with pytest.raises(ValueError, match=reason):
+        build(discriminator=judge).check_size(size, size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"cycle_weight": -1.0}, "cycle_weight must be 0 or more, got -1"),
+     ({"consistency_size": 0}, "consistency_size must be at least 1, got 0"),
+     ({"cycle_weight": 0.0, "adversarial_weight": 0.0}, "cannot both be 0")],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_answered(changes, says):
+    with pytest.raises(ValueError, match=says):
+        UVCGANv2.Config(**changes)
+    with pytest.raises(ValueError, match="set method.identity_weight=0"):
+        UVCGANv2(shrink("uvcgan_v2"), {"a": 1, "b": 3})
+
+
+@pytest.fixture(scope="module")
+def pretrained(photos, tmp_path_factory):
+    """A run of four steps of inpainting."""
+    run = tmp_path_factory.mktemp("runs") / "inpainting"
+    code, error = call(train, "inpainting", f"data.root={photos}", f"run={run}", "duration=4 steps",
+                       "batch_size=2", "method.patch=4", *small_words("inpainting"))  # fmt: skip
+    assert code == 0, error
+    return run
+
+
+def small_words(name: str) -> list[str]:
+    words = [
+        word for word in [*TINY, *SMALL] if "discriminator" not in word or name != "inpainting"
+    ]
+    return [*words, "ema_half_life=2"]
+
+
+def test_both_generators_begin_with_what_inpainting_learnt(pretrained):
+    method = build()
+    rows = start_from(method, pretrained, partial=False)
+    assert [(row.network, row.loaded > 0) for row in rows] == [
+        ("to_b", True), ("to_a", True), ("judge_a", False), ("judge_b", False)]  # fmt: skip
+    average = Checkpoints(pretrained / "checkpoints").load_latest()["average"]
+    for name, value in method.to_b.named_parameters():
+        assert torch.equal(value, average[f"a_to_a.generator.{name}"])
+        assert torch.equal(value, method.to_a.get_parameter(name))
+    assert isinstance(Inpainting(shrink("inpainting"), CHANNELS).to_a, type(method.to_a))
+
+
+def test_a_run_goes_from_inpainting_to_translation(photos, pretrained, tmp_path, capsys):
+    words = ["uvcgan_v2", f"data.root={photos}", f"run={tmp_path / 'run'}", "duration=3 steps",
+             f"init_from={pretrained}", "init_partial=true", *small_words("uvcgan_v2")]  # fmt: skip
+    assert call(train, *words) == (0, "")
+    shown = capsys.readouterr().out
+    assert "to_b" in shown and "judge_a" in shown and "not there: fresh" in shown
+    state = Checkpoints(tmp_path / "run/checkpoints").load_latest()
+    assert state["step"] == 3
+    assert state["method"]["judge_a.past_real._extra_state"]["features"].shape[0] == 3
