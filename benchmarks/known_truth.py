@@ -56,6 +56,8 @@ TUNED: dict[str, list[str]] = {
         "method.style_encoder.channels=8", "method.style_encoder.widest=64",
         "method.discriminator.channels=8", "method.discriminator.widest=64",
     ],
+    # The identity loss asks of colours that both domains have to stay what the truth changes.
+    "gcgan": ["method.identity_weight=0", "method.geometry=flip"],
     # A contrastive loss between two encoders begins with nothing in common: CUT's weights are too small.
     "dclgan": [
         "method.identity_weight=0", "method.generator.initial=normal",

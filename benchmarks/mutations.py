@@ -34,6 +34,7 @@ Patch = contextlib.AbstractContextManager[Any]
 # What keeps the content, by method; contrastive weights cannot be 0.
 CONTENT = {
     "cyclegan": ["method.cycle_weight=0"],
+    "gcgan": ["method.geometry_weight=0"],
     "munit": ["method.cycle_weight=0", "method.content_weight=0", "method.reconstruction_weight=0"],
     "stargan_v2": ["method.cycle_weight=0"],
     "unit": ["method.cycle_weight=0", "method.reconstruction_weight=0"],
