@@ -1,10 +1,9 @@
 """Export a run for use elsewhere: python export.py RUN [direction=a_to_b] [formats=[onnx,fp16]]."""
 
-from pathlib import Path
-
 from errors import UserError, run_command
 from options.config import ExportOptions
 from options.load import split_words, with_settings
+from paths import named_path
 
 USAGE = """\
 usage: python export.py RUN [direction=photo_to_monet] [formats=[safetensors,onnx,pt2]] [option=value ...]
@@ -33,7 +32,7 @@ def main(arguments: list[str]) -> None:
     require_packages(options.formats)
     # Plain kernels on the CPU, never compiled: what is traced is what is written down.
     run = open_run(
-        Path(paths[0]).expanduser(),
+        named_path(paths[0]),
         RuntimeConfig(device="cpu"),
         options.checkpoint,
         options.weights,

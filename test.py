@@ -1,11 +1,11 @@
 """Evaluate a run on its held-out images: python test.py RUN [option=value ...]."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from errors import UserError, run_command
 from options.config import TestOptions
 from options.load import with_settings
+from paths import named_path
 
 USAGE = """\
 usage: python test.py RUN [option=value ...]
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("name a run, such as: python test.py runs/demo; --help explains")
     from inference.run import open_run, options_of
 
-    path, settings = Path(arguments[0]).expanduser(), arguments[1:]
+    path, settings = named_path(arguments[0]), arguments[1:]
     whole = replace(options_of(path).data, limit=0)  # a training run's limit is not the test's
     options = with_settings(TestOptions(data=whole), settings, USAGE)
     if options is None:

@@ -1,11 +1,11 @@
 """Translate pictures: python translate.py RUN INPUT OUTPUT [direction=a_to_b]."""
 
 import sys
-from pathlib import Path
 
 from errors import UserError, run_command
 from options.config import TranslateOptions
 from options.load import split_words, with_settings
+from paths import named_path
 
 USAGE = """\
 usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet] [option=value ...]
@@ -31,9 +31,7 @@ def main(arguments: list[str]) -> None:
     from inference.run import direction_of, open_run
     from inference.translate import translate_paths, translate_stream
 
-    run = open_run(
-        Path(paths[0]).expanduser(), options.runtime, options.checkpoint, options.weights
-    )
+    run = open_run(named_path(paths[0]), options.runtime, options.checkpoint, options.weights)
     for note in run.options.method.notes():
         print(f"note: {note}", file=sys.stderr)  # a picture may go to standard output
     direction = direction_of(run, options.direction)
@@ -44,7 +42,7 @@ def main(arguments: list[str]) -> None:
     if paths[1] == "-":
         translate_stream(run, direction, paths[2], options)
         return
-    count = translate_paths(run, direction, paths[1], Path(paths[2]).expanduser(), options)
+    count = translate_paths(run, direction, paths[1], named_path(paths[2]), options)
     print(f"{count} translated {direction} into {paths[2]}")
 
 

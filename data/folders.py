@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from errors import UserError
+from paths import named_path
 
 SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
@@ -162,7 +163,7 @@ def absolute(config: DataConfig) -> DataConfig:
     """Return the options with every folder as an absolute path: they mean the same from anywhere."""
 
     def resolved(folder: str) -> str:
-        return os.path.abspath(os.path.expanduser(folder)) if folder else folder
+        return os.path.abspath(named_path(folder)) if folder else folder
 
     folders = {
         split: {d: resolved(f) for d, f in getattr(config, split).items()}
@@ -178,13 +179,13 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
     if domain in explicit:
         if not explicit[domain]:
             raise UserError(f"{option} is empty; name a folder")
-        folder = Path(explicit[domain]).expanduser()
+        folder = named_path(explicit[domain])
         if not folder.is_dir():
             raise UserError(f"{option}: no such folder: {folder}")
         return folder
     if not config.root:
         raise UserError(f"no images: set data.root=FOLDER, or {option}=FOLDER for every domain")
-    root = Path(config.root).expanduser()
+    root = named_path(config.root)
     if not root.is_dir():
         fetch = f"; fetch it with: python -m data.download {root.name}"
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.folders import DataConfig, folder_of
 from errors import UserError
+from paths import named_path
 
 
 def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
@@ -50,7 +51,7 @@ def _by_scene(config: DataConfig, domain: str, files: Sequence[Path]) -> dict[st
 
 
 def _described(config: DataConfig) -> dict[str, str]:
-    description = Path(config.root).expanduser() / "dataset.json"
+    description = named_path(config.root) / "dataset.json"
     if not config.root or not description.is_file():
         return {}
     try:

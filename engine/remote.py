@@ -9,6 +9,7 @@ from typing import Any
 from engine.logger import clean_name, has_key, library
 from engine.offline import is_offline, read_offline
 from errors import UserError, one_line
+from paths import named_path
 
 PREFIX = "wandb:"
 SECONDS = 20  # for an answer
@@ -16,13 +17,13 @@ SECONDS = 20  # for an answer
 
 def is_remote(name: str) -> bool:
     """Say whether a word names something in W&B: wandb:ENTITY/PROJECT/..., or an offline run's folder."""
-    return name.startswith(PREFIX) or is_offline(Path(name).expanduser())
+    return name.startswith(PREFIX) or is_offline(named_path(name))
 
 
 def run_config(name: str) -> dict[str, Any]:
     """Return the configuration of a run; UserError where it cannot be had."""
     if not name.startswith(PREFIX):
-        return read_offline(Path(name).expanduser()).config
+        return read_offline(named_path(name)).config
     path = _path(name, "RUN")
     return _plain(name, _asked(name, lambda api: api.run(path).config))
 

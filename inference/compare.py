@@ -7,6 +7,7 @@ from typing import Any
 
 from errors import UserError, run_command
 from inference.tables import COLUMNS, aligned
+from paths import named_path
 
 # What may differ between two measurements that can still be compared: it is what is compared.
 FREE = frozenset(["step", "weights", "seed", "device"])
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     if len(arguments) < 2:
         raise UserError("usage: python -m inference.compare RUN RUN [...], evaluated by test.py")
-    measured = {path: read_metrics(Path(path).expanduser()) for path in arguments}
+    measured = {path: read_metrics(named_path(path)) for path in arguments}
     first, *others = measured
     for other in others:
         found = differences(measured[first]["protocol"], measured[other]["protocol"])

@@ -40,6 +40,7 @@ from inference.styles import chosen_style
 from models.translator import DeterministicTranslator, FixedStyle, StyledTranslator
 from options.config import ExportOptions, StyleOptions
 from options.load import from_yaml, to_yaml
+from paths import named_path
 
 CARD = "README.md"
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -68,7 +69,7 @@ def export_run(run: Run, options: ExportOptions) -> Iterator[Path]:
         raise UserError(
             f"{run.path}: a checkpoint of the reference has no run folder; set out=FOLDER"
         )
-    out = Path(options.out).expanduser() if options.out else run.path / "export"
+    out = named_path(options.out) if options.out else run.path / "export"
     for direction in [options.direction] if options.direction else list(run.translators):
         _export(*in_one_style(run, direction, options.style), out / direction, options)
         yield out / direction

@@ -23,6 +23,7 @@ from engine.files import write_text
 from errors import UserError, run_command
 from inference.compare import differences, read_metrics
 from inference.pictures import written_name
+from paths import named_path
 
 PAGE = Template((Path(__file__).parent / "preference.html").read_text(encoding="utf-8"))
 MOST = 40  # pictures on a page: more tire a person
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         print(USAGE, end="")
         return
     out = next((word[4:] for word in arguments if word.startswith("out=")), "preference.html")
-    paths = [Path(word).expanduser() for word in arguments if not word.startswith("out=")]
+    paths = [named_path(word) for word in arguments if not word.startswith("out=")]
     if paths and all(path.suffix == ".json" for path in paths):
         print(scores_table(bradley_terry(read_answers(paths))))
         return
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             "usage: python -m inference.preference RUN RUN [out=page.html], or answers.json ..."
         )
-    count = write_page(paths[0], paths[1], Path(out).expanduser())
+    count = write_page(paths[0], paths[1], named_path(out))
     print(f"{count} comparisons in {out}; open it in a browser, answer, and save")
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from engine.files import write_text
@@ -13,6 +12,7 @@ from inference.recorded import Recorded, read_recorded
 from inference.tables import aligned
 from options.help import shown
 from options.same import is_free
+from paths import named_path
 
 PLACES = ("data.root", "data.train", "data.test")  # where images lie, which says nothing of them
 TOLERANCE = 1e-5  # of the larger value: some hundred roundings of a float32
@@ -52,15 +52,13 @@ def main(arguments: Sequence[str]) -> int:
             "usage: python -m inference.repeated RUN RUN [tolerance=1e-5] [out=page.html]"
         )
     tolerance = _tolerance(settings.get("tolerance", str(TOLERANCE)))
-    one, other = (read_recorded(Path(path).expanduser()) for path in paths)
+    one, other = (read_recorded(named_path(path)) for path in paths)
     found = partings(one, other, tolerance)
     lines = [_experiment(one, other), "", _losses(found), "", verdict(one, other, found, tolerance)]
     print("\n".join(lines))
-    beside = Path(paths[0]).expanduser()  # what the first path is may be a file, or in W&B
-    out = Path(
-        settings.get("out", beside / "repeated.html" if beside.is_dir() else "repeated.html")
-    )
-    out = out.expanduser()
+    beside = named_path(paths[0])  # what the first path is may be a file, or in W&B
+    usual = beside / "repeated.html" if beside.is_dir() else "repeated.html"
+    out = named_path(settings.get("out", usual))
     curves = {p.name: (_curve(one, p.name), _curve(other, p.name), p.rounding) for p in found}
     write_text(out, page(one.name, other.name, "\n".join(lines), curves))
     print(f"curves: {out}")

@@ -1,7 +1,6 @@
 """Styles of a styled translator: chosen by a person, shown side by side, and measured."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from metrics.diversity import pairwise_distance, share_following
 from models.styles import interpolated, mixed, truncated
 from models.translator import StyledTranslator, Translator
 from options.config import StyleOptions
+from paths import named_path
 
 STYLES = 10  # drawn for one image, as the papers do
 IMAGES = 8  # of them, and as many references
@@ -57,7 +57,7 @@ def _one(translator: StyledTranslator, runtime: Runtime, option: str, word: str)
         if int(word) >= 2**63:
             raise UserError(f"{option} must be below 2^63, or a picture, got {word[:40]}")
         return translator.sample_style(1, seed=int(word))
-    path = Path(word).expanduser()
+    path = named_path(word)
     if not path.is_file():
         raise UserError(f"{option}={word}: neither a whole number nor a picture")
     pixels = read_image(path, translator.out_channels)

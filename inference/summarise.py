@@ -11,6 +11,7 @@ from inference.compare import differences, read_metrics
 from inference.tables import COLUMNS, aligned
 from options.load import saved_options
 from options.same import differing
+from paths import named_path
 
 SEPARATELY = ("step", "weights")  # runs of other lengths can be compared, but not averaged
 PLUS_MINUS = " ± "
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & {*arguments}:
         print(USAGE, end="")
         return
-    paths = [Path(word).expanduser() for word in arguments if not word.startswith("markdown=")]
+    paths = [named_path(word) for word in arguments if not word.startswith("markdown=")]
     markdown = [word.partition("=")[2] for word in arguments if word.startswith("markdown=")]
     if not paths or not {*markdown} <= {"true", "false"}:
         raise UserError("usage: python -m inference.summarise RUN RUN [...] [markdown=true]")

@@ -34,6 +34,7 @@ from inference.work import (
     too_large,
 )
 from options.config import TranslateOptions
+from paths import named_path
 
 # How many are translated at once, if neighbours are of one size.
 BATCH_PIXELS = {"cpu": 2**16, "mps": 2**18, "cuda": 2**20}
@@ -140,7 +141,7 @@ def results_of(
 
 def translate_stream(run: Run, direction: str, target: str, options: TranslateOptions) -> None:
     """Translate the picture on standard input into the file `target`, or to standard output as PNG."""
-    path = Path(target).expanduser()
+    path = named_path(target)
     if target != "-" and (path.is_dir() or path.suffix.lower() not in SUFFIXES):
         raise UserError(f"{target}: name a picture, such as out.png, or - for standard output")
     content = sys.stdin.buffer.read()

@@ -16,6 +16,7 @@ from data.folders import SUFFIXES, files_in
 from data.reading import open_upright, read_image
 from errors import UserError
 from inference.pictures import written_name
+from paths import named_path
 
 AHEAD = 4  # pictures that are decoded while one is translated
 Picture = Image.Image | np.ndarray
@@ -34,7 +35,7 @@ class Work:
 
 def find_work(source: str, target: Path) -> Work:
     """Return the pictures that `source` names; UserError where there is none or one would be lost."""
-    path = Path(source).expanduser()
+    path = named_path(source)
     inside = target.resolve()
     if path.is_dir():
         if inside == path.resolve():
@@ -85,7 +86,7 @@ class Masks:
     """The mask of each picture: none, the same for all, or the one of its name in a folder."""
 
     def __init__(self, mask: str, base: Path) -> None:
-        self.path = Path(mask).expanduser() if mask else None
+        self.path = named_path(mask) if mask else None
         self.base = base
         if self.path is not None and not self.path.exists():
             raise UserError(f"mask={mask}: no such file or folder")

@@ -10,6 +10,7 @@ from engine.remote import is_remote, run_config
 from errors import UserError, one_line
 from options.config import TrainOptions
 from options.suggest import did_you_mean
+from paths import named_path
 
 # Groups whose names are the user's own: folders by domain, numbers by player.
 OWN = ("data.train", "data.test", "rates", "every", "clip_norm")
@@ -101,7 +102,7 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def _preset_path(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name)
+        path = named_path(name)
         if path.is_dir():
             path = path / "options.yaml"
         if not path.is_file():
@@ -109,6 +110,6 @@ def _preset_path(name: str) -> Path:
         return path
     if name not in preset_names():
         raise UserError(
-            f"unknown preset '{name}'{did_you_mean(name, preset_names()) or '; --list shows all'}"
+            f"unknown preset '{name[:80]}'{did_you_mean(name, preset_names()) or '; --list shows all'}"
         )
     return PRESETS / f"{name}.yaml"

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Each may import what stands in a row above its own, and itself.
-LAYERS = [["errors"], ["models", "data", "metrics"], ["engine"], ["options"], ["inference"],
+LAYERS = [["errors"], ["paths"], ["models", "data", "metrics"], ["engine"], ["options"], ["inference"],
           ["train", "test", "translate", "export"], ["benchmarks", "reliability"]]  # fmt: skip
 DOORS = {
     "omegaconf": ["options/load.py", "options/presets.py"],
@@ -67,6 +67,11 @@ def faults(path: Path, source: str) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_imports_point_down_and_go_through_the_doors(path):
     assert faults(path, (ROOT / path).read_text()) == []
+
+
+def test_one_place_turns_words_into_paths():
+    assert [str(p) for p in SOURCES if "expanduser" in (ROOT / p).read_text()] == [
+        "paths.py", "inference/templates/run_onnx.py"]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from data.doctor.layout import find_sets
 from data.doctor.page import page
 from data.doctor.summary import record, summary
 from errors import UserError, run_command
+from paths import named_path
 
 PATIENCE = 60.0  # seconds for one file; 89 megapixels take five
 
@@ -53,15 +54,15 @@ def parse(arguments: list[str]) -> Options:
         if not equals or os.sep in key:
             if options.root is not None:
                 raise UserError(f"one ROOT at a time, got {options.root} and {argument}")
-            options.root = Path(argument).expanduser()
+            options.root = named_path(argument)
         elif key == "out" and value:
-            options.out, options.asked = Path(value).expanduser(), True
+            options.out, options.asked = named_path(value), True
         elif key == "workers" and value.isdecimal() and int(value) > 0:
             options.workers = int(value)
         elif key == "workers":
             raise UserError(f"workers must be a whole number, at least 1, got '{value}'")
         elif named and value:
-            options.folders[named[1], named[2]] = Path(value).expanduser()
+            options.folders[named[1], named[2]] = named_path(value)
         else:
             known = "out=FOLDER, workers=N, data.train.NAME=FOLDER, data.test.NAME=FOLDER"
             raise UserError(f"unknown option '{argument}'; there are {known}")

@@ -5,6 +5,7 @@ as out.png). Names, sizes, transparency and the folder's tree are kept. Needs on
 Exit codes: 0 done, 1 some picture could not be translated, 2 a mistake in the command.
 """
 
+import errno
 import io
 import os
 import sys
@@ -32,6 +33,17 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 class Mistake(Exception):
     """What the person at the terminal can mend, in one line."""
+
+
+def named_path(word: str) -> Path:
+    """Return the path that a word means, with ~ as a shell reads it."""
+    path = Path(os.path.expanduser(word))
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise Mistake(f"{word[:60]}... is no path: too long; name another") from None
+    return path
 
 
 class Model:
@@ -73,12 +85,12 @@ def main(words: list[str]) -> int:
         return 0 if words else 2
     if len(words) not in (2, 3):
         raise Mistake("usage: python run_onnx.py INPUT OUTPUT [MODEL.onnx]; --help explains")
-    source, target = Path(words[0]).expanduser(), Path(words[1]).expanduser()
+    source, target = named_path(words[0]), named_path(words[1])
     jobs = planned(source, target)
     beside = [HERE / name for name in MODELS if (HERE / name).is_file()]
     if len(words) == 2 and not beside:
         raise Mistake(f"{HERE} holds no model; name one: run_onnx.py INPUT OUTPUT MODEL.onnx")
-    named = Path(words[2]).expanduser() if len(words) == 3 else beside[0]
+    named = named_path(words[2]) if len(words) == 3 else beside[0]
     model = Model(named if named.exists() or len(named.parts) > 1 else HERE / named)
     failed, made = 0, set()
     for file, out in jobs:

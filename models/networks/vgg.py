@@ -12,6 +12,8 @@ import torch.hub
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paths import named_path
+
 Kind = Literal["vgg19", "vgg16"]
 
 CONVOLUTIONS: dict[Kind, tuple[int, ...]] = {"vgg19": (2, 2, 4, 4, 4), "vgg16": (2, 2, 3, 3, 3)}
@@ -179,8 +181,8 @@ def check_channels(channels: Mapping[str, int]) -> None:
 def weights_file(config: Vgg.Config) -> Path:
     """Return the file that holds the weights; ValueError says where to get it."""
     name = FILES[config.kind]
-    cache = Path(torch.hub.get_dir()).expanduser() / "checkpoints"
-    file = cache / name if config.weights == "cache" else Path(config.weights).expanduser()
+    cache = named_path(torch.hub.get_dir()) / "checkpoints"
+    file = cache / name if config.weights == "cache" else named_path(config.weights)
     if not file.is_file():
         raise ValueError(
             f"method.vgg.weights={config.weights}: {file} is not there; fetch {SOURCE}{name}, into "
