@@ -53,7 +53,7 @@ def train(options: TrainOptions, processes: Processes | None = None) -> None:
 
     processes = processes or Processes()
     options = processes.told(lambda: found(options, processes), patiently=True)
-    run = named_path(options.run)
+    run = named_path(options.run, "run")
     if options.plan:
         show_plan(options)
         return
@@ -77,7 +77,7 @@ def found(options: TrainOptions, processes: Processes) -> TrainOptions:
     provide(options.data.root)
     if options.data.bad_images == "error":  # else they are looked at one by one
         check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
-    origin, begun = named_path(options.init_from), named_path(options.run)
+    origin, begun = named_path(options.init_from, "init_from"), named_path(options.run, "run")
     if options.init_from and not origin.exists() and not Checkpoints(begun / "checkpoints").exist():
         raise UserError(f"init_from={options.init_from}: no such file or folder")
     return options
@@ -161,7 +161,7 @@ def start_or_continue(run: Path, options: TrainOptions, processes: Processes) ->
         processes.told(lambda: check_same(run, from_yaml(loop.options_text, str(run)), options))
     processes.told(lambda: write_text(run / "options.yaml", to_yaml(options)))
     if options.init_from and not loop.begun:
-        begin_with(named_path(options.init_from), trainer, options)
+        begin_with(named_path(options.init_from, "init_from"), trainer, options)
     if loop.finished:
         say(f"{run} is finished: {trainer.step} steps; evaluate it with: python test.py {run}")
         return

@@ -162,14 +162,16 @@ def _files_of(config: DataConfig, split: Literal["train", "test"]) -> dict[str, 
 def absolute(config: DataConfig) -> DataConfig:
     """Return the options with every folder as an absolute path: they mean the same from anywhere."""
 
-    def resolved(folder: str) -> str:
-        return os.path.abspath(named_path(folder)) if folder else folder
+    def resolved(folder: str, option: str) -> str:
+        return os.path.abspath(named_path(folder, f"data.{option}")) if folder else folder
 
     folders = {
-        split: {d: resolved(f) for d, f in getattr(config, split).items()}
+        split: {d: resolved(f, f"{split}.{d}") for d, f in getattr(config, split).items()}
         for split in ("train", "test")
     }
-    return replace(config, root=resolved(config.root), cache=resolved(config.cache), **folders)
+    return replace(
+        config, root=resolved(config.root, "root"), cache=resolved(config.cache, "cache"), **folders
+    )
 
 
 def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) -> Path:
@@ -179,13 +181,13 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
     if domain in explicit:
         if not explicit[domain]:
             raise UserError(f"{option} is empty; name a folder")
-        folder = named_path(explicit[domain])
+        folder = named_path(explicit[domain], option)
         if not folder.is_dir():
             raise UserError(f"{option}: no such folder: {folder}")
         return folder
     if not config.root:
         raise UserError(f"no images: set data.root=FOLDER, or {option}=FOLDER for every domain")
-    root = named_path(config.root)
+    root = named_path(config.root, "data.root")
     if not root.is_dir():
         fetch = f"; fetch it with: python -m data.download {root.name}"
         raise UserError(

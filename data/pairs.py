@@ -51,7 +51,7 @@ def _by_scene(config: DataConfig, domain: str, files: Sequence[Path]) -> dict[st
 
 
 def _described(config: DataConfig) -> dict[str, str]:
-    description = named_path(config.root) / "dataset.json"
+    description = named_path(config.root, "data.root") / "dataset.json"
     if not config.root or not description.is_file():
         return {}
     try:

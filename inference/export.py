@@ -69,7 +69,7 @@ def export_run(run: Run, options: ExportOptions) -> Iterator[Path]:
         raise UserError(
             f"{run.path}: a checkpoint of the reference has no run folder; set out=FOLDER"
         )
-    out = named_path(options.out) if options.out else run.path / "export"
+    out = named_path(options.out, "out") if options.out else run.path / "export"
     for direction in [options.direction] if options.direction else list(run.translators):
         _export(*in_one_style(run, direction, options.style), out / direction, options)
         yield out / direction

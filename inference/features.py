@@ -62,7 +62,7 @@ def find_inception(path: str, device: torch.device) -> Inception | str:
     `path` names its weights; empty looks in the usual cache. UserError where a path is given in vain.
     """
     cache = _cache()
-    found = [named_path(path)] if path else [cache / name for name in NAMES]
+    found = [named_path(path, "inception")] if path else [cache / name for name in NAMES]
     weights = next((file for file in found if file.is_file()), None)
     missing = importlib.util.find_spec("torch_fidelity") is None
     install = "pip install -r requirements-optional.txt"

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             "usage: python -m inference.preference RUN RUN [out=page.html], or answers.json ..."
         )
-    count = write_page(paths[0], paths[1], named_path(out))
+    count = write_page(paths[0], paths[1], named_path(out, "out"))
     print(f"{count} comparisons in {out}; open it in a browser, answer, and save")
 
 

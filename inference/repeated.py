@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     print("\n".join(lines))
     beside = named_path(paths[0])  # what the first path is may be a file, or in W&B
     usual = beside / "repeated.html" if beside.is_dir() else "repeated.html"
-    out = named_path(settings.get("out", usual))
+    out = named_path(settings.get("out", usual), "out")
     curves = {p.name: (_curve(one, p.name), _curve(other, p.name), p.rounding) for p in found}
     write_text(out, page(one.name, other.name, "\n".join(lines), curves))
     print(f"curves: {out}")

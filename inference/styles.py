@@ -57,7 +57,7 @@ def _one(translator: StyledTranslator, runtime: Runtime, option: str, word: str)
         if int(word) >= 2**63:
             raise UserError(f"{option} must be below 2^63, or a picture, got {word[:40]}")
         return translator.sample_style(1, seed=int(word))
-    path = named_path(word)
+    path = named_path(word, option)
     if not path.is_file():
         raise UserError(f"{option}={word}: neither a whole number nor a picture")
     pixels = read_image(path, translator.out_channels)

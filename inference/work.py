@@ -86,7 +86,7 @@ class Masks:
     """The mask of each picture: none, the same for all, or the one of its name in a folder."""
 
     def __init__(self, mask: str, base: Path) -> None:
-        self.path = named_path(mask) if mask else None
+        self.path = named_path(mask, "mask") if mask else None
         self.base = base
         if self.path is not None and not self.path.exists():
             raise UserError(f"mask={mask}: no such file or folder")

@@ -47,6 +47,10 @@ def test_a_word_that_is_no_path_is_refused_in_a_short_line(place, word, trained,
     known = {"trained": trained, "photos": photos, "run": tmp_path / "run"}
     code, line = call(command, *(w.format(word, **known) for w in words))
     assert code == 2
+    assert (
+        place not in ("run", "data.root", "data.cache", "init_from", "inception")
+        or f"{place}=" in line
+    )
     assert len(line.splitlines()) == 1 and len(line) < 200, line
 
 

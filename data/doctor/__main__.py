@@ -56,13 +56,13 @@ def parse(arguments: list[str]) -> Options:
                 raise UserError(f"one ROOT at a time, got {options.root} and {argument}")
             options.root = named_path(argument)
         elif key == "out" and value:
-            options.out, options.asked = named_path(value), True
+            options.out, options.asked = named_path(value, "out"), True
         elif key == "workers" and value.isdecimal() and int(value) > 0:
             options.workers = int(value)
         elif key == "workers":
             raise UserError(f"workers must be a whole number, at least 1, got '{value}'")
         elif named and value:
-            options.folders[named[1], named[2]] = named_path(value)
+            options.folders[named[1], named[2]] = named_path(value, key)
         else:
             known = "out=FOLDER, workers=N, data.train.NAME=FOLDER, data.test.NAME=FOLDER"
             raise UserError(f"unknown option '{argument}'; there are {known}")

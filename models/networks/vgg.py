@@ -182,7 +182,11 @@ def weights_file(config: Vgg.Config) -> Path:
     """Return the file that holds the weights; ValueError says where to get it."""
     name = FILES[config.kind]
     cache = named_path(torch.hub.get_dir()) / "checkpoints"
-    file = cache / name if config.weights == "cache" else named_path(config.weights)
+    file = (
+        cache / name
+        if config.weights == "cache"
+        else named_path(config.weights, "method.vgg.weights")
+    )
     if not file.is_file():
         raise ValueError(
             f"method.vgg.weights={config.weights}: {file} is not there; fetch {SOURCE}{name}, into "
