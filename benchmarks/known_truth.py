@@ -56,8 +56,9 @@ TUNED: dict[str, list[str]] = {
         "method.style_encoder.channels=8", "method.style_encoder.widest=64",
         "method.discriminator.channels=8", "method.discriminator.widest=64",
     ],
-    # The identity loss asks of colours that both domains have to stay what the truth changes.
-    "gcgan": ["method.identity_weight=0", "method.geometry=flip"],
+    # The identity loss asks of colours that both domains have to stay what the truth changes. No way back
+    # asks for details: a U-Net's skips bring them.
+    "gcgan": ["method.identity_weight=0", "method.generator.kind=unet", "method.generator.halvings=3"],
     # A contrastive loss between two encoders begins with nothing in common: CUT's weights are too small.
     "dclgan": [
         "method.identity_weight=0", "method.generator.initial=normal",
@@ -65,7 +66,7 @@ TUNED: dict[str, list[str]] = {
         "method.patches=64", "method.features=64", "method.nce_weight=8",
     ],
     "cut": ["method.nce_identity=false", "duration=1500 steps", "decay_after=50%"],
-    # Ten times the adversary, its contrastive loss keeps a generator as small as this one from changing anything.
+    # Ten times the adversary, its contrastive loss keeps so small a generator from any change.
     "fastcut": ["method.nce_weight=1", "duration=1500 steps", "decay_after=50%"],
     "uvcgan_v2": [
         "decay_after=50%", "method.generator.levels=3", "method.generator.width=64",

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.known_truth import answer, recipe, trained
-from data.scenes import HELD_OUT, Scene, draw_scene, generate, to_uint8, zebra
+from data.scenes import HELD_OUT, SHADES, Scene, draw_scene, generate, to_uint8, zebra
 from errors import run_command
 from inference.run import PictureTranslator
 
@@ -31,7 +31,7 @@ def measured(translate: Callable[[np.ndarray, Scene], np.ndarray]) -> dict[str, 
     deviations: dict[bool, list[float]] = {True: [], False: []}
     errors = []
     for number in range(SCENES):
-        scene = draw_scene(SIZE, SEED, HELD_OUT, number)
+        scene = draw_scene(SIZE, SEED, HELD_OUT, number, shade=SHADES["zebra"])
         before = to_uint8(scene.pixels)
         after = translate(before, scene)
         luminance = after @ LUMINANCE

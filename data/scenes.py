@@ -25,6 +25,8 @@ from errors import UserError, run_command
 
 TRAIN_A, TRAIN_B, HELD_OUT = 0, 1, 2  # which scenes: none stands in two sets
 TINT = 3  # what a scene's tint is drawn from besides its key
+SHADE = 0.25  # how much darker an object's one corner is than its middle
+SHADES = {"zebra": 0.1}  # where the ring of an ellipse, not its shade, is what differs
 PAIRS = {"paint": "forward", "tints": "none"}  # where not both ways have one truth
 
 
@@ -38,7 +40,7 @@ class Scene:
     tint: np.ndarray  # RGB, the brightest channel 1
 
 
-def draw_scene(size: int, *key: int) -> Scene:
+def draw_scene(size: int, *key: int, shade: float = SHADE) -> Scene:
     """Draw the scene of this key: sky over ground, and one to three shaded ellipses and squares."""
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
     y, x = np.mgrid[0:size, 0:size] / (size - 1)
@@ -57,8 +59,8 @@ def draw_scene(size: int, *key: int) -> Scene:
         distance = np.hypot(u, v) if ellipse else np.maximum(abs(u), abs(v))
         inside = distance < 1
         colour = random.uniform((0.65, 0.3, 0.2), (0.95, 0.65, 0.45))
-        shade = (1.0 - 0.25 * (u + v) / 2)[..., None]
-        pixels = np.where(inside[..., None], colour * shade, pixels)
+        light = (1.0 - shade * (u + v) / 2)[..., None]
+        pixels = np.where(inside[..., None], colour * light, pixels)
         depth = np.where(inside, (1 - distance) if ellipse else 0.0, depth)
         objects = np.where(inside, number + 1, objects)
     own = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*key, TINT))))
@@ -140,6 +142,7 @@ def _write(
     numbers: tuple[int, int, int, int],
 ) -> None:
     train, test, size, seed = numbers
+    shade = SHADES.get(str(description["name"]), SHADE)
     building = out.with_name(out.name + ".partial")
     shutil.rmtree(building, ignore_errors=True)
     sets = (
@@ -149,7 +152,7 @@ def _write(
     for folder, scenes, count, translated in sets:
         (building / folder).mkdir(parents=True)
         for number in range(count):
-            scene = draw_scene(size, seed, scenes, number)
+            scene = draw_scene(size, seed, scenes, number, shade=shade)
             pixels = translate(scene) if translated else scene.pixels
             Image.fromarray(to_uint8(pixels)).save(building / folder / f"{number:04d}.png")
     (building / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")

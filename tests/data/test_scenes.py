@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data import scenes
-from data.scenes import HELD_OUT, TRANSLATIONS, draw_scene, generate, to_uint8
+from data.scenes import HELD_OUT, SHADE, SHADES, TRANSLATIONS, draw_scene, generate, to_uint8
 from errors import UserError
 from tests.conftest import call
 
@@ -32,7 +32,7 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path):
 def test_held_out_images_are_pairs_and_training_images_show_other_scenes(tmp_path, kind):
     generate(kind, tmp_path / "out", train=4, test=2, size=32)
     for number in range(2):
-        scene = draw_scene(32, 0, HELD_OUT, number)
+        scene = draw_scene(32, 0, HELD_OUT, number, shade=SHADES.get(kind, SHADE))
         for folder, pixels in (("testA", scene.pixels), ("testB", TRANSLATIONS[kind](scene))):
             written = np.array(Image.open(tmp_path / "out" / folder / f"{number:04d}.png"))
             assert np.array_equal(written, to_uint8(pixels))
