@@ -39,6 +39,11 @@ MULTISCALE = [
     "decay_after=50%", "batch_size=1",
     "method.discriminator.channels=32", "method.discriminator.initial=kaiming",
 ]  # fmt: skip
+# Encoders as narrow as these begin with nothing to tell patches by: CUT's own weights are too small.
+CONTRASTIVE = [
+    "decay_after=50%", "method.generator.initial=normal", "method.discriminator.initial=normal",
+    "method.patches=64", "method.features=64",
+]  # fmt: skip
 # What else a preset needs to learn in that time.
 TUNED: dict[str, list[str]] = {
     # Codes may be strong beside their noise, which has a deviation of 1: so more details survive.
@@ -59,15 +64,12 @@ TUNED: dict[str, list[str]] = {
     # The identity loss asks of colours that both domains have to stay what the truth changes. No way back
     # asks for details: a U-Net's skips bring them.
     "gcgan": ["method.identity_weight=0", "method.generator.kind=unet", "method.generator.halvings=3"],
-    # A contrastive loss between two encoders begins with nothing in common: CUT's weights are too small.
+    "cut": [*CONTRASTIVE, "method.nce_weight=4", "duration=1500 steps", "method.nce_identity=false"],
+    # At its weight of 10 so small a generator never changes anything.
+    "fastcut": [*CONTRASTIVE, "method.nce_weight=4", "duration=1500 steps"],
     "dclgan": [
-        "method.identity_weight=0", "method.generator.initial=normal",
-        "method.discriminator.initial=normal", "duration=2000 steps", "decay_after=50%",
-        "method.patches=64", "method.features=64", "method.nce_weight=8",
+        *CONTRASTIVE, "method.nce_weight=8", "duration=2000 steps", "method.identity_weight=0",
     ],
-    "cut": ["method.nce_identity=false", "duration=1500 steps", "decay_after=50%"],
-    # Ten times the adversary, its contrastive loss keeps so small a generator from any change.
-    "fastcut": ["method.nce_weight=1", "duration=1500 steps", "decay_after=50%"],
     "uvcgan_v2": [
         "decay_after=50%", "method.generator.levels=3", "method.generator.width=64",
         "method.generator.heads=4", "method.cycle_weight=10", "method.identity_weight=0",
