@@ -1,6 +1,8 @@
 """The error whose text is meant for the person at the terminal, and how a command ends on it."""
 
+import io
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -8,11 +10,15 @@ from collections.abc import Callable
 class UserError(Exception):
     """A mistake the user can mend: one line that names the option or file and the way out.
 
-    What is echoed of the user's words cannot break the line or steer the terminal: it is escaped.
+    What is echoed of the user's words cannot break the line or steer the terminal: it is escaped. Nor
+    can a long one push the rest out of the line: its middle is left out.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip()))
+        said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip())
+        super().__init__(
+            re.sub(r"\S{161,}", lambda word: f"{word[0][:80]}...{word[0][-60:]}", said)
+        )
 
 
 class RunError(Exception):
@@ -60,6 +66,8 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
     line), 3 a loss that is not finite, 130 Ctrl-C and 143 SIGTERM. A closed output
     (`| head`) ends the command quietly.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         code = main(sys.argv[1:]) or 0
         sys.stdout.flush()

@@ -137,6 +137,10 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
         else:
             options = within_budget(options, schedule_of(options))
             say(f"{options.budget} are enough for {options.duration}")
+    if not begun and options.warm_up != TrainOptions().warm_up and schedule_of(options).never_risen:
+        raise UserError(
+            f"warm_up={options.warm_up} is longer than the run (duration={options.duration})"
+        )
     if begun:
         check_same(run, saved_options(saved), options)
     elif saved.is_file() and saved.read_bytes() != to_yaml(options).encode():

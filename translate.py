@@ -28,6 +28,11 @@ def main(arguments: list[str]) -> None:
             "usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet]; --help explains"
         )
 
+    if "" in paths:
+        raise UserError(
+            "RUN, INPUT and OUTPUT are paths, and one of them is empty; . is this folder"
+        )
+
     from inference.run import direction_of, open_run
     from inference.translate import translate_paths, translate_stream
 

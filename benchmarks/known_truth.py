@@ -46,10 +46,11 @@ CONTRASTIVE = [
 ]  # fmt: skip
 # What else a preset needs to learn in that time.
 TUNED: dict[str, list[str]] = {
-    # Codes may be strong beside their noise, which has a deviation of 1: so more details survive.
+    # Codes may be strong beside their noise, which has a deviation of 1: so more details survive. The
+    # paper's shared layers keep seeds alike.
     "unit": [
         *MULTISCALE, "duration=1200 steps", "method.kl_weight=0.001",
-        "method.cycle_kl_weight=0.001",
+        "method.cycle_kl_weight=0.001", "method.shared_blocks=1",
     ],
     "munit": [*MULTISCALE, "duration=900 steps", "method.cycle_weight=10"],
     # One image is true: nothing rewards diversity, and the mapping may learn to give one style.

@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from errors import UserError, one_line, run_command
+from paths import named_path
 
 HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
 PAUSES = (1.0, 3.0, 10.0)  # seconds before another try
@@ -204,7 +205,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{name}: {NOT_PUBLISHED[name]}")
     if name not in ARCHIVES:
         raise UserError(f"unknown data set '{name}'; there are {names}")
-    out = Path(arguments[1]) if len(arguments) > 1 else Path("datasets") / name
+    out = named_path(arguments[1]) if len(arguments) > 1 else Path("datasets") / name
     digest = download(ARCHIVES[name], out)
     print(
         f"{out}: ready (sha256 {digest}); train with: python train.py {name} data.root={os.fspath(out)}"

@@ -35,8 +35,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
             f"{path}: cannot be written ({error.strerror}); name another place"
         ) from None
     except (OSError, RuntimeError) as error:
-        written = partial.stat().st_size if partial.exists() else 0
-        partial.unlink(missing_ok=True)
+        written = 0
+        with contextlib.suppress(OSError):
+            written = partial.stat().st_size
+            partial.unlink()
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not of the disk: torch's writer names its source file
         interruption = error.__context__

@@ -31,6 +31,11 @@ class Schedule:
         rising = min(1.0, (step + 1) / (self.warm_up + 1))
         return rising * (1.0 - max(0, unit - self.flat) / (self.falling + 1))
 
+    @property
+    def never_risen(self) -> bool:
+        """Whether the rate would still be rising when the run ends."""
+        return self.warm_up > self.steps
+
     def epoch(self, step: int) -> float:
         """Return how many epochs have passed before this step."""
         return step * self.batch_size / self.epoch_images
@@ -42,7 +47,7 @@ def plan(
     """Lay out a run of `duration` ("200 epochs", "5000 steps") that decays after `decay_after`.
 
     `decay_after` is a duration too, or a share of it ("50%"), and so is `warm_up`. UserError where a
-    text is neither, or the rate would still be rising when the run ends.
+    text is neither.
     """
     length, unit = _parse("duration", duration)
     if length <= 0:
@@ -57,8 +62,6 @@ def plan(
     start_images = start * (epoch_images if start_unit == "epochs" else batch_size)
     rise, rise_unit = _parse("warm_up", warm_up)
     rise_images = {"%": total_images / 100, "epochs": epoch_images, "steps": batch_size}[rise_unit]
-    if rise * rise_images > total_images:
-        raise UserError(f"warm_up: '{warm_up}' is longer than the run, which has {duration}")
     units, flat = math.ceil(total_images / unit_images), round(start_images / unit_images)
     return Schedule(
         steps=max(1, math.ceil(total_images / batch_size)), batch_size=batch_size,
@@ -70,9 +73,7 @@ def plan(
 
 def check(duration: str, decay_after: str, warm_up: str) -> None:
     """Raise UserError where the texts do not say a length, before any image is looked for."""
-    units = _parse("duration", duration)[1], _parse("warm_up", warm_up)[1]
-    comparable = units[0] == units[1] or units[1] == "%"  # else it takes the number of images
-    plan(duration, decay_after, 1, 1, warm_up if comparable else "0 steps")
+    plan(duration, decay_after, 1, 1, warm_up)
 
 
 def _parse(option: str, text: str) -> tuple[float, str]:

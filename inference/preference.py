@@ -23,7 +23,7 @@ from engine.files import write_text
 from errors import UserError, run_command
 from inference.compare import differences, read_metrics
 from inference.pictures import written_name
-from paths import named_path
+from paths import named_path, page_path
 
 PAGE = Template((Path(__file__).parent / "preference.html").read_text(encoding="utf-8"))
 MOST = 40  # pictures on a page: more tire a person
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             "usage: python -m inference.preference RUN RUN [out=page.html], or answers.json ..."
         )
-    count = write_page(paths[0], paths[1], named_path(out, "out"))
+    count = write_page(paths[0], paths[1], page_path(out))
     print(f"{count} comparisons in {out}; open it in a browser, answer, and save")
 
 

@@ -12,7 +12,7 @@ from inference.recorded import Recorded, read_recorded
 from inference.tables import aligned
 from options.help import shown
 from options.same import is_free
-from paths import named_path
+from paths import named_path, page_path
 
 PLACES = ("data.root", "data.train", "data.test")  # where images lie, which says nothing of them
 TOLERANCE = 1e-5  # of the larger value: some hundred roundings of a float32
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     print("\n".join(lines))
     beside = named_path(paths[0])  # what the first path is may be a file, or in W&B
     usual = beside / "repeated.html" if beside.is_dir() else "repeated.html"
-    out = named_path(settings.get("out", usual), "out")
+    out = page_path(settings.get("out", usual))
     curves = {p.name: (_curve(one, p.name), _curve(other, p.name), p.rounding) for p in found}
     write_text(out, page(one.name, other.name, "\n".join(lines), curves))
     print(f"curves: {out}")

@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,14 +37,16 @@ class Work:
 def find_work(source: str, target: Path) -> Work:
     """Return the pictures that `source` names; UserError where there is none or one would be lost."""
     path = named_path(source)
-    inside = target.resolve()
+    if target.is_symlink() and not target.exists():
+        raise UserError(f"{target}: a link that leads nowhere; name another place")
+    inside = _real(target)
     if path.is_dir():
-        if inside == path.resolve():
+        if inside == _real(path):
             raise _overwriting(target)
-        files = [f for f in files_in(path) if inside not in f.resolve().parents]
+        files = [f for f in files_in(path) if inside not in _real(f).parents]
         return Work(files, path, single=False)  # what an earlier call wrote there is no input
     if path.exists():
-        if inside in (path.resolve(), path.parent.resolve()):
+        if inside in (_real(path), _real(path.parent)):
             raise _overwriting(target)
         return Work([path], path.parent, single=True)
     if not glob.has_magic(source):
@@ -54,9 +57,14 @@ def find_work(source: str, target: Path) -> Work:
         raise UserError(f"{source}: no picture has such a name")
     fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
     base = Path(*fixed)
-    if inside in {f.parent.resolve() for f in files} and inside == base.resolve():
+    if inside in {_real(f.parent) for f in files} and inside == _real(base):
         raise _overwriting(target)
     return Work(files, base, single=False)
+
+
+def _real(path: Path) -> Path:
+    """Return where links lead; a loop of them, which Path.resolve() raises at, leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def frame_order(file: Path) -> list[tuple[int, int | str]]:
@@ -69,10 +77,10 @@ def refuse_overwriting(work: Work, target: Path) -> None:
     """Raise UserError where a translation would take the place of a picture that is translated."""
     if work.single:
         return
-    inputs = {file.resolve() for file in work.files}
+    inputs = {_real(file) for file in work.files}
     for file in work.files:
         out = target / written_name(file.relative_to(work.base))
-        if out.resolve() in inputs:
+        if _real(out) in inputs:
             raise UserError(f"{out} is one of the pictures to translate; name another folder")
 
 

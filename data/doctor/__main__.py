@@ -55,7 +55,9 @@ def parse(arguments: list[str]) -> Options:
             if options.root is not None:
                 raise UserError(f"one ROOT at a time, got {options.root} and {argument}")
             options.root = named_path(argument)
-        elif key == "out" and value:
+        elif key == "out" and not value:
+            raise UserError("out= is empty; name a folder")
+        elif key == "out":
             options.out, options.asked = named_path(value, "out"), True
         elif key == "workers" and value.isdecimal() and int(value) > 0:
             options.workers = int(value)
@@ -88,6 +90,16 @@ def read_all(files: Sequence[Path], workers: int, seconds: float = PATIENCE) -> 
     return [found[number] for number in range(len(files))]
 
 
+def claim(out: Path) -> None:
+    """Make the folder of the results; UserError, before anything is read, where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"out={out}: cannot be made ({error.strerror}); name another folder"
+        ) from None
+
+
 def write(diagnosis: Diagnosis, out: Path, root: Path | None, name: str) -> None:
     """Write the three files into `out`; UserError where that cannot be done."""
     try:
@@ -117,6 +129,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"{options.out} would lie among the images; name another folder with out=FOLDER"
         )
+    claim(options.out)
     seen = iter(read_all([file for each in sets for file in each.files], options.workers))
     examined = [[next(seen) for _ in each.files] for each in sets]
     diagnosis = diagnose(options.root, sets, examined)
