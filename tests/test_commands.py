@@ -73,6 +73,10 @@ def bad(tmp_path, photos):
         (["cyclegan", root, run, "data.domains=[a,b,c]", "data.channels=[3]"], "data.root="),
         (["cyclegan", root, run, "duration=200 parsecs"], "duration"),
         (
+            ["cyclegan", root, run, *TINY, "duration=2 steps", "warm_up=2 epochs"],
+            "longer than the run",
+        ),
+        (
             ["cyclegan", root, run, "method.generator.upsampling=bilinear"],
             "method.generator.upsampling",
         ),
