@@ -13,7 +13,7 @@ from errors import UserError, run_command, say
 from options.config import TrainOptions
 from options.load import from_yaml, saved_options, to_dict, to_yaml, train_options
 from options.same import check_same
-from paths import named_path
+from paths import made_folder, named_path
 
 if TYPE_CHECKING:  # they open image libraries, and a misspelt option should be answered before
     from engine.loop import Images, Loop
@@ -57,7 +57,7 @@ def train(options: TrainOptions, processes: Processes | None = None) -> None:
     if options.plan:
         show_plan(options)
         return
-    processes.told(lambda: claim(run))
+    processes.told(lambda: made_folder(run, "run"))
     with sole_owner(run) if processes.first else nullcontext():
         options = processes.told(lambda: settle(run, options), patiently=True)
         start_or_continue(run, options, processes)
@@ -81,14 +81,6 @@ def found(options: TrainOptions, processes: Processes) -> TrainOptions:
     if options.init_from and not origin.exists() and not Checkpoints(begun / "checkpoints").exist():
         raise UserError(f"init_from={options.init_from}: no such file or folder")
     return options
-
-
-def claim(run: Path) -> None:
-    """Make the run folder; UserError where that is not possible."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"run={str(run)[:80]}: cannot be made ({error.strerror})") from None
 
 
 def show_summary(options: TrainOptions) -> None:
@@ -137,7 +129,7 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
         else:
             options = within_budget(options, schedule_of(options))
             say(f"{options.budget} are enough for {options.duration}")
-    if not begun and options.warm_up != TrainOptions().warm_up and schedule_of(options).never_risen:
+    if not begun and schedule_of(options).never_risen:
         raise UserError(
             f"warm_up={options.warm_up} is longer than the run (duration={options.duration})"
         )

@@ -92,7 +92,7 @@ class WandbLogger:
             name=os.environ.get("WANDB_NAME") or name, job_type=self.job,
             id=None if swept else run_id, resume=None if swept else "allow",
             dir=os.environ.get("WANDB_DIR") or str(folder), config=dict(resolved),
-            group=clean_name(config.group) if config.group else None, tags=config.tags, mode=mode,  # type: ignore[arg-type]
+            group=clean_name(config.group) if config.group else None, tags=config.tags, mode=mode,
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=30,
                 finish_timeout=UPLOADED if config.artifacts else FINISHED,

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 
 class StopSignals:
@@ -17,7 +17,7 @@ class StopSignals:
         self.requested: int | None = None
         self.echo = echo
         self._since = 0.0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}  # handlers, or none that Python knows
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._remember) for number in self.SIGNALS}
@@ -25,7 +25,7 @@ class StopSignals:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         if self.requested is None:

@@ -110,6 +110,6 @@ def _preset_path(name: str) -> Path:
         return path
     if name not in preset_names():
         raise UserError(
-            f"unknown preset '{name[:80]}'{did_you_mean(name, preset_names()) or '; --list shows all'}"
+            f"unknown preset '{name}'{did_you_mean(name, preset_names()) or '; --list shows all'}"
         )
     return PRESETS / f"{name}.yaml"

@@ -29,7 +29,7 @@ from data.doctor.layout import find_sets
 from data.doctor.page import page
 from data.doctor.summary import record, summary
 from errors import UserError, run_command
-from paths import named_path
+from paths import made_folder, named_path
 
 PATIENCE = 60.0  # seconds for one file; 89 megapixels take five
 
@@ -90,20 +90,9 @@ def read_all(files: Sequence[Path], workers: int, seconds: float = PATIENCE) -> 
     return [found[number] for number in range(len(files))]
 
 
-def claim(out: Path) -> None:
-    """Make the folder of the results; UserError, before anything is read, where that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"out={out}: cannot be made ({error.strerror}); name another folder"
-        ) from None
-
-
 def write(diagnosis: Diagnosis, out: Path, root: Path | None, name: str) -> None:
     """Write the three files into `out`; UserError where that cannot be done."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(record(diagnosis), indent=1)
         (out / "doctor.json").write_text(text + "\n", encoding="utf-8")
         html = page(diagnosis, root, name)
@@ -129,7 +118,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"{options.out} would lie among the images; name another folder with out=FOLDER"
         )
-    claim(options.out)
+    made_folder(options.out, "out")
     seen = iter(read_all([file for each in sets for file in each.files], options.workers))
     examined = [[next(seen) for _ in each.files] for each in sets]
     diagnosis = diagnose(options.root, sets, examined)
