@@ -5,7 +5,8 @@
 The reference's pipeline is restated with the same libraries it uses: PIL, torchvision's Resize to 286
 (bicubic), RandomCrop to 256, RandomHorizontalFlip, ToTensor, Normalize. Ours ends in the uint8 tensor
 that travels to the device, which normalises it. `decoder` only decodes: no pipeline that does is
-faster. Variants take turns; medians. Images are generated, or the JPEGs of a folder.
+faster. `decoding` is a first pass, `kept` a later one (data.keep, what training does by itself), `cached`
+any pass with data.cache. Variants take turns; medians. Images are generated, or the JPEGs of a folder.
 """
 
 import argparse
@@ -72,9 +73,8 @@ def decoder(files: list[Path]) -> Callable[[int], object]:
     return load
 
 
-def our_pipeline(files: list[Path], cache: str) -> Callable[[int], object]:
+def our_pipeline(files: list[Path], config: DataConfig) -> Callable[[int], object]:
     """Return our way from position n to a sample of one domain."""
-    config = DataConfig(cache=cache)
     samples = UnpairedSamples({"a": files, "b": files}, config, 0)
     del samples.channels["b"]  # one image a sample, as the reference's
     return samples.__getitem__
@@ -99,8 +99,9 @@ def main(arguments: list[str]) -> None:
             loaders = {
                 "reference": reference_pipeline(files),
                 "decoder": decoder(files),
-                "decoding": our_pipeline(files, ""),
-                "cached": our_pipeline(files, f"{folder}/cache"),
+                "decoding": our_pipeline(files, DataConfig(keep=0)),
+                "kept": our_pipeline(files, DataConfig()),
+                "cached": our_pipeline(files, DataConfig(cache=f"{folder}/cache")),
             }
             times: dict[str, list[float]] = {name: [] for name in loaders}
             for timed in range(known.rounds + 1):

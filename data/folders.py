@@ -18,6 +18,7 @@ SUFFIXES = frozenset([
 
 BadImages = Literal["error", "skip"]
 MOST_CHANNELS = 4096
+MOST_KEPT = 100_000
 MOST_PIXELS = 32_766  # on a side: what OpenCV, which resizes, can address
 
 Fit = Literal["stretch", "short_side", "crop"]
@@ -43,6 +44,7 @@ class DataConfig:
     colour_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this share
     workers: int = 2  # processes that read images; 0 reads in the training process
     pairs: Pairs = "auto"  # held-out files of one name show one scene: none, forward (a to b), both
+    keep: float = 2.0  # GB of memory for decoded images, from which later passes read; 0 for none
     cache: str = ""  # keep decoded, resized images in this folder: reading is faster from then on
     resident: bool = False  # keep them in the device's memory instead: for sets that fit
     validation: float = 0.0  # share of the training images kept out, to choose the best checkpoint
@@ -95,6 +97,8 @@ class DataConfig:
         for option in ("rotate", "colour_jitter", "workers", "limit"):
             if getattr(self, option) < 0:
                 raise UserError(f"data.{option} must be 0 or more, got {getattr(self, option)}")
+        if not 0 <= self.keep <= MOST_KEPT:
+            raise UserError(f"data.keep must be 0 to {MOST_KEPT} GB, got {self.keep}")
         if self.colour_jitter and not set(self.channels) <= {1, 3}:
             raise UserError("data.colour_jitter works on grey and RGB images only; set it to 0")
         if not 0 <= self.validation < 1:

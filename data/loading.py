@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from data.augment import evaluation_transform, resizing, training_transform
 from data.cache import DecodedImages, decoded
 from data.folders import DataConfig
+from data.kept import KeptImages
 from data.reading import BadImage, image_size, read_image
 from errors import UserError
 
@@ -52,6 +53,10 @@ class UnpairedSamples(Dataset):
                 self.cached[domain] = decoded(
                     Path(config.cache), self.files[domain], f"{recipe} {channels}", decode, counted
                 )
+        self.kept = None
+        if config.keep and not config.cache:
+            count = sum(map(len, self.files.values()))
+            self.kept = KeptImages(count, int(config.keep * 1e9))
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def reseed(self, seed: int) -> None:
@@ -122,10 +127,18 @@ class UnpairedSamples(Dataset):
             return bad
 
     def pixels(self, domain: str, index: int) -> np.ndarray:
-        """Return the domain's image number `index`, resized for training: from the cache if there is one."""
+        """Return the domain's image number `index`, resized for training, decoded if need be."""
         if domain in self.cached:
             return self.cached[domain][index]
-        return self.read(self.files[domain][index], self.channels[domain])
+        if self.kept is None:
+            return self.read(self.files[domain][index], self.channels[domain])
+        domains = list(self.files)
+        number = index + sum(len(self.files[each]) for each in domains[: domains.index(domain)])
+        pixels = self.kept.get(number)
+        if pixels is None:
+            pixels = self.read(self.files[domain][index], self.channels[domain])
+            self.kept.put(number, pixels)
+        return pixels
 
     def augmented(self, pixels: np.ndarray, domain: str, position: int) -> np.ndarray:
         """Return what training sees of an image at `position`."""

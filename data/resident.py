@@ -1,6 +1,7 @@
 """A training set that lives on the device: decoded and resized once, cropped and mirrored there."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ class ResidentSamples(UnpairedSamples):
         counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
     ) -> None:  # fmt: skip
         """Decode all images to the device; UserError where they do not fit, or need more than a crop."""
-        super().__init__(files, config, seed, counted)
+        super().__init__(files, replace(config, keep=0), seed, counted)
         if config.rotate or config.colour_jitter:
             raise UserError(
                 "data.resident crops and mirrors, no more; set data.rotate=0 and data.colour_jitter=0"

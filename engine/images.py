@@ -13,6 +13,7 @@ from data.folders import DataConfig, find_split, spread
 from data.loading import UnpairedSamples, held_out
 from data.resident import ResidentSamples
 from data.sound import sound_files
+from engine.memory import free_memory
 from engine.progress import counted
 from errors import say
 
@@ -36,7 +37,7 @@ def _without_bad(
     files: dict[str, list[Path]], config: DataConfig, record: Path
 ) -> dict[str, list[Path]]:
     """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
-    samples = UnpairedSamples(files, replace(config, cache="", resident=False), seed=0)
+    samples = UnpairedSamples(files, replace(config, cache="", keep=0, resident=False), seed=0)
     channels = config.channels_of()
     kept = sound_files(
         files, lambda domain, file: samples.read(file, channels[domain]), record,
@@ -48,9 +49,13 @@ def _without_bad(
 
 
 def samples_of(
-    files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device
-) -> UnpairedSamples:
-    """Return the training samples, decoded now where the options say so."""
+    files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device,
+    sharing: int = 1,
+) -> UnpairedSamples:  # fmt: skip
+    """Return the training samples, decoded now where the options say so.
+
+    Decoded images take a quarter of the free memory at most, all `sharing` processes together.
+    """
 
     def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
         images = list(paths)
@@ -58,6 +63,8 @@ def samples_of(
 
     if config.resident:
         return ResidentSamples(files, config, seed, device, counted_files)
+    spare = free_memory(torch.device("cpu")) / 4e9
+    config = replace(config, keep=min(config.keep, spare) / sharing)
     return UnpairedSamples(files, config, seed, counted_files)
 
 

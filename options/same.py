@@ -12,6 +12,7 @@ from options.presets import flatten
 FREE = (
     "data.workers",
     "data.cache",
+    "data.keep",
     "data.resident",
     "checkpoint_every",
     "evaluate_every",

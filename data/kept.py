@@ -1,0 +1,103 @@
+"""Decoded images kept in memory, so that only the first pass through a set decodes."""
+
+import fcntl
+import os
+import struct
+import tempfile
+import weakref
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+import numpy as np
+
+ENTRY = struct.Struct("=QQQQ")  # where the pixels begin (0: not kept), height, width, channels
+
+
+class KeptImages:
+    """Images as uint8 [H, W, C], of any sizes, that all processes reading a set put down and pick up.
+
+    They lie in a file without a name (in memory under Linux, elsewhere wherever temporary files are),
+    which the system removes with the last process that has it open. What does not fit in `most` bytes
+    is not kept. A process that dies on the way leaves nothing half written that another would read.
+    """
+
+    def __init__(self, count: int, most: int) -> None:
+        """Make room for `count` images in `most` bytes; none of it is taken before it is used."""
+        self.count = count
+        self.most = most
+        self._file: int | None = None
+        self._own(_nameless_file())
+        os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0), 0)  # where the next pixels go
+
+    @property
+    def _opened(self) -> int:
+        assert self._file is not None
+        return self._file
+
+    @property
+    def _first(self) -> int:
+        return ENTRY.size * (self.count + 1)
+
+    def _own(self, file: int) -> None:
+        self._file = file
+        weakref.finalize(self, os.close, file)
+
+    def get(self, index: int) -> np.ndarray | None:
+        """Return image number `index`, not to be written to, or None where it is not kept."""
+        if self._file is None:
+            return None
+        entry = os.pread(self._file, ENTRY.size, ENTRY.size * (index + 1))
+        start, *shape = ENTRY.unpack(entry) if len(entry) == ENTRY.size else (0, 0, 0, 0)
+        if not start:
+            return None
+        size = shape[0] * shape[1] * shape[2]
+        return np.frombuffer(os.pread(self._file, size, start), np.uint8).reshape(shape)
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        """Keep a copy of image number `index`, where there is room."""
+        if self._file is None:
+            return
+        start = self._room(pixels.nbytes)
+        if start is None:
+            return
+        try:
+            written = os.pwrite(self._file, np.ascontiguousarray(pixels).data, start)
+            if written == pixels.nbytes:  # the entry comes last: who finds it finds the pixels
+                os.pwrite(self._file, ENTRY.pack(start, *pixels.shape), ENTRY.size * (index + 1))
+        except OSError:  # no memory, no space: the image is decoded again
+            self.most = 0
+
+    def _room(self, size: int) -> int | None:
+        """Return where `size` bytes may be written, for this process alone, or None."""
+        file = self._opened
+        fcntl.lockf(file, fcntl.LOCK_EX, ENTRY.size)  # the system lets go for a process that dies
+        try:
+            start, *_ = ENTRY.unpack(os.pread(file, ENTRY.size, 0))
+            if start + size > self._first + self.most:
+                return None
+            os.pwrite(file, ENTRY.pack(start + size, 0, 0, 0), 0)
+            return start
+        finally:
+            fcntl.lockf(file, fcntl.LOCK_UN, ENTRY.size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is being started is handed the file; what is copied otherwise keeps nothing.
+        handed = None
+        if self._file is not None and get_spawning_popen() is not None:
+            handed = DupFd(self._file)
+        return {**self.__dict__, "_file": handed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        handed = state.pop("_file")
+        self.__dict__.update(state, _file=None)
+        if handed is not None:
+            self._own(handed.detach())
+
+
+def _nameless_file() -> int:
+    """Return a new file that no folder lists."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("kept_images")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
