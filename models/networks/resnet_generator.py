@@ -21,6 +21,8 @@ from models.networks.normalisation import (
 )
 from models.networks.winograd import Conv3x3
 
+GeneratorKind = Literal["resnet", "unet", "plain_unet"]
+
 
 class ResnetGenerator(nn.Module):
     """Two strided convolutions down, `blocks` residual blocks, two up: an image of the same size.
@@ -34,10 +36,10 @@ class ResnetGenerator(nn.Module):
 
     @dataclass(frozen=True)
     class Config:
-        kind: Literal["resnet", "unet"] = "resnet"  # unet has skips and fixed multiples of a size
+        kind: GeneratorKind = "resnet"  # unet and plain_unet have skips and multiples of a size
         channels: int = 64  # width of the first layer; the trunk is 4 times as wide
         blocks: int = 9  # resnet: residual blocks, 9 for 256 pixels and more, 6 for 128
-        halvings: int = 8  # unet: 8 for multiples of 256 pixels, 7 for 128, 5 for 32
+        halvings: int = 8  # unets: 8 for multiples of 256 pixels, 7 for 128, 5 for 32
         attention: bool = False  # resnet: self-attention behind the blocks; no strips then
         upsampling: Literal["transposed", "resize"] = "transposed"  # resize leaves no checkerboard
         dropout: float = 0.0  # in the residual blocks; the paper has none
@@ -53,10 +55,20 @@ class ResnetGenerator(nn.Module):
             if not 3 <= self.halvings <= 10:
                 raise ValueError(f"method.generator.halvings must be 3 to 10, got {self.halvings}")
             own = self.antialiased or self.attention or self.upsampling != "transposed"
-            if self.kind == "unet" and own:
+            if self.kind != "resnet" and own:
                 raise ValueError(
                     "method.generator.antialiased, attention and upsampling are a resnet's; leave "
                     "them out, or set method.generator.kind=resnet"
+                )
+            if self.kind == "plain_unet" and (self.norm != "instance" or self.dropout):
+                raise ValueError(
+                    "method.generator.norm and dropout are not for kind=plain_unet, which has neither; "
+                    "leave them out"
+                )
+            if self.kind == "plain_unet" and self.initial != "kaiming":
+                raise ValueError(
+                    "method.generator.kind=plain_unet has no norms, so weights must begin as strong as "
+                    "their layer is wide; set method.generator.initial=kaiming"
                 )
             if self.antialiased and self.upsampling != "transposed":
                 raise ValueError("method.generator.antialiased has an upsampling of its own")

@@ -323,3 +323,60 @@ def test_reflection_put_together_from_parts_is_the_library_s():
         weights = torch.rand_like(whole)
         one, two = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (parts, whole))
         assert torch.allclose(one, two, atol=1e-12)
+
+
+def plain_unet(**options):
+    options = {"halvings": 3, "channels": 4, "initial": "kaiming"} | options
+    return build_generator(3, 3, ResnetGenerator.Config(kind="plain_unet", **options))
+
+
+def test_a_plain_unet_has_the_parameters_of_its_layers():
+    # Two convolutions at each of the widths 16, 32, 64, 64, 64, and back: (in 9 + 1) out each.
+    widths = [16, 32, 64, 64, 64]
+    pairs = [*zip([3, *widths], widths, strict=False)]
+    pairs += [
+        (below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+    ]
+    expected = sum((9 * i + 1) * o + (9 * o + 1) * o for i, o in pairs) + (9 * 16 + 1) * 3
+    assert count(plain_unet(halvings=4, channels=16)) == expected == 487_843
+
+
+def test_a_plain_unet_keeps_the_size_and_has_multiples_of_its_own():
+    network = plain_unet()
+    assert network.multiple == network.minimum == 8
+    assert network(torch.rand(1, 3, 16, 24)).shape == (1, 3, 16, 24)
+
+
+def test_a_plain_unet_carries_the_image_itself_over():
+    network = plain_unet()
+    with torch.no_grad():
+        for layer in network.up[:-1].modules():  # pyright: ignore
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.zero_()
+    one = torch.rand(1, 3, 16, 16)
+    other = one.clone()
+    other[..., 5, 6] += 0.5
+    changed = (network(one) - network(other)).abs().sum(dim=1)[0] > 0
+    # At full size five convolutions of three pixels stand in a row: nothing else is left.
+    rows, columns = changed.nonzero(as_tuple=True)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 10, 1, 11)
+
+
+def test_a_plain_unet_keeps_what_a_norm_would_take_away():
+    network = plain_unet()
+    dark, bright = torch.full((1, 3, 16, 16), -0.5), torch.full((1, 3, 16, 16), 0.5)
+    assert (network(dark) - network(bright)).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"norm": "batch"}, "has neither"),
+        ({"dropout": 0.5}, "has neither"),
+        ({"initial": "normal"}, "initial=kaiming"),
+        ({"antialiased": True}, "kind=resnet"),
+    ],
+)
+def test_options_that_a_plain_unet_has_not_are_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        plain_unet(**options)
