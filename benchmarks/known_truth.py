@@ -47,9 +47,9 @@ CONTRASTIVE = [
 # What else a preset needs to learn in that time.
 TUNED: dict[str, list[str]] = {
     # Codes may be strong beside their noise, which has a deviation of 1: so more details survive. The
-    # paper's shared layers keep seeds alike.
+    # paper's shared layers, and discriminators that are not left at chance, keep seeds alike.
     "unit": [
-        *MULTISCALE, "duration=1200 steps", "method.kl_weight=0.001",
+        *MULTISCALE, "duration=1200 steps", "rates.discriminators=2", "method.kl_weight=0.001",
         "method.cycle_kl_weight=0.001", "method.shared_blocks=1",
     ],
     "munit": [*MULTISCALE, "duration=900 steps", "method.cycle_weight=10"],

@@ -1,5 +1,6 @@
 """Decoded images kept in memory, so that only the first pass through a set decodes."""
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -27,8 +28,11 @@ class KeptImages:
         self.count = count
         self.most = most
         self._file: int | None = None
-        self._own(_nameless_file())
-        os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0), 0)  # where the next pixels go
+        try:
+            self._own(_nameless_file())
+            os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0), 0)  # where the next pixels go
+        except OSError:  # no such file to be had: every pass decodes
+            self._file = None
 
     @property
     def _opened(self) -> int:
@@ -97,7 +101,7 @@ class KeptImages:
 
 def _nameless_file() -> int:
     """Return a new file that no folder lists."""
-    if hasattr(os, "memfd_create"):
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it, and may forbid it
         return os.memfd_create("kept_images")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

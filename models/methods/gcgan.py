@@ -3,7 +3,8 @@ Geometry-Consistent Generative Adversarial Networks for One-Sided Unsupervised D
 CVPR 2019. arXiv:1809.05852.
 
 The weights are those of the authors' code: 20 for the consistency, 5 for the identity. Its two
-directions of the consistency stop each other's gradient, as they do here.
+directions of the consistency stop each other's gradient, as they do here. `geometry=none` is the
+baseline that the paper compares itself with, a GAN alone.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -24,6 +25,8 @@ from models.networks.patch_discriminator import PatchDiscriminator
 from models.networks.resnet_generator import ResnetGenerator, together
 from models.translator import deterministic
 
+Geometry = Literal["rotation", "flip", "none"]
+
 
 class GcGAN(Method):
     """One generator, no way back: turning an image before or after its translation is the same."""
@@ -31,7 +34,7 @@ class GcGAN(Method):
     @dataclass(frozen=True)
     class Config(AdversaryConfig, Method.Config):
         name: str = "gcgan"  # Fu et al. 2019
-        geometry: Literal["rotation", "flip"] = "rotation"  # by 90 degrees, or upside down
+        geometry: Geometry = "rotation"  # by 90 degrees; flip is upside down; none, a GAN alone
         geometry_weight: float = 20.0  # of translating the turned image alike
         identity_weight: float = 5.0  # of leaving the target's images as they are; 0 leaves it out
         history: int = 50  # past fakes kept for each discriminator; 0 shows it new ones only
@@ -42,6 +45,11 @@ class GcGAN(Method):
             super().__post_init__()
             at_least(0, self, "geometry_weight", "identity_weight", "history")
             not_both_zero(self, "adversarial_weight", "geometry_weight")
+            if self.geometry == "none" and not self.adversarial_weight:
+                raise ValueError(
+                    "method.geometry=none leaves the adversary alone; method.adversarial_weight must be "
+                    "more than 0"
+                )
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
         super().__init__(config, channels)
@@ -54,20 +62,23 @@ class GcGAN(Method):
         self.config = config
         self.to_b = build_generator(a_channels, b_channels, config.generator)
         self.judge_b = PatchDiscriminator(b_channels, config.discriminator)
-        self.judge_turned = PatchDiscriminator(b_channels, config.discriminator)
         self.game_b = Adversary(config, "b")
-        self.game_turned = Adversary(config, "turned")
         self.history_b = ImageHistory(config.history)
-        self.history_turned = ImageHistory(config.history)
+        if config.geometry != "none":
+            self.judge_turned = PatchDiscriminator(b_channels, config.discriminator)
+            self.game_turned = Adversary(config, "turned")
+            self.history_turned = ImageHistory(config.history)
 
     def players(self) -> dict[str, nn.Module]:
-        return {
-            "generator": self.to_b,
-            "discriminators": nn.ModuleList([self.judge_b, self.judge_turned]),
-        }
+        alone = self.config.geometry == "none"
+        judges = [self.judge_b] if alone else [self.judge_b, self.judge_turned]
+        return {"generator": self.to_b, "discriminators": nn.ModuleList(judges)}
 
     def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
         config = self.config
+        if config.geometry == "none":
+            yield from self.alone(batch, step)
+            return
         real_a, real_b = batch[self.a], batch[self.b]
         turned_a, turned_b = self.turned(real_a), self.turned(real_b)
 
@@ -96,6 +107,25 @@ class GcGAN(Method):
             **self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
             **self.game_turned.discriminator(self.judge_turned, turned_b, seen_turned, step),
         })  # fmt: skip
+
+    def alone(self, batch: Batch, step: int) -> Iterator[Turn]:
+        """Yield the turns of the baseline: nothing is turned, the identity alone keeps the content."""
+        real_a, real_b = batch[self.a], batch[self.b]
+
+        losses: dict[str, Tensor] = {}
+        if self.config.identity_weight:
+            fake_b, same_b = together(self.to_b, real_a, real_b)
+            losses["identity_b"] = self.config.identity_weight * l1(same_b, real_b)
+        else:
+            fake_b = self.to_b(real_a)
+        losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+        yield Turn("generator", losses=losses)
+
+        seen_b = self.history_b(fake_b)
+        yield Turn(
+            "discriminators",
+            losses=self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
+        )
 
     def turned(self, image: Tensor) -> Tensor:
         """Return [B, C, H, W] turned clockwise by 90 degrees, or upside down."""

@@ -16,9 +16,9 @@ class PlainUnet(nn.Module):
     """Two 3x3 convolutions at every size, down and up again (Ronneberger et al. 2015, arXiv:1505.04597).
 
     pix2pix's U-Net halves with its first convolution, so all that it changes at full size passes a map
-    of half the size; here the image itself is carried over, and lines of one pixel can be drawn. An
-    image's colours reach the output as they are, for no norm takes them away. The widths are those of
-    the ResNet: `channels`, twice, then four times as many. Sizes must be multiples of 2^halvings.
+    of half the size; here what leaves the image at full size is carried over, and lines of one pixel
+    can be drawn. The widths are those of the ResNet: `channels`, twice, then four times as many. Sizes
+    must be multiples of 2^halvings.
     """
 
     def __init__(self, in_channels: int, out_channels: int, config: ResnetGenerator.Config) -> None:

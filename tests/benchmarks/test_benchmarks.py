@@ -42,7 +42,7 @@ def test_loading_compares_the_pipelines(capsys):
     assert {(row["source"], row["pipeline"]) for row in rows(capsys)} == {
         (source, pipeline)
         for source in ("256x256", "1024x768")
-        for pipeline in ("reference", "decoder", "decoding", "cached")
+        for pipeline in ("reference", "decoder", "decoding", "kept", "cached")
     }
 
 

@@ -133,6 +133,20 @@ def test_without_room_the_images_are_decoded_again(monkeypatch):
     assert kept.get(0) is None and kept.most == 0
 
 
+def test_without_files_in_memory_a_temporary_one_does_and_without_any_nothing_is_kept(monkeypatch):
+    def forbidden(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("data.kept.os.memfd_create", forbidden, raising=False)
+    kept = KeptImages(1, 1000)
+    kept.put(0, picture(0))
+    assert np.array_equal(kept.get(0), picture(0))
+    monkeypatch.setattr("data.kept.tempfile.TemporaryFile", forbidden)
+    nothing = KeptImages(1, 1000)
+    nothing.put(0, picture(0))
+    assert nothing.get(0) is None
+
+
 def test_the_file_is_closed_with_its_owner():
     before = len(os.listdir("/dev/fd"))
     kept = KeptImages(2, 1000)

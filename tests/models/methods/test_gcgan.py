@@ -68,6 +68,35 @@ def test_the_turned_images_have_a_discriminator_of_their_own():
     assert after == before  # discriminator_b does not see judge_turned
 
 
+def test_without_geometry_it_is_a_gan_alone():
+    # All weights 0: adversarial 1, identity 5 * 0.5; the one discriminator (1 + 0) / 2.
+    method = small(geometry="none")
+    assert not [name for name, _ in method.named_modules() if "turned" in name]
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.zero_()
+    half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
+    made, judged = method.turns(half, 0)
+    assert {name: loss.item() for name, loss in made.losses.items()} == {
+        "identity_b": 2.5, "adversarial_b": 1.0,
+    }  # fmt: skip
+    assert {name: loss.item() for name, loss in judged.losses.items()} == {"discriminator_b": 0.5}
+
+
+def test_a_gan_alone_has_the_losses_that_it_has_beside_the_turned_images():
+    method, alone = small(), small(geometry="none")
+    alone.load_state_dict(method.state_dict(), strict=False)
+    whole, part = list(method.turns(batch(), 0)), list(alone.turns(batch(), 0))
+    for turn, same in zip(whole, part, strict=True):
+        for name, loss in same.losses.items():
+            assert loss.item() == pytest.approx(turn.losses[name].item(), rel=1e-5)
+
+
+def test_without_geometry_and_adversary_nothing_is_left():
+    with pytest.raises(ValueError, match=r"method\.adversarial_weight must be more than 0"):
+        small(geometry="none", adversarial_weight=0.0)
+
+
 def test_domains_of_other_channels_are_answered_with_the_way_out():
     with pytest.raises(ValueError, match=r"method\.identity_weight=0"):
         GcGAN(shrink("gcgan"), {"a": 3, "b": 1})
