@@ -4,9 +4,10 @@
 
 The reference's pipeline is restated with the same libraries it uses: PIL, torchvision's Resize to 286
 (bicubic), RandomCrop to 256, RandomHorizontalFlip, ToTensor, Normalize. Ours ends in the uint8 tensor
-that travels to the device, which normalises it. `decoder` only decodes: no pipeline that does is
-faster. `decoding` is a first pass, `kept` a later one (data.keep, what training does by itself), `cached`
-any pass with data.cache. Variants take turns; medians. Images are generated, or the JPEGs of a folder.
+that travels to the device, which normalises it. `decoder` only decodes, by Pillow as we do or by
+OpenCV: no pipeline that does is faster. `decoding` is a first pass; `kept` a later one, as training has
+them by itself (data.keep); `cached` any pass with data.cache. Variants take turns; medians. Images are
+generated, or the JPEGs of a folder.
 """
 
 import argparse
@@ -73,6 +74,14 @@ def decoder(files: list[Path]) -> Callable[[int], object]:
     return load
 
 
+def opencv_decoder(files: list[Path]) -> Callable[[int], object]:
+    """Return the same by OpenCV, whose pixels are equal."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    return lambda number: cv2.imread(str(files[number]), cv2.IMREAD_COLOR_RGB)
+
+
 def our_pipeline(files: list[Path], config: DataConfig) -> Callable[[int], object]:
     """Return our way from position n to a sample of one domain."""
     samples = UnpairedSamples({"a": files, "b": files}, config, 0)
@@ -99,6 +108,7 @@ def main(arguments: list[str]) -> None:
             loaders = {
                 "reference": reference_pipeline(files),
                 "decoder": decoder(files),
+                "decoder (OpenCV)": opencv_decoder(files),
                 "decoding": our_pipeline(files, DataConfig(keep=0)),
                 "kept": our_pipeline(files, DataConfig()),
                 "cached": our_pipeline(files, DataConfig(cache=f"{folder}/cache")),
@@ -120,7 +130,7 @@ def main(arguments: list[str]) -> None:
                 "images_per_second": round(rate, 1),
                 "ratio": round(ratio, 2),
             }
-            text = functools.reduce(lambda line, value: f"{line}{value!s:<14}", row.values(), "")
+            text = functools.reduce(lambda line, value: f"{line}{value!s:<18}", row.values(), "")
             print(json.dumps(row) if known.json else text, flush=True)
 
 

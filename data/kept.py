@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import mmap
 import os
 import struct
 import tempfile
@@ -27,9 +28,14 @@ class KeptImages:
         """Make room for `count` images in `most` bytes; none of it is taken before it is used."""
         self.count = count
         self.most = most
+        self.full = False
         self._file: int | None = None
+        self._seen: mmap.mmap | None = None
         try:
             self._own(_nameless_file())
+            os.ftruncate(
+                self._opened, self._first + most
+            )  # a length; what is not written is not there
             os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0), 0)  # where the next pixels go
         except OSError:  # no such file to be had: every pass decodes
             self._file = None
@@ -51,16 +57,22 @@ class KeptImages:
         """Return image number `index`, not to be written to, or None where it is not kept."""
         if self._file is None:
             return None
-        entry = os.pread(self._file, ENTRY.size, ENTRY.size * (index + 1))
-        start, *shape = ENTRY.unpack(entry) if len(entry) == ENTRY.size else (0, 0, 0, 0)
+        if self._seen is None:
+            try:
+                self._seen = mmap.mmap(self._file, self._first + self.most, prot=mmap.PROT_READ)
+            except OSError:  # more than this process may map
+                self._file = None
+                return None
+        start, height, width, channels = ENTRY.unpack_from(self._seen, ENTRY.size * (index + 1))
         if not start:
             return None
-        size = shape[0] * shape[1] * shape[2]
-        return np.frombuffer(os.pread(self._file, size, start), np.uint8).reshape(shape)
+        size = height * width * channels
+        pixels = np.frombuffer(self._seen, np.uint8, size, start)
+        return pixels.reshape(height, width, channels)
 
     def put(self, index: int, pixels: np.ndarray) -> None:
         """Keep a copy of image number `index`, where there is room."""
-        if self._file is None:
+        if self._file is None or self.full:
             return
         start = self._room(pixels.nbytes)
         if start is None:
@@ -70,7 +82,7 @@ class KeptImages:
             if written == pixels.nbytes:  # the entry comes last: who finds it finds the pixels
                 os.pwrite(self._file, ENTRY.pack(start, *pixels.shape), ENTRY.size * (index + 1))
         except OSError:  # no memory, no space: the image is decoded again
-            self.most = 0
+            self.full = True
 
     def _room(self, size: int) -> int | None:
         """Return where `size` bytes may be written, for this process alone, or None."""
@@ -79,6 +91,7 @@ class KeptImages:
         try:
             start, *_ = ENTRY.unpack(os.pread(file, ENTRY.size, 0))
             if start + size > self._first + self.most:
+                self.full = True
                 return None
             os.pwrite(file, ENTRY.pack(start + size, 0, 0, 0), 0)
             return start
@@ -90,7 +103,7 @@ class KeptImages:
         handed = None
         if self._file is not None and get_spawning_popen() is not None:
             handed = DupFd(self._file)
-        return {**self.__dict__, "_file": handed}
+        return {**self.__dict__, "_file": handed, "_seen": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         handed = state.pop("_file")

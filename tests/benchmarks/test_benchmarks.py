@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks import (
     inference,
     known_truth,
@@ -42,7 +44,7 @@ def test_loading_compares_the_pipelines(capsys):
     assert {(row["source"], row["pipeline"]) for row in rows(capsys)} == {
         (source, pipeline)
         for source in ("256x256", "1024x768")
-        for pipeline in ("reference", "decoder", "decoding", "kept", "cached")
+        for pipeline in ("reference", "decoder", "decoder (OpenCV)", "decoding", "kept", "cached")
     }
 
 
@@ -71,6 +73,20 @@ def test_selectivity_lies_between_the_input_and_the_truth(capsys):
     copied, true, trained = rows(capsys)
     assert copied["selectivity"] < 1.5 and true["selectivity"] > 4
     assert copied["background"] == true["background"] == 0 < trained["background"]
+
+
+def test_the_recipe_for_stripes_trains(capsys):
+    small = ["method.generator.channels=4", "method.discriminator.channels=4", "runtime.threads=1"]
+    selectivity.main(["zebra", "--json", "duration=1 steps", *small])
+    (row,) = rows(capsys)
+    assert (row["method"], row["steps"]) == ("zebra", 1)
+
+
+@pytest.mark.slow  # eight minutes
+def test_ellipses_are_striped_and_squares_are_not(capsys):
+    selectivity.main(["zebra", "--json", "runtime.threads=1"])
+    (row,) = rows(capsys)
+    assert row["selectivity"] >= 3 and row["background"] <= 0.03
 
 
 def test_styles_are_measured_on_tints(capsys):

@@ -58,7 +58,14 @@ def test_no_more_is_kept_than_was_allowed():
     for number in range(4):
         kept.put(number, picture(number))
     assert [kept.get(number) is not None for number in range(4)] == [True, True, False, False]
-    assert os.fstat(kept._opened).st_size <= kept._first + kept.most
+    assert os.fstat(kept._opened).st_size == kept._first + kept.most
+
+
+def test_memory_is_taken_when_it_is_used():
+    kept = KeptImages(4, 10**9)
+    assert os.fstat(kept._opened).st_blocks * 512 < 10**5
+    kept.put(0, np.ones((500, 500, 3), np.uint8))
+    assert 750_000 <= os.fstat(kept._opened).st_blocks * 512 < 10**6
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -130,7 +137,7 @@ def test_without_room_the_images_are_decoded_again(monkeypatch):
     monkeypatch.setattr(kept, "_room", lambda size: 100)
     monkeypatch.setattr("data.kept.os.pwrite", full)
     kept.put(0, picture(0))
-    assert kept.get(0) is None and kept.most == 0
+    assert kept.get(0) is None and kept.full
 
 
 def test_without_files_in_memory_a_temporary_one_does_and_without_any_nothing_is_kept(monkeypatch):
