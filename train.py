@@ -212,7 +212,9 @@ def loop_of(
     from engine.schedule import plan
     from engine.trainer import Trainer
 
-    samples = samples_of(files, options.data, options.seed, runtime.device, runtime.processes.count)
+    samples = samples_of(
+        files, options.data, options.seed, runtime.device, runtime.processes.beside
+    )
     epoch = runtime.processes.told(lambda: images_at_begin(run)) or len(samples)
     schedule = plan(
         options.duration, options.decay_after, options.batch_size, epoch, options.warm_up

@@ -10,6 +10,8 @@ import numpy as np
 
 from data.folders import DataConfig
 
+CHANNELS_AT_ONCE = 128  # OpenCV's limit
+
 
 class Transform:
     """A pipeline: uint8 [H, W, C] and a key in, uint8 [H', W', C] out; the same key, the same result.
@@ -25,6 +27,10 @@ class Transform:
     def __call__(self, image: np.ndarray, key: Sequence[int] = (0,)) -> np.ndarray:
         # The colour and geometry steps silently misread anything but uint8 [H, W, C].
         assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
+        if image.shape[2] > CHANNELS_AT_ONCE:  # the same key does the same to every part
+            first, rest = image[..., :CHANNELS_AT_ONCE], image[..., CHANNELS_AT_ONCE:]
+            parts = [self(np.ascontiguousarray(part), key) for part in (first, rest)]
+            return np.concatenate(parts, axis=2)
         if self._pipeline is None:
             self._pipeline = _libraries()[1].Compose(self.steps(), strict=True)
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(tuple(key))))

@@ -17,7 +17,7 @@ ENTRY = struct.Struct("=QQQQ")  # where the pixels begin (0: not kept), height, 
 
 
 class KeptImages:
-    """Images as uint8 [H, W, C], of any sizes, that all processes reading a set put down and pick up.
+    """Images as uint8 [H, W, C], of any sizes, that all who read for one process put down and pick up.
 
     They lie in a file without a name (in memory under Linux, elsewhere wherever temporary files are),
     which the system removes with the last process that has it open. What does not fit in `most` bytes
@@ -74,14 +74,14 @@ class KeptImages:
         """Keep a copy of image number `index`, where there is room."""
         if self._file is None or self.full:
             return
-        start = self._room(pixels.nbytes)
-        if start is None:
-            return
         try:
+            start = self._room(pixels.nbytes)
+            if start is None:
+                return
             written = os.pwrite(self._file, np.ascontiguousarray(pixels).data, start)
             if written == pixels.nbytes:  # the entry comes last: who finds it finds the pixels
                 os.pwrite(self._file, ENTRY.pack(start, *pixels.shape), ENTRY.size * (index + 1))
-        except OSError:  # no memory, no space: the image is decoded again
+        except OSError:  # no memory, no space, no lock: the image is decoded again
             self.full = True
 
     def _room(self, size: int) -> int | None:

@@ -1,8 +1,10 @@
 """Sample n of a run, and the stream of batches that training reads."""
 
+import atexit
 import functools
 import signal
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -187,10 +189,23 @@ def batches(
             worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None,
             generator=torch.Generator(),  # the loader draws from it; the run's stream stays untouched
         ))  # fmt: skip
+    _streams.add(stream)
     for batch in stream:
         if isinstance(batch, BadImage):
             raise batch
         yield batch
+
+
+_streams: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_readers() -> None:
+    # Whoever ends on a traceback still holds its streams. Their readers, who survive one SIGTERM, would
+    # be waited for without end by the interpreter, which sends one.
+    for stream in list(_streams):
+        if hasattr(stream, "_shutdown_workers"):
+            stream._shutdown_workers()
 
 
 def positions(batch_size: int, step: int, part: tuple[int, int] = (0, 1)) -> range:

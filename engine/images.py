@@ -1,5 +1,6 @@
 """The images of a run: the files it learns from, how they are held, and the few that are always shown."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,8 @@ def samples_of(
 ) -> UnpairedSamples:  # fmt: skip
     """Return the training samples, decoded now where the options say so.
 
-    Decoded images take a quarter of the free memory at most, all `sharing` processes together.
+    What is kept of decoded images takes a quarter of the free memory at most, for all `sharing`
+    processes of this machine together.
     """
 
     def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
@@ -63,9 +65,15 @@ def samples_of(
 
     if config.resident:
         return ResidentSamples(files, config, seed, device, counted_files)
-    spare = free_memory(torch.device("cpu")) / 4e9
-    config = replace(config, keep=min(config.keep, spare) / sharing)
-    return UnpairedSamples(files, config, seed, counted_files)
+    room = min(config.keep, free_memory(torch.device("cpu")) / 4e9)
+    pixels = sum(len(paths) * config.channels_of()[domain] for domain, paths in files.items())
+    needed = pixels * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
+    if room < min(config.keep, needed) and not config.cache:
+        say(
+            f"note: {room:.2g} GB of decoded images are kept, a quarter of the free memory; the rest is "
+            "decoded each time (data.cache=FOLDER keeps all on disk)"
+        )
+    return UnpairedSamples(files, replace(config, keep=room / sharing), seed, counted_files)
 
 
 def fixed_images(

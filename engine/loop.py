@@ -291,7 +291,7 @@ class Loop:
         if progress.starved():
             progress.note(
                 f"note: {progress.waiting_share():.0%} of the time is spent waiting for images; "
-                "raise data.workers or data.keep, or set data.cache=FOLDER"
+                "raise data.workers, or set data.cache=FOLDER"
             )
 
     def _scores(self, watchdog: Watchdog) -> dict[str, float]:

@@ -34,11 +34,12 @@ class Processes:
     code 1, and one of them says so. Entered, all but the first are silent.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, local: int = 0) -> None:
-        """Take our number among `count` processes, and among those of this machine."""
+    def __init__(self, rank: int = 0, count: int = 1, local: int = 0, beside: int = 0) -> None:
+        """Take our number among `count` processes, and among those `beside` us on this machine."""
         self.rank = rank
         self.count = count
         self.local = local
+        self.beside = beside or count
         self.timeout = 0.0
         self._store: Any = None
         self._starting = False
@@ -56,11 +57,12 @@ class Processes:
             return cls()
         try:
             rank, count, local = (int(os.environ[name]) for name in names[:3])
+            beside = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
         except ValueError:
             raise UserError(
                 f"{', '.join(names[:3])} are set and are no numbers; start with torchrun, or unset them"
             ) from None
-        return cls(rank, count, local)
+        return cls(rank, count, local, beside)
 
     @property
     def first(self) -> bool:

@@ -5,6 +5,8 @@ from typing import Protocol
 from models.networks.batch_head import BatchHeadDiscriminator
 from models.networks.multiscale_discriminator import MultiscaleDiscriminator
 from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.plain_unet import PlainUnet
+from models.networks.unet_generator import UnetGenerator
 
 
 class Sized(Protocol):
@@ -14,12 +16,14 @@ class Sized(Protocol):
     minimum: int
 
 
-def check_sides(height: int, width: int, multiple: int, minimum: int) -> None:
+def check_sides(height: int, width: int, multiple: int, minimum: int, otherwise: str = "") -> None:
     """Raise ValueError, with what would fit, where a network cannot take a crop of this size."""
     for side in (height, width):
         if side % multiple or side < minimum:
             among = f"a multiple of {multiple} and " if multiple > 1 else ""
-            raise ValueError(f"data.crop_size must be {among}at least {minimum}, got {side}")
+            raise ValueError(
+                f"data.crop_size must be {among}at least {minimum}, got {side}{otherwise}"
+            )
 
 
 def check_crop(
@@ -27,7 +31,9 @@ def check_crop(
     judge: PatchDiscriminator | MultiscaleDiscriminator | BatchHeadDiscriminator,
 ) -> None:  # fmt: skip
     """Raise ValueError, with what would fit, where a crop of this size cannot be learnt from."""
-    check_sides(height, width, generator.multiple, generator.minimum)
+    unet = isinstance(generator, UnetGenerator | PlainUnet)
+    otherwise = "; fewer method.generator.halvings ask for less" if unet else ""
+    check_sides(height, width, generator.multiple, generator.minimum, otherwise)
     for side in (height, width):
         if judge.score_size(side) < 1:
             scales = f" and {judge.config.scales} scales" if judge.config.scales > 1 else ""

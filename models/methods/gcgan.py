@@ -47,8 +47,8 @@ class GcGAN(Method):
             not_both_zero(self, "adversarial_weight", "geometry_weight")
             if self.geometry == "none" and not self.adversarial_weight:
                 raise ValueError(
-                    "method.geometry=none leaves the adversary alone; method.adversarial_weight must be "
-                    "more than 0"
+                    "method.geometry=none leaves only the adversary to learn from; "
+                    "method.adversarial_weight must be more than 0"
                 )
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The U-Net as it was first drawn: convolutions, skips at every size, no norms."""
+"""A U-Net after Ronneberger et al. 2015: convolutions, skips at every size, no norms."""
 
 from collections.abc import Iterator
 
@@ -15,6 +15,8 @@ SLOPE = 0.2  # of the leaky ReLUs
 class PlainUnet(nn.Module):
     """Two 3x3 convolutions at every size, down and up again (Ronneberger et al. 2015, arXiv:1505.04597).
 
+    Unlike there, convolutions are padded, so that sizes are kept, sizes change by averages and nearest
+    neighbours, and ReLUs leak.
     pix2pix's U-Net halves with its first convolution, so all that it changes at full size passes a map
     of half the size; here what leaves the image at full size is carried over, and lines of one pixel
     can be drawn. The widths are those of the ResNet: `channels`, twice, then four times as many. Sizes

@@ -166,3 +166,14 @@ def test_the_file_is_closed_with_its_owner():
 def test_an_impossible_amount_is_refused(keep):
     with pytest.raises(UserError, match="data.keep must be 0 to"):
         replace(DataConfig(), keep=keep)
+
+
+def test_a_lock_that_is_not_granted_costs_the_memory_and_not_the_run(monkeypatch):
+    kept = KeptImages(1, 1000)
+
+    def refused(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("data.kept.fcntl.lockf", refused)
+    kept.put(0, picture(0))
+    assert kept.get(0) is None

@@ -1,6 +1,8 @@
 """Sample n is a function of (seed, domain, n) alone."""
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -23,6 +25,7 @@ from data.loading import (
 from data.reading import read_image
 from errors import UserError
 from tests.conftest import write_images
+from tests.documents import ROOT
 
 CONFIG = DataConfig(load_size=20, crop_size=16)
 
@@ -307,3 +310,41 @@ def test_readers_take_the_part_of_a_process(photos):
     for number in range(2):
         (part,) = samples.batches(4, 2, 3, 0, False, (number, 2))
         assert all(part[d].equal(whole[d][2 * number : 2 * number + 2]) for d in ("a", "b"))
+
+
+def test_arrays_of_more_channels_than_opencv_takes_are_augmented_alike(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (20, 24, 300), np.uint8)
+    config = replace(CONFIG, channels=[300], fit="stretch")
+    resized = resizing(config, 20)(image)
+    assert resized.shape == (20, 20, 300)
+    transform = training_transform(config, 300)
+    for key in range(6):  # flipped and not
+        seen = transform(resized, (key,))
+        parts = [
+            transform(np.ascontiguousarray(resized[..., n : n + 60]), (key,))
+            for n in range(0, 300, 60)
+        ]
+        assert np.array_equal(seen, np.concatenate(parts, axis=2))
+
+
+def test_a_process_that_ends_on_a_traceback_ends_its_readers_too(tmp_path):
+    # The readers survive one SIGTERM, and the interpreter sends one and waits.
+    script = """
+import sys, torch
+from data.loading import UnpairedSamples, batches
+class Broken(UnpairedSamples):
+    def __init__(self): pass
+    def __getitem__(self, position):
+        if position > 3: raise RuntimeError("not foreseen")
+        return {"a": torch.zeros(1)}
+for batch in batches(Broken(), 1, 0, 50, 2, False): pass
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+    )
+    assert child.returncode == 1 and "not foreseen" in child.stderr
