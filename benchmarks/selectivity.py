@@ -21,13 +21,13 @@ from data.scenes import HELD_OUT, SHADES, Scene, draw_scene, generate, to_uint8,
 from errors import run_command
 from inference.run import PictureTranslator
 
-# What learnt it. Targets that stay as they are teach what not to texture; a map of full size carries
-# the image to where rings of one pixel are drawn; no way back holds the changes small.
+# What learnt it. Targets that stay as they are teach what not to texture; a map of full size leads to
+# where rings of one pixel are drawn; patches little larger than an object say where they belong.
 RECIPE = [
-    "gcgan", *SMALL, "duration=5000 steps", "decay_after=50%", "data.flip=true",
+    "gcgan", *SMALL, "duration=3000 steps", "decay_after=50%", "data.flip=true",
     "adam_betas=[0.5,0.99]", "method.geometry=none", "method.identity_weight=10", "method.history=0",
     "method.generator.kind=plain_unet", "method.generator.initial=kaiming",
-    "method.generator.halvings=4", "method.discriminator.channels=32",
+    "method.generator.halvings=4", "method.discriminator.channels=32", "method.discriminator.layers=2",
 ]  # fmt: skip
 SIZE, SEED, SCENES = 64, 0, 48
 SEEN = 20  # pixels of an object that is counted

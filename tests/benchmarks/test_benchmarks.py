@@ -82,7 +82,7 @@ def test_the_recipe_for_stripes_trains(capsys):
     assert (row["method"], row["steps"]) == ("zebra", 1)
 
 
-@pytest.mark.slow  # eight minutes
+@pytest.mark.slow  # five minutes
 def test_ellipses_are_striped_and_squares_are_not(capsys):
     selectivity.main(["zebra", "--json", "runtime.threads=1"])
     (row,) = rows(capsys)
