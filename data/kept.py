@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
-ENTRY = struct.Struct("=QQQQ")  # where the pixels begin (0: not kept), height, width, channels
+ENTRY = struct.Struct(
+    "=QQQQQ"
+)  # where the pixels begin (0: not kept), height, width, channels, seal
+SEAL = struct.Struct(
+    "=Q"
+)  # where they begin once more, written last: an entry without is not whole
 
 
 class KeptImages:
@@ -33,10 +38,8 @@ class KeptImages:
         self._seen: mmap.mmap | None = None
         try:
             self._own(_nameless_file())
-            os.ftruncate(
-                self._opened, self._first + most
-            )  # a length; what is not written is not there
-            os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0), 0)  # where the next pixels go
+            os.ftruncate(self._opened, self._first + most)  # takes nothing: no page is written yet
+            os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0, 0), 0)  # where the next go
         except OSError:  # no such file to be had: every pass decodes
             self._file = None
 
@@ -63,8 +66,9 @@ class KeptImages:
             except OSError:  # more than this process may map
                 self._file = None
                 return None
-        start, height, width, channels = ENTRY.unpack_from(self._seen, ENTRY.size * (index + 1))
-        if not start:
+        entry = ENTRY.unpack_from(self._seen, ENTRY.size * (index + 1))
+        start, height, width, channels, seal = entry
+        if not start or seal != start:
             return None
         size = height * width * channels
         pixels = np.frombuffer(self._seen, np.uint8, size, start)
@@ -79,8 +83,10 @@ class KeptImages:
             if start is None:
                 return
             written = os.pwrite(self._file, np.ascontiguousarray(pixels).data, start)
-            if written == pixels.nbytes:  # the entry comes last: who finds it finds the pixels
-                os.pwrite(self._file, ENTRY.pack(start, *pixels.shape), ENTRY.size * (index + 1))
+            if written == pixels.nbytes:  # then the entry, then its seal: who finds it finds all
+                entry = ENTRY.size * (index + 1)
+                os.pwrite(self._file, ENTRY.pack(start, *pixels.shape, 0), entry)
+                os.pwrite(self._file, SEAL.pack(start), entry + ENTRY.size - SEAL.size)
         except OSError:  # no memory, no space, no lock: the image is decoded again
             self.full = True
 
@@ -93,7 +99,7 @@ class KeptImages:
             if start + size > self._first + self.most:
                 self.full = True
                 return None
-            os.pwrite(file, ENTRY.pack(start + size, 0, 0, 0), 0)
+            os.pwrite(file, ENTRY.pack(start + size, 0, 0, 0, 0), 0)
             return start
         finally:
             fcntl.lockf(file, fcntl.LOCK_UN, ENTRY.size)

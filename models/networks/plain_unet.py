@@ -15,8 +15,9 @@ SLOPE = 0.2  # of the leaky ReLUs
 class PlainUnet(nn.Module):
     """Two 3x3 convolutions at every size, down and up again (Ronneberger et al. 2015, arXiv:1505.04597).
 
-    Unlike there, convolutions are padded, so that sizes are kept, sizes change by averages and nearest
-    neighbours, and ReLUs leak.
+    Unlike there, convolutions are padded, sizes change by averages and nearest neighbours, and ReLUs
+    leak.
+
     pix2pix's U-Net halves with its first convolution, so all that it changes at full size passes a map
     of half the size; here what leaves the image at full size is carried over, and lines of one pixel
     can be drawn. The widths are those of the ResNet: `channels`, twice, then four times as many. Sizes

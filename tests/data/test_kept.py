@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.folders import DataConfig, find_split
-from data.kept import KeptImages
+from data.kept import ENTRY, SEAL, KeptImages
 from data.loading import UnpairedSamples, batches
 from errors import UserError
 
@@ -109,6 +109,19 @@ def test_processes_that_write_at_once_do_not_write_over_each_other():
             os._exit(0)
     assert all(os.waitpid(child, 0)[1] == 0 for child in children)
     assert all(np.array_equal(kept.get(n), pixels) for n, pixels in enumerate(pictures))
+
+
+def test_an_entry_that_is_still_being_written_is_not_there_yet():
+    kept = KeptImages(2, 1000)
+    kept.put(0, picture(0))
+    last = 2 * ENTRY.size - SEAL.size
+    seal = os.pread(kept._opened, SEAL.size, last)
+    for part in range(SEAL.size):  # a write may be seen byte by byte
+        os.pwrite(kept._opened, seal[:part] + bytes(SEAL.size - part), last)
+        whole = seal[:part] + bytes(SEAL.size - part) == seal
+        assert (kept.get(0) is not None) == whole
+    os.pwrite(kept._opened, seal, last)
+    assert np.array_equal(kept.get(0), picture(0))
 
 
 def test_a_copy_of_another_kind_keeps_nothing_and_harms_nothing():
