@@ -15,11 +15,11 @@ $(VENV)/.ready: requirements.txt
 	@echo "setting up $(VENV) (downloads torch: a few minutes)"
 	@$(PY) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	@$(BIN)/uv pip install -q -p $(BIN)/python -r requirements.txt
+	@$(BIN)/uv pip install -q --compile-bytecode -p $(BIN)/python -r requirements.txt
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt requirements-optional.txt $(VENV)/.ready
-	@$(BIN)/uv pip install -q -p $(BIN)/python -r requirements-dev.txt
+	@$(BIN)/uv pip install -q --compile-bytecode -p $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
 demo: setup  ## train on generated images, evaluate

@@ -31,7 +31,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compile(function: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
-    import torch._dynamo  # late: two seconds that only a compiled run should wait for
+    import torch._dynamo  # late: it takes longer than torch itself, and only compiled runs need it
 
     # The shapes of all layers, in training and evaluation, are more than the default.
     torch._dynamo.config.recompile_limit = 256

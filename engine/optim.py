@@ -1,16 +1,31 @@
 """Adam for each player, and the moving average of the translators."""
 
 import copy
+import inspect
 import math
 
 import torch
 from torch import Tensor, nn
 
 
+class Adam(torch.optim.Adam):
+    """torch's Adam, without the marks that keep torch.compile out of what it does.
+
+    Nothing here is compiled, and each mark imports the compiler when it is first passed: that takes
+    longer than importing torch.
+    """
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
+
+
 def adam(
     network: nn.Module, learning_rate: float, betas: tuple[float, float], recorded: bool = False,
     weight_decay: float = 0.0,
-) -> torch.optim.Adam:  # fmt: skip
+) -> Adam:  # fmt: skip
     """Return the optimizer of one player (Kingma & Ba 2015), one kernel for all its parameters.
 
     `weight_decay` times a weight is added to its gradient, before the moments: an L2 penalty.
@@ -20,7 +35,7 @@ def adam(
     device = parameters[0].device
     rate = torch.tensor(learning_rate, device=device) if recorded else learning_rate
     fused = device.type in ("cuda", "cpu")
-    return torch.optim.Adam(
+    return Adam(
         parameters, lr=rate, betas=betas, weight_decay=weight_decay, fused=fused,
         capturable=recorded,
     )  # fmt: skip

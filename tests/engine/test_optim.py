@@ -1,5 +1,8 @@
 """The optimizer and the moving average."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -55,3 +58,46 @@ def test_weight_decay_is_a_gradient_towards_zero(weight_decay, expected):
     layer.weight.grad = torch.zeros_like(layer.weight)
     optimizer.step()
     assert layer.weight.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_steps_are_those_of_torchs_adam_bit_for_bit(weight_decay):
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    mine = adam(ours, 0.01, (0.5, 0.999), weight_decay=weight_decay)
+    reference = torch.optim.Adam(
+        theirs.parameters(), lr=0.01, betas=(0.5, 0.999), weight_decay=weight_decay, fused=True
+    )
+    for step in range(6):
+        if step == 3:  # the state travels both ways
+            state = mine.state_dict()
+            mine = adam(ours, 0.01, (0.5, 0.999), weight_decay=weight_decay)
+            mine.load_state_dict(reference.state_dict())
+            reference.load_state_dict(state)
+        x = torch.randn(7, 5)
+        for layer, optimizer in ((ours, mine), (theirs, reference)):
+            optimizer.zero_grad(set_to_none=True)
+            layer(x).square().sum().backward()
+            optimizer.step()
+        assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+    assert not any(p.grad_fn for p in ours.parameters())
+
+
+def test_an_optimizer_does_not_import_the_compiler():
+    # torch's own does, the first time that it is made: longer than importing torch takes.
+    program = """
+import sys, torch
+from engine.optim import adam
+layer = torch.nn.Linear(2, 2)
+optimizer = adam(layer, 0.01, (0.5, 0.999))
+layer(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
