@@ -1,5 +1,7 @@
 """Export a run for use elsewhere: python export.py RUN [direction=a_to_b] [formats=[onnx,fp16]]."""
 
+import sys
+
 from errors import UserError, run_command
 from options.config import ExportOptions
 from options.load import split_words, with_settings
@@ -37,6 +39,8 @@ def main(arguments: list[str]) -> None:
         options.checkpoint,
         options.weights,
     )
+    for note in run.options.method.notes():
+        print(f"note: {note}", file=sys.stderr)
     for folder in export_run(run, options):
         print(f"exported into {folder}")
         if options.artifacts:

@@ -49,15 +49,15 @@ TUNED: dict[str, list[str]] = {
     # Codes may be strong beside their noise, which has a deviation of 1: so more details survive. The
     # paper's shared layers, and discriminators that are not left at chance, keep seeds alike.
     "unit": [
-        *MULTISCALE, "duration=1200 steps", "rates.discriminators=2", "method.kl_weight=0.001",
+        *MULTISCALE, "duration=1700 steps", "rates.discriminators=2", "method.kl_weight=0.001",
         "method.cycle_kl_weight=0.001", "method.shared_blocks=1",
     ],
-    "munit": [*MULTISCALE, "duration=900 steps", "method.cycle_weight=10"],
+    "munit": [*MULTISCALE, "duration=1300 steps", "method.cycle_weight=10"],
     # One image is true: nothing rewards diversity, and the mapping may learn to give one style.
     "stargan_v2": [
-        "duration=800 steps", "decay_after=50%", "learning_rate=0.001", "rates.mapping=1",
+        "duration=800 steps", "decay_after=50%", "learning_rate=0.001", "rates.mapping=1", "weight_decay=0",
         "method.size=64", "method.own_domain=false", "method.diversity_weight=0",
-        "method.cycle_weight=10", "method.penalty_every=4", "method.generator.blocks=1",
+        "method.cycle_weight=30", "method.penalty_every=4", "method.generator.blocks=1",
         "method.generator.layers=1", "method.generator.widest=32", "method.mapping.channels=64",
         "method.style_encoder.channels=8", "method.style_encoder.widest=64",
         "method.discriminator.channels=8", "method.discriminator.widest=64",

@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py [--reference PATH] [--sizes 128,256] [--batches 1] [--json]
 
-Each row is a process of its own that takes two steps: on a CPU what its largest resident set grew by,
-with the weights (113 MB) counted in, on CUDA the largest allocation.
+Each row is a process of its own that takes two steps. `peak_gib` is on a CPU what its largest resident
+set grew by, with the weights (113 MB) counted in, on CUDA the largest allocation; `resident_gib` is the
+whole of the largest resident set, libraries and all.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from errors import RunError, run_command
 
 ROWS = {
     "reference": RuntimeConfig(),
-    "fp32": RuntimeConfig(),
-    "fp32 checkpointed": RuntimeConfig(checkpoint_activations=True),
+    "fp32": RuntimeConfig(precision="fp32"),
+    "fp32 checkpointed": RuntimeConfig(precision="fp32", checkpoint_activations=True),
     "bf16": RuntimeConfig(precision="bf16"),
     "bf16 checkpointed": RuntimeConfig(precision="bf16", checkpoint_activations=True),
     "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
@@ -72,7 +73,7 @@ def main(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     if known.one:
         name, size, batch = known.one
-        print(measure(name, int(size), int(batch), known.reference))
+        print(measure(name, int(size), int(batch), known.reference), _resident() / 2**30)
         return
     for size in known.sizes.split(","):
         for batch in known.batches.split(","):
@@ -85,12 +86,13 @@ def main(arguments: list[str]) -> None:
                 )
                 if done.returncode:
                     raise RunError(f"{name} at {size}: {done.stderr.strip().splitlines()[-1]}")
-                gib = round(float(done.stdout.split()[-1]), 2)
-                row = {"precision": name, "size": int(size), "batch": int(batch), "peak_gib": gib}
-                print(
-                    json.dumps(row) if known.json else f"{name:<28}{size:>6}{batch:>4}{gib:>8} GiB",
-                    flush=True,
-                )
+                gib, whole = (round(float(x), 2) for x in done.stdout.split()[-2:])
+                row = {
+                    "precision": name, "size": int(size), "batch": int(batch), "peak_gib": gib,
+                    "resident_gib": whole,
+                }  # fmt: skip
+                text = f"{name:<28}{size:>6}{batch:>4}{gib:>8} GiB, of {whole} GiB resident"
+                print(json.dumps(row) if known.json else text, flush=True)
 
 
 if __name__ == "__main__":

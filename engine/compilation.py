@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import subprocess
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,23 @@ def fast_convolution() -> Callable[..., Tensor]:
 
 def missing_compiler(device: torch.device) -> str:
     """Return what torch.compile lacks on this machine, or nothing."""
-    if device.type == "cuda":
-        return "" if importlib.util.find_spec("triton") else "the triton package"
-    return "" if shutil.which(os.environ.get("CXX", "g++")) else "a C++ compiler (g++, or CXX=...)"
+    if device.type == "cuda":  # triton compiles what launches its kernels
+        if not importlib.util.find_spec("triton"):
+            return "the triton package"
+        found = _compiles("c", os.environ.get("CC"), "gcc", "clang")
+        return "" if found else "a C compiler that works (gcc, or CC=...)"
+    found = _compiles("c++", os.environ.get("CXX", "g++"))
+    return "" if found else "a C++ compiler that works (g++, or CXX=...)"
+
+
+@functools.cache
+def _compiles(language: str, *names: str | None) -> bool:
+    """Say whether the first of these compilers that is there compiles an empty program."""
+    there = next((path for name in names if name and (path := shutil.which(name))), None)
+    if there is None:
+        return False
+    words = [there, "-x", language, "-c", "-", "-o", os.devnull]
+    done = subprocess.run(
+        words, input=b"int main(void){return 0;}", capture_output=True, check=False
+    )
+    return done.returncode == 0

@@ -8,6 +8,7 @@ import torch
 from errors import UserError
 
 MOST_THREADS = 1024
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Compile = Literal["none", "regions", "networks"]
 Compression = Literal["none", "bf16"]
 
@@ -17,7 +18,7 @@ class RuntimeConfig:
     """On what, and how exactly, the networks run."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # weights and losses stay in fp32
+    precision: Precision = "auto"  # tf32 on CUDA, else fp32; weights and losses stay in fp32
     compile: Compile = "none"  # regions (norm, activation, padding) or whole networks: faster steps
     winograd: bool = True  # 3x3 convolutions in fewer products, where regions compile on a CPU
     checkpoint_activations: bool = False  # recompute trunks of instance norm: less memory

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.compilation import compiled, fast_convolution, missing_compiler
-from engine.devices import RuntimeConfig, choose_device
+from engine.devices import Precision, RuntimeConfig, choose_device
 from engine.gradients import averaged
 from engine.memory import keep_freed_memory
 from engine.processes import Processes
@@ -34,6 +34,9 @@ class Runtime:
         self.config = config
         self.processes = processes or Processes()
         self.device = choose_device(config.device, self.processes.local, self.processes.count)
+        self.precision: Precision = config.precision
+        if config.precision == "auto":
+            self.precision = "tf32" if self.device.type == "cuda" else "fp32"
         if config.threads:
             torch.set_num_threads(config.threads)
         self.compiling: Literal["regions", "networks"] | None = None
@@ -67,13 +70,17 @@ class Runtime:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             # Where there is no such kernel it says so once, and the run goes on.
             torch.use_deterministic_algorithms(True, warn_only=True)
-        fast = config.precision != "fp32"
+        self.allow_tf32()
+
+    def allow_tf32(self) -> None:
+        """Let products round as the precision says; torch keeps that for the whole process."""
+        fast = self.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = fast
         torch.backends.cudnn.allow_tf32 = fast
 
     def autocast(self) -> AbstractContextManager:
         """Return the context in which networks run; never hold it over a `yield`."""
-        enabled = self.config.precision == "bf16"
+        enabled = self.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def prepare(self, module: nn.Module, networks: list[nn.Module]) -> None:
@@ -136,7 +143,7 @@ class Runtime:
         """Return what a reader of the figures wants to know of the machine."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
         return {
-            "device": str(self.device), "gpu": name, "precision": self.config.precision,
+            "device": str(self.device), "gpu": name, "precision": self.precision,
             "threads": torch.get_num_threads(), "processes": self.processes.count,
         }  # fmt: skip
 

@@ -172,6 +172,14 @@ class Trainer:
         for option in ("rates", "every", "clip_norm"):
             for name in getattr(self.config, option).keys() - self.players.keys():
                 raise UserError(f"{option}.{name}: the players are {', '.join(self.players)}")
+        for name, every in self.config.every.items():
+            lazy = "identity_every" if name.startswith("generator") else "penalty_every"
+            both = math.gcd(every, getattr(self.method.config, lazy, 1))
+            if both > 1:  # whenever it moves, or more often than is counted on, the term is there
+                raise UserError(
+                    f"every.{name}={every} and method.{lazy} have the divisor {both}: the term would count "
+                    f"{both} times; choose numbers without one, or leave one of them at 1"
+                )
 
     def _play(self, turns: Iterator[Turn]) -> Turn | None:
         """Return the next turn of a play, computed in the run's precision, or None at its end."""

@@ -104,7 +104,7 @@ def evaluate(
     protocol = {
         "step": run.step, "weights": run.weights, "fit": data.fit, "size": data.crop_size,
         "resize": "OpenCV bicubic, area where it shrinks", "seed": run.options.seed,
-        "precision": run.runtime.config.precision, "device": str(run.runtime.device),
+        "precision": run.runtime.precision, "device": str(run.runtime.device),
         "images": {domain: len(paths) for domain, paths in files.items()},
         "reference": {
             direction: "training images of the target domain: the held-out ones show the same scenes"

@@ -12,6 +12,7 @@ from engine.trainer import networks_of
 from inference.tables import aligned
 from models import methods
 from models.method import Method
+from models.networks.vgg import FrozenConv3x3
 from options.config import TrainOptions
 
 DEPTH = 2  # a network's parts, and theirs
@@ -54,8 +55,9 @@ def summary(options: TrainOptions) -> Iterator[str]:
     total = 0
     for name, call in first_calls(method, side).items():
         parts, activations = parts_of(call)
-        parameters = sum(p.numel() for p in call.network.parameters())
-        total += parameters
+        learns = any(True for _ in call.network.parameters())
+        parameters = weights_of(call.network)
+        total += parameters if learns else 0
         rows = [["", "output", "parameters", "MACs"]]
         rows += [
             [f"  {part.name}  {part.kind}{f' x {part.same}' if part.same > 1 else ''}", part.shape,
@@ -66,21 +68,30 @@ def summary(options: TrainOptions) -> Iterator[str]:
             ["  in all", "", f"{parameters:,}", _short(sum(p.macs * p.same for p in parts))]
         )
         player = f", player {players[id(call.network)]}" if id(call.network) in players else ""
+        player += "" if learns else ", frozen"
         yield f"\n{name}: {type(call.network).__name__}{player}"
         yield aligned(rows)
-        memory = (parameters * 4 / 2**20, activations / 2**20)
-        yield "  {:,.1f} MB of weights (and twice that for Adam), {:,.1f} MB of features".format(
-            *memory
+        adam = " (and twice that for Adam)" if learns else ""
+        yield (
+            f"  {parameters * 4 / 2**20:,.1f} MB of weights{adam}, {activations / 2**20:,.1f} MB of features"
         )
     yield f"\n{total:,} parameters in all; plan=true measures time and memory of real steps"
 
 
+def weights_of(network: nn.Module) -> int:
+    """Return how many numbers a network has learnt, or of a frozen one how many it consists of."""
+    frozen = (part for part in network.modules() if isinstance(part, FrozenConv3x3))
+    return sum(p.numel() for p in network.parameters()) or sum(
+        buffer.numel() for part in frozen for buffer in part.buffers()
+    )
+
+
 def first_calls(method: Method, side: int) -> dict[str, _Call]:
-    """Return name -> how a step first called each network that has parameters, in the method's order."""
+    """Return name -> how a step first called each network that has weights, in the method's order."""
     found: dict[str, _Call] = {}
     handles = []
     for name, network in method.named_children():
-        if any(True for _ in network.parameters()):
+        if weights_of(network):
 
             def note(module: nn.Module, arguments: tuple, keywords: dict, name: str = name) -> None:
                 if name not in found:
@@ -128,7 +139,7 @@ def parts_of(call: _Call) -> tuple[list[Part], int]:
         flops = sum(work.get(f"{root}.{name}" if name else root, {}).values())
         part = Part(
             name or root, type(module).__name__, shapes.get(name, ""),
-            sum(p.numel() for p in module.parameters()), flops // 2 // images,
+            weights_of(module), flops // 2 // images,
         )  # fmt: skip
         last = parts[-1] if parts else None
         if last and (last.kind, last.shape, last.parameters, last.macs) == (

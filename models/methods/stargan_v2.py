@@ -49,7 +49,9 @@ class StarGANv2(Method):
         generator: StyleGenerator.Config = field(default_factory=StyleGenerator.Config)
         mapping: MappingNetwork.Config = field(default_factory=MappingNetwork.Config)
         style_encoder: ImageFeatures.Config = field(default_factory=ImageFeatures.Config)
-        discriminator: ImageFeatures.Config = field(default_factory=ImageFeatures.Config)
+        discriminator: DomainDiscriminator.Config = field(
+            default_factory=DomainDiscriminator.Config
+        )
 
         def __post_init__(self) -> None:
             super().__post_init__()

@@ -51,7 +51,7 @@ class BatchHeadDiscriminator(nn.Module):
         `real` is the share of reals in the images: 1, 0 for fakes, or between where they are mixed;
         their company is mixed as they are. `remember` puts them into the queue afterwards.
         """
-        features = self.patches.body((image + 1) / 2)
+        features = self.patches((image + 1) / 2)
         company = self.company(features, real)
         judged = features if company is None else torch.cat([features, company.to(features.dtype)])
         if remember:

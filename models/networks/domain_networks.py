@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.initialise import initialise
+from models.networks.patch_discriminator import normalise_spectrum
 from models.networks.styled_blocks import SLOPE, PlainBlock
 
 END = 4  # pixels a side, which the last convolution of a style encoder or discriminator takes in
@@ -107,14 +108,18 @@ class StyleEncoder(nn.Module):
 class DomainDiscriminator(nn.Module):
     """Tell real from fake in each domain: one score a domain, of which an image's own counts."""
 
-    def __init__(
-        self, in_channels: int, domains: int, size: int, config: ImageFeatures.Config
-    ) -> None:
+    @dataclass(frozen=True)
+    class Config(ImageFeatures.Config):
+        spectral: bool = False  # spectral norm: every layer's largest singular value is 1
+
+    def __init__(self, in_channels: int, domains: int, size: int, config: Config) -> None:
         super().__init__()
         self.domains = domains
         self.features = ImageFeatures(in_channels, size, config)
         self.heads = nn.Linear(self.features.width, domains)
         initialise(self, "kaiming")
+        if config.spectral:
+            normalise_spectrum(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, C, size, size], equal shares of all domains in order, to unbounded scores [B, 1]."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.networks.initialise import Initial, initialise
 from models.networks.normalisation import ReflectPad
-from models.networks.patch_discriminator import pyramid
+from models.networks.patch_discriminator import normalise_spectrum, pyramid
 
 
 class MultiscaleDiscriminator(nn.Module):
@@ -25,6 +25,7 @@ class MultiscaleDiscriminator(nn.Module):
         layers: int = 4  # halvings at each scale
         scales: int = 3  # judges of the image at full size, a half, a quarter ...
         initial: Initial = "normal"  # how weights begin; narrow ones without norms want kaiming
+        spectral: bool = False  # spectral norm: every layer's largest singular value is 1
 
         def __post_init__(self) -> None:
             if self.channels < 1:
@@ -43,6 +44,8 @@ class MultiscaleDiscriminator(nn.Module):
         self.config = config
         self.bodies = nn.ModuleList(_body(in_channels, config) for _ in range(config.scales))
         initialise(self, config.initial)
+        if config.spectral:
+            normalise_spectrum(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w] a scale, the finest first."""

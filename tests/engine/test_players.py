@@ -1,6 +1,8 @@
 """What each player can be told for itself: how fast, how often, and with how long a gradient it moves."""
 
+import contextlib
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +16,9 @@ from models import methods
 from tests.conftest import shrink
 
 
-def trainer(**options) -> Trainer:
+def trainer(method_config=None, **options) -> Trainer:
     torch.manual_seed(0)
-    method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
+    method = methods.find("cyclegan")(method_config or shrink("cyclegan"), {"a": 3, "b": 3})
     config = TrainingConfig(duration="100 steps", batch_size=2, **options)
     runtime = Runtime(RuntimeConfig(device="cpu"))
     return Trainer(method, config, plan("100 steps", "100%", 2, 10), runtime)
@@ -76,6 +78,23 @@ def test_a_gradient_shorter_than_the_limit_is_left_alone():
         playing.take_step(batch())
     for one, two in zip(free.method.parameters(), clipped.method.parameters(), strict=True):
         assert one.equal(two)
+
+
+@pytest.mark.parametrize(
+    ("player", "lazy", "every", "fits"),
+    [
+        ("discriminators", "penalty_every", 4, False), ("discriminators", "penalty_every", 3, True),
+        ("generators", "identity_every", 2, False), ("generators", "penalty_every", 2, True),
+    ],
+)  # fmt: skip
+def test_a_lazy_term_must_not_fall_on_the_steps_of_its_player_more_often_than_counted(
+    player, lazy, every, fits
+):
+    # A term that is there every second step is twice as strong; of a player that moves every fourth,
+    # at each move. So its sum over a run would be twice what was asked.
+    config = replace(shrink("cyclegan"), penalty="r1", **{lazy: 2})
+    with contextlib.nullcontext() if fits else pytest.raises(UserError, match="divisor 2"):
+        trainer(config, every={player: every})
 
 
 @pytest.mark.parametrize("option", ["rates", "every", "clip_norm"])

@@ -56,6 +56,18 @@ def test_a_description_says_what_a_figure_was_measured_on():
     assert description["threads"] == torch.get_num_threads()
 
 
+def test_precision_is_exact_on_a_cpu_and_tf32_on_cuda_unless_told():
+    runtime = Runtime(RuntimeConfig(device="cpu"))
+    assert runtime.describe()["precision"] == "fp32" and not torch.backends.cudnn.allow_tf32
+    other = Runtime(RuntimeConfig(device="cpu", precision="tf32"))
+    assert torch.backends.cudnn.allow_tf32
+    runtime.allow_tf32()  # the process has one such setting: whoever computes next makes its own
+    assert not torch.backends.cudnn.allow_tf32
+    other.allow_tf32()
+    assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
+    runtime.allow_tf32()
+
+
 def prepared(config: RuntimeConfig) -> ResnetGenerator:
     network = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1))
     Runtime(config).prepare(network, [network])

@@ -256,8 +256,8 @@ def test_the_presets_have_the_published_settings():
     options = train_options(["stargan_v2"])
     assert options is not None and isinstance(options.method, StarGANv2.Config)
     method = options.method
-    assert (options.learning_rate, options.rates, options.adam_betas) == (
-        1e-4, {"mapping": 0.01}, [0, 0.99],
+    assert (options.learning_rate, options.rates, options.adam_betas, options.weight_decay) == (
+        1e-4, {"mapping": 0.01}, [0, 0.99], 1e-4,
     )  # fmt: skip
     assert (method.objective, method.penalty, method.penalty_weight) == ("vanilla", "r1", 1)
     assert (method.style_weight, method.cycle_weight, method.diversity_weight) == (1, 1, 2)

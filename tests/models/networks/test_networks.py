@@ -1,12 +1,14 @@
 """Parameter counts, receptive fields, shapes and initial weights of the published networks."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models import methods
 from models.networks.attention import SelfAttention
 from models.networks.generators import build_generator
 from models.networks.normalisation import (
@@ -21,6 +23,7 @@ from models.networks.patch_discriminator import (
     pyramid,
 )
 from models.networks.resnet_generator import ResnetGenerator, together
+from tests.conftest import shrink
 
 
 def count(module: nn.Module) -> int:
@@ -304,6 +307,38 @@ def test_spectral_norm_divides_by_the_largest_singular_value():
     for _ in range(30):
         network(torch.rand(1, 2))
     assert torch.allclose(layer.weight, torch.diag(torch.tensor([1.0, 1 / 3])), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "expected"),
+    [
+        (lambda: ResnetGenerator(3, 3, ResnetGenerator.Config()), 16, 11_372_931),
+        (lambda: PatchDiscriminator(3, PatchDiscriminator.Config()), 32, 2_763_841),
+    ],
+)
+def test_without_the_biases_that_a_norm_cancels_counts_are_the_published_ones(
+    network, size, expected
+):
+    made = network()
+    made(torch.rand(1, 3, size, size)).square().sum().backward()
+    assert sum(p.numel() for p in made.parameters() if p.grad is not None) == expected
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_discriminator_can_have_its_spectrum_normalised(name):
+    config = shrink(name)
+    if not hasattr(config, "discriminator"):
+        return
+    config = replace(config, discriminator=replace(config.discriminator, spectral=True))
+    method = methods.find(name)(config, {"a": 3, "b": 3})
+    layers = [x for x in method.modules() if hasattr(x, "parametrizations")]
+    assert layers
+    players = [player for n, player in method.players().items() if n.startswith("discriminator")]
+    assert all(any(hasattr(x, "parametrizations") for x in p.modules()) for p in players)
+    layer = layers[0]
+    for _ in range(60):  # a power iteration each
+        weight = layer.weight
+    assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, rel=1e-2)
 
 
 def test_a_spectrally_normalised_discriminator_keeps_its_vectors_in_its_state():
