@@ -37,24 +37,25 @@ ROWS = {
 }
 
 
-def measure(name: str, size: int, batch: int, reference: str) -> float:
+def measure(name: str, size: int, batch: int, reference: str, channels: int) -> float:
     """Return the peak of this process over two steps, in GiB; to be called once a process."""
     batch_of = images(size, batch)
     if name == "reference":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         theirs = ReferenceStep(Path(reference), device)
         a, b = (normalise(batch_of[domain].to(device)) for domain in "ab")
-        before = _resident()
+        before, weights = _resident(), 28_285_832
         theirs.steps(a, b, 2)
     else:
-        trainer = trainer_for(ROWS[name], batch, 64, 9)
+        trainer = trainer_for(ROWS[name], batch, channels, 9)
         device, before = trainer.runtime.device, _resident()
+        weights = sum(p.numel() for p in trainer.method.parameters())
         for _ in range(2):
             trainer.take_step(batch_of)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     # Weights were there before, imports too: subtract what is not of the step, add the weights back.
-    return (_resident() - before) / 2**30 + 28_285_832 * 4 / 2**30
+    return (_resident() - before) / 2**30 + weights * 4 / 2**30
 
 
 def _resident() -> int:
@@ -67,20 +68,25 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--reference", default="")
     parser.add_argument("--sizes", default="128,256")
     parser.add_argument("--batches", default="1")
+    parser.add_argument("--channels", type=int, default=64, help="of ours; the reference has 64")
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", nargs=3, metavar=("NAME", "SIZE", "BATCH"), help=argparse.SUPPRESS)
     known = parser.parse_args(arguments)
     if known.one:
         name, size, batch = known.one
-        print(measure(name, int(size), int(batch), known.reference), _resident() / 2**30)
+        print(
+            measure(name, int(size), int(batch), known.reference, known.channels),
+            _resident() / 2**30,
+        )
         return
     for size in known.sizes.split(","):
         for batch in known.batches.split(","):
             for name in known.rows.split(","):
                 if name == "reference" and not known.reference:
                     continue
-                words = ["--one", name, size, batch, "--reference", known.reference]
+                words = ["--one", name, size, batch, "--reference", known.reference,
+                         "--channels", str(known.channels)]  # fmt: skip
                 done = subprocess.run(
                     [sys.executable, __file__, *words], capture_output=True, text=True, check=False
                 )

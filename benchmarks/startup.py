@@ -1,6 +1,6 @@
 """Measure what a person waits for: an answer, and the first step.
 
-    python benchmarks/startup.py [--json] [--rounds 3]
+    python benchmarks/startup.py [--json] [--rounds 3] [--plain]
 
 import torch; train.py --help; the demo's first step (its first line in metrics.jsonl); and the first
 step of a compiled run, when its kernels are new and when they come from the compiler's cache. They take
@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="startup.py", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plain", action="store_true", help="without the compiled runs")
     known = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -70,6 +71,8 @@ def main(arguments: list[str]) -> None:
                 folder, f"again{n}", *compiled, cache=str(folder / f"cache{n}")
             ),
         }
+        if known.plain:
+            actions = {label: act for label, act in actions.items() if "compiled" not in label}
         for label in list(actions)[:2]:
             actions[label](-1)
         times: dict[str, list[float]] = {label: [] for label in actions}
