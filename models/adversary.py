@@ -144,7 +144,8 @@ class Adversary(nn.Module):
             share = torch.rand(shape, device=real.device)
             images = torch.lerp(fake.float(), real.detach().float(), share)
         images.requires_grad_()
-        with uncompiled(judge):  # compiled kernels have no second derivative
+        # Compiled kernels have no second derivative.
+        with uncompiled(judge), lent_statistics(judge):
             scores = self._judged(judge, images, step, share, plain=True)
             if config.penalty_scores == "mean":
                 scores = [score.float().flatten(1).mean(dim=1) for score in scores]
@@ -215,6 +216,26 @@ def uncompiled(network: nn.Module) -> Iterator[None]:
     finally:
         for part, kernel in zip(parts, kernels, strict=True):
             part.kernel = kernel
+
+
+@contextmanager
+def lent_statistics(network: nn.Module) -> Iterator[None]:
+    """Lend the running statistics of batch norms to what is computed here, as tensors of their own.
+
+    They share the memory, so the statistics move as ever, but not the count of changes by which
+    autograd refuses a backward. It keeps the statistics, though in training it reads the batch's; a
+    plain forward moves them without counting, and a compiled one after it counts.
+    """
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    owned = [(norm.running_mean, norm.running_var) for norm in norms]
+    try:
+        for norm, (mean, variance) in zip(norms, owned, strict=True):
+            norm.running_mean = None if mean is None else mean.data
+            norm.running_var = None if variance is None else variance.data
+        yield
+    finally:
+        for norm, (mean, variance) in zip(norms, owned, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
 
 
 def unchanged(values: Tensor) -> Tensor:
