@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.networks.winograd import winograd
 
@@ -31,11 +31,21 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _compile(function: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
+def compile_network(network: nn.Module) -> None:
+    """Compile a network in place, so that the names in a checkpoint stay clean."""
+    _allow_many_shapes()
+    network.compile()
+
+
+def _allow_many_shapes() -> None:
     import torch._dynamo  # late: it takes longer than torch itself, and only compiled runs need it
 
-    # The shapes of all layers, in training and evaluation, are more than the default.
+    # All layers, sizes and ways of calling, in training and evaluation, are more than the default.
     torch._dynamo.config.recompile_limit = 256
+
+
+def _compile(function: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
+    _allow_many_shapes()
     # It warns of every machine that has CUDA's files and no device.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with warnings.catch_warnings():

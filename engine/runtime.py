@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from engine.compilation import compiled, fast_convolution, missing_compiler
+from engine.compilation import compile_network, compiled, fast_convolution, missing_compiler
 from engine.devices import Precision, RuntimeConfig, choose_device
 from engine.gradients import averaged
 from engine.memory import keep_freed_memory
@@ -107,7 +107,7 @@ class Runtime:
             )
         if self.compiling == "networks":
             for network in networks:
-                network.compile()  # in place: the names in a checkpoint stay clean
+                compile_network(network)
 
     def receive(self, images: Tensor) -> Tensor:
         """Bring images to the device, in the memory layout of the networks."""

@@ -84,7 +84,7 @@ def test_memory_is_measured_in_a_process_of_its_own(capsys):
     memory.main(["--sizes", "32", "--rows", "bf16", "--channels", "4", "--json"])
     (row,) = rows(capsys)
     assert (row["precision"], row["size"], row["batch"]) == ("bf16", 32, 1)
-    assert 0 < row["peak_gib"] < row["resident_gib"] < 8
+    assert 0 <= row["peak_gib"] < row["resident_gib"] < 8
 
 
 def test_a_start_is_measured_from_the_command_on(capsys):
