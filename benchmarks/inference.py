@@ -1,8 +1,9 @@
 """Time a trained generator on pictures: latency and throughput by size and precision.
 
-    python benchmarks/inference.py [--sizes 256,512,1024] [--batch 1] [--rounds 5] [--json]
+    python benchmarks/inference.py [--sizes 256,512,1024] [--batch 1] [--rounds 5] [--json] [--variants ...]
 
-64 channels, 9 blocks, random weights. Variants take turns; medians. On a CPU also through onnxruntime
+64 channels, 9 blocks, random weights. Variants take turns; medians. On CUDA also recorded as a graph; on
+a CPU also through onnxruntime
 where it is installed, in float32 and with the fastest 8-bit recipe of export.py (whose quality
 export.py judges, with a trained network and real images).
 """
@@ -22,17 +23,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
-from benchmarks.reference import seconds_of
+from benchmarks.reference import chosen, seconds_of
 from engine.runtime import Runtime, RuntimeConfig
 from errors import run_command
 from models.networks.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
 
 VARIANTS = {
-    "fp32": RuntimeConfig(),
-    "fp32 compiled": RuntimeConfig(compile="regions"),
+    "fp32": RuntimeConfig(precision="fp32"),
+    "fp32 compiled": RuntimeConfig(precision="fp32", compile="regions"),
     "bf16": RuntimeConfig(precision="bf16"),
     "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
+}
+RECORDED = {
+    "tf32 graph": RuntimeConfig(precision="tf32", cuda_graph=True),
+    "bf16 graph": RuntimeConfig(precision="bf16", cuda_graph=True),
+    "bf16 networks graph": RuntimeConfig(precision="bf16", compile="networks", cuda_graph=True),
 }
 
 
@@ -51,8 +57,40 @@ def prepared(config: RuntimeConfig) -> tuple[nn.Module, Runtime]:
 @torch.no_grad()
 def translate(translator: nn.Module, runtime: Runtime, image: Tensor) -> Tensor:
     """Translate one batch as translate.py does."""
+    runtime.allow_tf32()  # of all variants the one that was made last has set it
     with runtime.autocast():
         return translator(runtime.receive(image))
+
+
+class RecordedTranslation:
+    """Translate by launching all kernels of a translation at once, recorded for each size."""
+
+    WARM_UP = 3  # cuDNN chooses its kernels
+
+    def __init__(self, translator: nn.Module, runtime: Runtime) -> None:
+        self.play = functools.partial(translate, translator, runtime)
+        self.device = runtime.device
+        self.recorded: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+
+    def __call__(self, image: Tensor) -> Tensor:
+        if image.shape not in self.recorded:
+            self.recorded[image.shape] = self._record(image.to(self.device))
+        graph, static, output = self.recorded[image.shape]
+        static.copy_(image, non_blocking=True)
+        graph.replay()
+        return output
+
+    def _record(self, static: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        beside = torch.cuda.Stream(self.device)
+        beside.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(beside):
+            for _ in range(self.WARM_UP):
+                self.play(static)
+        torch.cuda.synchronize(self.device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=beside):
+            output = self.play(static)
+        return graph, static, output
 
 
 def exported(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
@@ -80,13 +118,17 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--variants", default="", help="some of them, separated by commas")
     known = parser.parse_args(arguments)
-    ready: dict[str, Callable[[Tensor], object]] = {}
-    for name, config in VARIANTS.items():
-        translator, runtime = prepared(config)
-        ready[name] = functools.partial(translate, translator, runtime)
     device = Runtime(RuntimeConfig()).device
+    ready: dict[str, Callable[[Tensor], object]] = {
+        name: functools.partial(translate, *prepared(config)) for name, config in VARIANTS.items()
+    }
+    if device.type == "cuda":
+        ready |= {n: RecordedTranslation(*prepared(config)) for n, config in RECORDED.items()}
     ready |= exported(device)
+    if known.variants:
+        ready = chosen(known.variants, ready)
     for size in map(int, known.sizes.split(",")):
         image = torch.rand(known.batch, 3, size, size) * 2 - 1
         times: dict[str, list[float]] = {name: [] for name in ready}

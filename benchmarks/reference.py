@@ -109,6 +109,14 @@ class ReferenceStep:
         ]
 
 
+def chosen(names: str, variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variants of a comma-separated list, in its order; UserError for one that is not there."""
+    for name in names.split(","):
+        if name not in variants:
+            raise UserError(f"--variants: there is no {name!r}, only {', '.join(variants)}")
+    return {name: variants[name] for name in names.split(",")}
+
+
 def seconds_of(action: Callable[[], object], device: torch.device) -> float:
     """Return how long a call takes, with the device's work done."""
     if device.type == "cuda":

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.reference import ReferenceProcess, seconds_of
+from benchmarks.reference import ReferenceProcess, chosen, seconds_of
 from data.loading import normalise
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
@@ -191,7 +191,7 @@ def main(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     device = Runtime(RuntimeConfig()).device
     batch = images(known.size, known.batch)
-    names = known.variants.split(",") if known.variants else list(
+    names = [*chosen(known.variants, VARIANTS)] if known.variants else list(
         CPU_VARIANTS if device.type == "cpu" else VARIANTS
     )  # fmt: skip
     trainers = {

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from benchmarks import inference
 from data.folders import DataConfig, find_split
 from data.loading import UnpairedSamples
 from data.resident import ResidentSamples
@@ -142,3 +143,13 @@ def test_a_step_that_is_not_finite_is_named_on_the_device_too_and_moves_nobody(t
         watchdog.settle()
     for one, other in zip(trainer.method.parameters(), before, strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_recorded_translation_is_the_translation():
+    config = RuntimeConfig(device="cuda", precision="fp32")
+    translator, runtime = inference.prepared(config)
+    recorded = inference.RecordedTranslation(translator, runtime)
+    for size in (64, 96, 64):
+        image = torch.rand(1, 3, size, size) * 2 - 1
+        expected = inference.translate(translator, runtime, image)
+        assert torch.allclose(recorded(image), expected, atol=1e-4)
