@@ -2,10 +2,9 @@
 
     python benchmarks/inference.py [--sizes 256,512,1024] [--batch 1] [--rounds 5] [--json] [--variants ...]
 
-64 channels, 9 blocks, random weights. Variants take turns; medians. On CUDA also recorded as a graph; on
-a CPU also through onnxruntime
-where it is installed, in float32 and with the fastest 8-bit recipe of export.py (whose quality
-export.py judges, with a trained network and real images).
+64 channels, 9 blocks, random weights. Variants take turns; medians. On CUDA also recorded as a graph. On
+a CPU also through onnxruntime where it is installed, in float32 and with the fastest 8-bit recipe of
+export.py (whose quality export.py judges, with a trained network and real images).
 """
 
 import argparse
@@ -23,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
-from benchmarks.reference import chosen, seconds_of
+from benchmarks.measuring import chosen, seconds_of
+from engine.cuda import RecordedSteps
 from engine.runtime import Runtime, RuntimeConfig
 from errors import run_command
 from models.networks.resnet_generator import ResnetGenerator
@@ -57,40 +57,17 @@ def prepared(config: RuntimeConfig) -> tuple[nn.Module, Runtime]:
 @torch.no_grad()
 def translate(translator: nn.Module, runtime: Runtime, image: Tensor) -> Tensor:
     """Translate one batch as translate.py does."""
-    runtime.allow_tf32()  # of all variants the one that was made last has set it
+    runtime.set_tf32()  # of all variants the one that was made last has set it
     with runtime.autocast():
         return translator(runtime.receive(image))
 
 
-class RecordedTranslation:
-    """Translate by launching all kernels of a translation at once, recorded for each size."""
-
-    WARM_UP = 3  # cuDNN chooses its kernels
-
-    def __init__(self, translator: nn.Module, runtime: Runtime) -> None:
-        self.play = functools.partial(translate, translator, runtime)
-        self.device = runtime.device
-        self.recorded: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-
-    def __call__(self, image: Tensor) -> Tensor:
-        if image.shape not in self.recorded:
-            self.recorded[image.shape] = self._record(image.to(self.device))
-        graph, static, output = self.recorded[image.shape]
-        static.copy_(image, non_blocking=True)
-        graph.replay()
-        return output
-
-    def _record(self, static: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
-        beside = torch.cuda.Stream(self.device)
-        beside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(beside):
-            for _ in range(self.WARM_UP):
-                self.play(static)
-        torch.cuda.synchronize(self.device)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=beside):
-            output = self.play(static)
-        return graph, static, output
+def recorded(translator: nn.Module, runtime: Runtime) -> Callable[[Tensor], Tensor]:
+    """Return the same as kernels that are launched all at once, from the fourth picture of a size on."""
+    steps = RecordedSteps(
+        lambda batch: {"output": translate(translator, runtime, batch["image"])}, runtime.device
+    )
+    return lambda image: steps("translation", {"image": image})["output"]
 
 
 def exported(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
@@ -125,17 +102,19 @@ def main(arguments: list[str]) -> None:
         name: functools.partial(translate, *prepared(config)) for name, config in VARIANTS.items()
     }
     if device.type == "cuda":
-        ready |= {n: RecordedTranslation(*prepared(config)) for n, config in RECORDED.items()}
+        ready |= {name: recorded(*prepared(config)) for name, config in RECORDED.items()}
     ready |= exported(device)
     if known.variants:
-        ready = chosen(known.variants, ready)
+        ready = chosen("--variants", known.variants, ready)
     for size in map(int, known.sizes.split(",")):
         image = torch.rand(known.batch, 3, size, size) * 2 - 1
         times: dict[str, list[float]] = {name: [] for name in ready}
-        for timed in range(known.rounds + 1):
+        # The first round compiles; what is recorded is played a few times before.
+        untimed = RecordedSteps.WARM_UP + 1 if device.type == "cuda" else 1
+        for number in range(untimed + known.rounds):
             for name, action in ready.items():
                 seconds = seconds_of(functools.partial(action, image), device)
-                if timed:  # the first round compiles
+                if number >= untimed:
                     times[name].append(seconds)
         for name, values in times.items():
             median = statistics.median(values)

@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py [--reference PATH] [--sizes 128,256] [--batches 1] [--json]
 
-Each row is a process of its own that takes two steps. `peak_gib` is on a CPU what its largest resident
-set grew by, with the weights (113 MB) counted in, on CUDA the largest allocation; `resident_gib` is the
-whole of the largest resident set, libraries and all.
+Each row is a process of its own that takes two steps. `peak_gib` is on a CPU the largest resident set,
+libraries and all, on CUDA the largest allocation. `steps_gib` leaves out what a CPU held before: what
+the resident set grew by in the steps, and the weights.
 """
 
 import argparse
@@ -18,12 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from benchmarks.measuring import chosen
 from benchmarks.reference import ReferenceStep
 from benchmarks.step import images, trainer_for
 from data.loading import normalise
 from engine.runtime import RuntimeConfig
 from errors import RunError, run_command
 
+PUBLISHED = 28_285_832  # weights of the reference's networks
 ROWS = {
     "reference": RuntimeConfig(),
     "fp32": RuntimeConfig(precision="fp32"),
@@ -37,14 +39,14 @@ ROWS = {
 }
 
 
-def measure(name: str, size: int, batch: int, reference: str, channels: int) -> float:
-    """Return the peak of this process over two steps, in GiB; to be called once a process."""
+def measure(name: str, size: int, batch: int, reference: str, channels: int) -> tuple[float, float]:
+    """Return the peak of this process over two steps, and their part of it, in GiB; once a process."""
     batch_of = images(size, batch)
     if name == "reference":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         theirs = ReferenceStep(Path(reference), device)
         a, b = (normalise(batch_of[domain].to(device)) for domain in "ab")
-        before, weights = _resident(), 28_285_832
+        before, weights = _resident(), PUBLISHED
         theirs.steps(a, b, 2)
     else:
         trainer = trainer_for(ROWS[name], batch, channels, 9)
@@ -53,9 +55,10 @@ def measure(name: str, size: int, batch: int, reference: str, channels: int) -> 
         for _ in range(2):
             trainer.take_step(batch_of)
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
+        allocated = torch.cuda.max_memory_allocated() / 2**30
+        return allocated, allocated
     # Weights were there before, imports too: subtract what is not of the step, add the weights back.
-    return (_resident() - before) / 2**30 + weights * 4 / 2**30
+    return _resident() / 2**30, (_resident() - before + 4 * weights) / 2**30
 
 
 def _resident() -> int:
@@ -75,14 +78,11 @@ def main(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     if known.one:
         name, size, batch = known.one
-        print(
-            measure(name, int(size), int(batch), known.reference, known.channels),
-            _resident() / 2**30,
-        )
+        print(*measure(name, int(size), int(batch), known.reference, known.channels))
         return
     for size in known.sizes.split(","):
         for batch in known.batches.split(","):
-            for name in known.rows.split(","):
+            for name in chosen("--rows", known.rows, ROWS):
                 if name == "reference" and not known.reference:
                     continue
                 words = ["--one", name, size, batch, "--reference", known.reference,
@@ -92,12 +92,12 @@ def main(arguments: list[str]) -> None:
                 )
                 if done.returncode:
                     raise RunError(f"{name} at {size}: {done.stderr.strip().splitlines()[-1]}")
-                gib, whole = (round(float(x), 2) for x in done.stdout.split()[-2:])
+                peak, steps = (round(float(x), 2) for x in done.stdout.split()[-2:])
                 row = {
-                    "precision": name, "size": int(size), "batch": int(batch), "peak_gib": gib,
-                    "resident_gib": whole,
+                    "precision": name, "size": int(size), "batch": int(batch), "peak_gib": peak,
+                    "steps_gib": steps,
                 }  # fmt: skip
-                text = f"{name:<28}{size:>6}{batch:>4}{gib:>8} GiB, of {whole} GiB resident"
+                text = f"{name:<28}{size:>6}{batch:>4}{peak:>8} GiB, {steps} of them for the steps"
                 print(json.dumps(row) if known.json else text, flush=True)
 
 

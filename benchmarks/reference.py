@@ -5,8 +5,7 @@ import contextlib
 import io
 import multiprocessing
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measuring import seconds_of
 from errors import UserError
 
 OURS = ("models", "options", "data", "util")  # package names that both projects use
@@ -107,25 +107,6 @@ class ReferenceStep:
             [p.grad.cpu().clone() for p in network if p.grad is not None and p.ndim > 1]
             for network in parameters
         ]
-
-
-def chosen(names: str, variants: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variants of a comma-separated list, in its order; UserError for one that is not there."""
-    for name in names.split(","):
-        if name not in variants:
-            raise UserError(f"--variants: there is no {name!r}, only {', '.join(variants)}")
-    return {name: variants[name] for name in names.split(",")}
-
-
-def seconds_of(action: Callable[[], object], device: torch.device) -> float:
-    """Return how long a call takes, with the device's work done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 class ReferenceProcess:

@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.reference import ReferenceProcess, chosen, seconds_of
+from benchmarks.measuring import chosen, seconds_of
+from benchmarks.reference import ReferenceProcess
 from data.loading import normalise
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
@@ -99,7 +100,7 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 
 def operations_of(trainer: Trainer, batch: dict[str, torch.Tensor]) -> float:
     """Return the floating-point operations of one step, counted as it runs (no replay)."""
-    trainer.runtime.allow_tf32()
+    trainer.runtime.set_tf32()
     with FlopCounterMode(display=False) as counter:
         trainer.take_step(batch)
     return counter.get_total_flops()
@@ -112,7 +113,7 @@ def seconds_a_step(trainer: Trainer, batch: dict[str, torch.Tensor], steps: int)
         for _ in range(steps):
             trainer.take_step(batch)
 
-    trainer.runtime.allow_tf32()  # of all variants the one that was made last has set it
+    trainer.runtime.set_tf32()  # of all variants the one that was made last has set it
     return seconds_of(play, trainer.runtime.device) / steps
 
 
@@ -191,7 +192,7 @@ def main(arguments: list[str]) -> None:
     known = parser.parse_args(arguments)
     device = Runtime(RuntimeConfig()).device
     batch = images(known.size, known.batch)
-    names = [*chosen(known.variants, VARIANTS)] if known.variants else list(
+    names = [*chosen("--variants", known.variants, VARIANTS)] if known.variants else list(
         CPU_VARIANTS if device.type == "cpu" else VARIANTS
     )  # fmt: skip
     trainers = {

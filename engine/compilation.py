@@ -64,16 +64,16 @@ def missing_compiler(device: torch.device) -> str:
     if device.type == "cuda":  # triton compiles what launches its kernels
         if not importlib.util.find_spec("triton"):
             return "the triton package"
-        found = _compiles("c", os.environ.get("CC"), "gcc", "clang")
-        return "" if found else "a C compiler that works (gcc, or CC=...)"
+        names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+        return "" if _compiles("c", *names) else "a C compiler that works (gcc, or CC=...)"
     found = _compiles("c++", os.environ.get("CXX", "g++"))
     return "" if found else "a C++ compiler that works (g++, or CXX=...)"
 
 
 @functools.cache
-def _compiles(language: str, *names: str | None) -> bool:
+def _compiles(language: str, *names: str) -> bool:
     """Say whether the first of these compilers that is there compiles an empty program."""
-    there = next((path for name in names if name and (path := shutil.which(name))), None)
+    there = next((path for name in names if (path := shutil.which(name))), None)
     if there is None:
         return False
     words = [there, "-x", language, "-c", "-", "-o", os.devnull]

@@ -70,10 +70,10 @@ class Runtime:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             # Where there is no such kernel it says so once, and the run goes on.
             torch.use_deterministic_algorithms(True, warn_only=True)
-        self.allow_tf32()
+        self.set_tf32()
 
-    def allow_tf32(self) -> None:
-        """Let products round as the precision says; torch keeps that for the whole process."""
+    def set_tf32(self) -> None:
+        """Let products round to TF32, or not, as the precision says; torch keeps one answer a process."""
         fast = self.precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = fast
         torch.backends.cudnn.allow_tf32 = fast

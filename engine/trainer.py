@@ -172,13 +172,13 @@ class Trainer:
         for option in ("rates", "every", "clip_norm"):
             for name in getattr(self.config, option).keys() - self.players.keys():
                 raise UserError(f"{option}.{name}: the players are {', '.join(self.players)}")
-        for name, every in self.config.every.items():
-            lazy = "identity_every" if name.startswith("generator") else "penalty_every"
-            both = math.gcd(every, getattr(self.method.config, lazy, 1))
-            if both > 1:  # whenever it moves, or more often than is counted on, the term is there
+        for name, (option, period) in self.method.lazy().items():
+            every = self.config.every.get(name, 1)
+            both = math.gcd(every, period)
+            if both > 1:  # of the player's moves more have the term than it is made stronger for
                 raise UserError(
-                    f"every.{name}={every} and method.{lazy} have the divisor {both}: the term would count "
-                    f"{both} times; choose numbers without one, or leave one of them at 1"
+                    f"every.{name}={every} and method.{option}={period} have the divisor {both}: the term "
+                    f"would count {both} times; choose numbers without one, or leave one of them at 1"
                 )
 
     def _play(self, turns: Iterator[Turn]) -> Turn | None:

@@ -56,6 +56,7 @@ def card(run: Run, manifest: Mapping[str, Any], notes: Mapping[str, Mapping[str,
         parity="\n".join(f"| {' | '.join(line)} |" for line in lines),
         rejected="".join(f"\nLeft out: `{n}`: {why}.\n" for n, why in parity["rejected"].items()),
         crop=run.options.data.crop_size,
+        cautions="".join(f"- {note}\n" for note in run.options.method.notes()),
         commit=made_by["git_commit"],
     )
 

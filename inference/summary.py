@@ -67,9 +67,10 @@ def summary(options: TrainOptions) -> Iterator[str]:
         rows.append(
             ["  in all", "", f"{parameters:,}", _short(sum(p.macs * p.same for p in parts))]
         )
-        player = f", player {players[id(call.network)]}" if id(call.network) in players else ""
-        player += "" if learns else ", frozen"
-        yield f"\n{name}: {type(call.network).__name__}{player}"
+        role = ", frozen" if not learns else ""
+        if id(call.network) in players:
+            role = f", player {players[id(call.network)]}"
+        yield f"\n{name}: {type(call.network).__name__}{role}"
         yield aligned(rows)
         adam = " (and twice that for Adam)" if learns else ""
         yield (

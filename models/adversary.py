@@ -115,11 +115,19 @@ class Adversary(nn.Module):
             terms[f"penalty_{self.domain}"] = penalty
         return terms
 
+    @property
+    def has_penalty(self) -> bool:
+        """Say whether any step has a penalty."""
+        return self.config.penalty != "none" and self.config.penalty_weight > 0
+
+    @property
+    def penalty_period(self) -> int:
+        """Return every how many steps there is a penalty; 1 where there is none."""
+        return self.config.penalty_every if self.has_penalty else 1
+
     def penalises(self, step: int) -> bool:
         """Say whether step number `step` has a penalty; lazily it does not (Karras et al. 2020)."""
-        config = self.config
-        on = config.penalty != "none" and config.penalty_weight > 0
-        return on and step % config.penalty_every == 0
+        return self.has_penalty and step % self.config.penalty_every == 0
 
     def decide(self, step: int, device: torch.device) -> None:
         """Put what differs from step to step where a recorded step reads it."""

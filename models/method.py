@@ -84,6 +84,19 @@ class Method(nn.Module):
             elif isinstance(part, Adversary):
                 part.decide(step, device)
 
+    def lazy(self) -> dict[str, tuple[str, int]]:
+        """Return player -> the option by which one of its terms is there only every so many steps.
+
+        Such a term is as many times as strong (Karras et al. 2020). The penalty of discriminators,
+        whose players are named so, is one; a method adds its own.
+        """
+        periods = [part.penalty_period for part in self.modules() if isinstance(part, Adversary)]
+        return {
+            name: ("penalty_every", max(periods, default=1))
+            for name in self.players()
+            if name.startswith("discriminator")
+        }
+
     def translators(self) -> nn.ModuleDict:
         """Return what a run is for: "a_to_b" -> Translator, for every direction it learns."""
         raise NotImplementedError

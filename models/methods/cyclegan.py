@@ -102,6 +102,10 @@ class CycleGAN(Method):
         weighs = config.cycle_weight > 0 and config.identity_weight > 0
         return weighs and step % config.identity_every == 0
 
+    def lazy(self) -> dict[str, tuple[str, int]]:
+        period = self.config.identity_every if self.config.identity_weight else 1
+        return {**super().lazy(), "generators": ("identity_every", period)}
+
     def variant(self, step: int) -> Hashable:
         return self.learns_identity(step), self.game_b.penalises(step)
 

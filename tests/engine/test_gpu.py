@@ -9,7 +9,7 @@ from benchmarks import inference
 from data.folders import DataConfig, find_split
 from data.loading import UnpairedSamples
 from data.resident import ResidentSamples
-from engine.cuda import uploaded
+from engine.cuda import RecordedSteps, uploaded
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
 from engine.trainer import Trainer
@@ -148,8 +148,8 @@ def test_a_step_that_is_not_finite_is_named_on_the_device_too_and_moves_nobody(t
 def test_a_recorded_translation_is_the_translation():
     config = RuntimeConfig(device="cuda", precision="fp32")
     translator, runtime = inference.prepared(config)
-    recorded = inference.RecordedTranslation(translator, runtime)
-    for size in (64, 96, 64):
+    recorded = inference.recorded(translator, runtime)
+    for size in (64, 96) * (RecordedSteps.WARM_UP + 2):
         image = torch.rand(1, 3, size, size) * 2 - 1
         expected = inference.translate(translator, runtime, image)
         assert torch.allclose(recorded(image), expected, atol=1e-4)

@@ -97,6 +97,15 @@ def test_a_lazy_term_must_not_fall_on_the_steps_of_its_player_more_often_than_co
         trainer(config, every={player: every})
 
 
+def test_a_penalty_asks_nothing_of_players_that_it_is_not_of():
+    config = replace(shrink("stargan_v2"), penalty_every=4)
+    method = methods.find("stargan_v2")(config, {"a": 3, "b": 3})
+    assert method.lazy() == {"discriminator": ("penalty_every", 4)}
+    assert methods.find("stargan_v2")(replace(config, penalty="none"), {"a": 3, "b": 3}).lazy() == {
+        "discriminator": ("penalty_every", 1)
+    }
+
+
 @pytest.mark.parametrize("option", ["rates", "every", "clip_norm"])
 def test_a_player_that_the_method_does_not_have_is_answered_with_those_it_has(option):
     with pytest.raises(

@@ -61,11 +61,19 @@ def test_precision_is_exact_on_a_cpu_and_tf32_on_cuda_unless_told():
     assert runtime.describe()["precision"] == "fp32" and not torch.backends.cudnn.allow_tf32
     other = Runtime(RuntimeConfig(device="cpu", precision="tf32"))
     assert torch.backends.cudnn.allow_tf32
-    runtime.allow_tf32()  # the process has one such setting: whoever computes next makes its own
+    runtime.set_tf32()  # the process has one such setting: whoever computes next makes its own
     assert not torch.backends.cudnn.allow_tf32
-    other.allow_tf32()
+    other.set_tf32()
     assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
-    runtime.allow_tf32()
+    runtime.set_tf32()
+
+
+@pytest.mark.parametrize("compiler", ["/bin/false", "no_such_compiler"])
+def test_a_compiler_that_does_not_work_is_a_note_and_the_run_goes_on(compiler, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", compiler)
+    runtime = Runtime(RuntimeConfig(device="cpu", compile="regions"))
+    assert runtime.compiling is None
+    assert "a C++ compiler that works" in capsys.readouterr().err
 
 
 def prepared(config: RuntimeConfig) -> ResnetGenerator:

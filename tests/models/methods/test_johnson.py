@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.hub
 
+import export
 import test as test_command
 import train
 import translate
@@ -119,6 +120,13 @@ def test_a_trained_run_translates_without_vggs_weights_and_says_what_it_learnt_f
     write_images(tmp_path / "in", 1, (17, 23))
     assert call(translate, run, tmp_path / "in", tmp_path / "out") == (0, "")
     assert "note: method.vgg.weights=random" in capsys.readouterr().err
+
+
+def test_an_export_says_so_too_and_so_does_its_card(run, tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    assert call(export, run, f"out={tmp_path}", "formats=[safetensors]") == (0, "")
+    assert "note: method.vgg.weights=random" in capsys.readouterr().err
+    assert "- method.vgg.weights=random: pictures" in (tmp_path / "a_to_b/README.md").read_text()
 
 
 def test_one_direction_is_evaluated_where_the_truth_of_both_is_known(run, capsys):
