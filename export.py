@@ -2,10 +2,11 @@
 
 import sys
 
-from errors import UserError, run_command
+from common.command import run_command
+from common.errors import UserError
+from common.user_paths import named_path
 from options.config import ExportOptions
 from options.load import split_words, with_settings
-from paths import named_path
 
 USAGE = """\
 usage: python export.py RUN [direction=photo_to_monet] [formats=[safetensors,onnx,pt2]] [option=value ...]
@@ -26,10 +27,10 @@ def main(arguments: list[str]) -> None:
     if len(paths) != 1:
         raise UserError("name one run, such as: python export.py runs/demo; --help explains")
 
+    from deployment.export import export_run, require_packages
+    from deployment.wandb_bundle import log_bundle
     from engine.runtime import RuntimeConfig
-    from inference.export import export_run, require_packages
-    from inference.logged import log_bundle
-    from inference.run import open_run
+    from inference.open_run import open_run
 
     require_packages(options.formats)
     # Plain kernels on the CPU, never compiled: what is traced is what is written down.

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from errors import UserError, run_command
+from common.command import run_command
+from common.errors import UserError
+from common.user_paths import named_path
 from options.config import TestOptions
 from options.load import with_settings
-from paths import named_path
 
 USAGE = """\
 usage: python test.py RUN [option=value ...]
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> None:
             with_settings(TestOptions(), ["--help"], USAGE)
             return
         raise UserError("name a run, such as: python test.py runs/demo; --help explains")
-    from inference.run import open_run, options_of
+    from inference.open_run import open_run, options_of
 
     path, settings = named_path(arguments[0]), arguments[1:]
     whole = replace(options_of(path).data, limit=0)  # a training run's limit is not the test's
@@ -35,11 +36,11 @@ def main(arguments: list[str]) -> None:
             f"data.domains and data.channels are what the run was trained on: {trained.domains}"
         )
 
-    from inference.evaluate import evaluate, write_metrics
-    from inference.features import find_inception, find_lpips
-    from inference.logged import log_figures
-    from inference.report import write_report
-    from inference.tables import figures_table
+    from evaluation.evaluate import evaluate, write_metrics
+    from evaluation.features import find_inception, find_lpips
+    from evaluation.metrics_table import figures_table
+    from evaluation.report import write_report
+    from evaluation.wandb_results import log_figures
 
     run = open_run(path, options.runtime, options.checkpoint, options.weights)
     inception = find_inception(options.inception, run.runtime.device) if options.checks else None

@@ -6,20 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.memory import is_out_of_memory
-from engine.processes import Processes
+from common.command import run_command, say
+from common.errors import UserError
+from common.user_paths import made_folder, named_path
+from engine.distributed.context import Processes
+from engine.hardware.memory import is_out_of_memory
 from engine.runtime import Runtime
-from errors import UserError, run_command, say
 from options.config import TrainOptions
 from options.load import from_yaml, saved_options, to_dict, to_yaml, train_options
-from options.same import check_same
-from paths import made_folder, named_path
+from options.resume_check import check_same
 
 if TYPE_CHECKING:  # they open image libraries, and a misspelt option should be answered before
-    from engine.loop import Images, Loop
     from engine.schedule import Schedule
-    from engine.trainer import Trainer
+    from engine.train_step import Trainer
     from models.method import Method
+    from training.loop import Images, Loop
 
 
 def main(arguments: list[str]) -> None:
@@ -49,7 +50,7 @@ def experiments(options: TrainOptions) -> list[TrainOptions]:
 
 def train(options: TrainOptions, processes: Processes | None = None) -> None:
     """Train what `options` describe in the folder options.run, from its last checkpoint if there is one."""
-    from engine.files import sole_owner
+    from common.files import sole_owner
 
     processes = processes or Processes()
     options = processes.told(lambda: found(options, processes), patiently=True)
@@ -66,9 +67,9 @@ def train(options: TrainOptions, processes: Processes | None = None) -> None:
 def found(options: TrainOptions, processes: Processes) -> TrainOptions:
     """Return the options with whole paths; UserError where what they name is not there or cannot be."""
     from data.folders import absolute, find_split
-    from data.loading import check_sizes
+    from data.samples import check_sizes
     from data.scenes import provide
-    from engine.state import Checkpoints
+    from engine.checkpoint import Checkpoints
 
     for option in ("plan", "budget"):
         if getattr(options, option) and not processes.alone:
@@ -85,16 +86,16 @@ def found(options: TrainOptions, processes: Processes) -> TrainOptions:
 
 def show_summary(options: TrainOptions) -> None:
     """Print the networks of a run."""
-    from inference.summary import summary
+    from models.network_summary import summary
 
-    with answered():
-        for line in summary(options):
-            print(line)
+    method = built(options, Processes())
+    for line in summary(options.method.name, method, options.data.crop_size):
+        print(line)
 
 
 def show_plan(options: TrainOptions) -> None:
     """Print what the run would take."""
-    from options.planning import planned
+    from training.plan import planned
 
     for line in planned(options, schedule_of(options)):
         print(line, flush=True)
@@ -115,13 +116,13 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
     Before its first checkpoint a run has nothing to lose: it may be started again with other options.
     A budget is turned into a schedule once, when the run begins.
     """
-    from engine.images import SKIPPED
-    from engine.state import Checkpoints
+    from engine.checkpoint import Checkpoints
+    from training.image_selection import SKIPPED
 
     saved = run / "options.yaml"
     begun = saved.exists() and Checkpoints(run / "checkpoints").exist()
     if options.budget:
-        from options.planning import within_budget
+        from training.plan import within_budget
 
         if begun and (before := saved_options(saved)).budget == options.budget:
             laid = {"duration": before.duration, "decay_after": before.decay_after}
@@ -143,10 +144,10 @@ def settle(run: Path, options: TrainOptions) -> TrainOptions:
 
 def start_or_continue(run: Path, options: TrainOptions, processes: Processes) -> None:
     """Build the method and its data, restore the last checkpoint, and train to the end."""
-    from engine.artifacts import dataset_of, upload
-    from engine.files import write_text
-    from engine.images import usable_files
-    from engine.logger import WandbLogger, run_id_of
+    from common.files import write_text
+    from engine.tracking.wandb_artifacts import dataset_of, upload
+    from engine.tracking.wandb_run import WandbLogger, run_id_of
+    from training.image_selection import usable_files
 
     runtime = Runtime(options.runtime, processes)
     method = built(options, processes)  # before any image is read
@@ -206,11 +207,11 @@ def loop_of(
     run: Path, options: TrainOptions, method: "Method", files: Mapping[str, Sequence[Path]], runtime: Runtime
 ) -> "Loop":  # fmt: skip
     """Return the loop over a run's images, at its last checkpoint if there is one."""
-    from engine.images import samples_of
-    from engine.loop import Loop
-    from engine.record import images_at_begin
+    from engine.run_record import images_at_begin
     from engine.schedule import plan
-    from engine.trainer import Trainer
+    from engine.train_step import Trainer
+    from training.image_selection import samples_of
+    from training.loop import Loop
 
     samples = samples_of(
         files, options.data, options.seed, runtime.device, runtime.processes.beside
@@ -230,7 +231,7 @@ def facts_of(
     run: Path, trainer: "Trainer", files: Mapping[str, Sequence[Path]], options: TrainOptions
 ) -> dict[str, Any]:
     """Return what is known of a run beside its losses, and record it in its folder."""
-    from engine.record import record
+    from engine.run_record import record
 
     machine = trainer.runtime.describe()
     recorded = record(run, trainer.step, files, options.data, options.log.fingerprint, machine)
@@ -248,7 +249,7 @@ def watched_images(
     run: Path, files: Mapping[str, Sequence[Path]], options: TrainOptions
 ) -> tuple["Images", "Images"]:
     """Return the images that previews show, and those that score the translators."""
-    from engine.images import fixed_images, usable_files
+    from training.image_selection import fixed_images, usable_files
 
     data = options.data
     kept_out = usable_files(data, "validation", run) if data.validation else files
@@ -274,7 +275,7 @@ def answered() -> Iterator[None]:
 
 def begin_with(path: Path, trainer: "Trainer", options: TrainOptions) -> None:
     """Load weights to start from, say which, and let players that have them wait for those that have not."""
-    from inference.fine_tune import fresh_and_trained, start_from, table
+    from training.init_from import fresh_and_trained, start_from, table
 
     rows = start_from(trainer.method, path, options.init_partial)
     trainer.restart_average()

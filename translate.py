@@ -2,10 +2,11 @@
 
 import sys
 
-from errors import UserError, run_command
+from common.command import run_command
+from common.errors import UserError
+from common.user_paths import named_path
 from options.config import TranslateOptions
 from options.load import split_words, with_settings
-from paths import named_path
 
 USAGE = """\
 usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet] [option=value ...]
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> None:
             "RUN, INPUT and OUTPUT are paths, and one of them is empty; . is this folder"
         )
 
-    from inference.run import direction_of, open_run
+    from inference.open_run import direction_of, open_run
     from inference.translate import translate_paths, translate_stream
 
     run = open_run(named_path(paths[0]), options.runtime, options.checkpoint, options.weights)

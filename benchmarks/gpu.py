@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from errors import RunError, UserError, run_command
+from common.command import run_command
+from common.errors import RunError, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 520  # for all parts together

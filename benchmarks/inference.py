@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring import chosen, seconds_of
-from engine.cuda import RecordedSteps
+from benchmarks.timing import chosen, seconds_of
+from common.command import run_command
+from engine.hardware.cuda_graphs import RecordedSteps
 from engine.runtime import Runtime, RuntimeConfig
-from errors import run_command
-from models.networks.resnet_generator import ResnetGenerator
+from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
 
 VARIANTS = {
@@ -74,16 +74,16 @@ def exported(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
     """Return the same network as functions through onnxruntime, where that is installed."""
     if device.type != "cpu" or importlib.util.find_spec("onnxruntime") is None:
         return {}
-    from inference import graphs
-    from inference.parity import noise, onnx_runner
+    from deployment import graph_export, quantization
+    from deployment.parity import noise, onnx_runner
 
     translator, _ = prepared(RuntimeConfig(device="cpu"))
     assert isinstance(translator, DeterministicTranslator)
     with tempfile.TemporaryDirectory() as name:
         plain, small = Path(name) / "model.onnx", Path(name) / "model_int8.onnx"
-        plain.write_bytes(graphs.pixel_graph(translator, {}))
+        plain.write_bytes(graph_export.pixel_graph(translator, {}))
         found: dict[str, Callable[[Tensor], object]] = {"onnxruntime fp32": onnx_runner(plain)}
-        if graphs.quantise(plain, small, noise(3, 4), graphs.RECIPES[0]):
+        if quantization.quantise(plain, small, noise(3, 4), quantization.RECIPES[0]):
             found["onnxruntime int8"] = onnx_runner(small)
     return found
 

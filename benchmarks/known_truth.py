@@ -17,13 +17,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common.command import run_command
 from data.scenes import generate
-from errors import run_command
-from inference.evaluate import evaluate
-from inference.run import Run, open_run
+from evaluation.evaluate import evaluate
+from inference.open_run import Run, open_run
 from models import methods
 from options.config import TrainOptions
-from options.fields import walk
+from options.introspection import walk
 from options.load import train_options
 from train import train
 

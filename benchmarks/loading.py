@@ -27,10 +27,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from data.folders import DataConfig
-from data.loading import UnpairedSamples
+from common.command import run_command
+from data.config import DataConfig
+from data.samples import UnpairedSamples
 from data.scenes import draw_scene, to_uint8
-from errors import run_command
 
 SIZES = {"256x256": (256, 256), "1024x768": (1024, 768)}
 

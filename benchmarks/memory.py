@@ -18,12 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.measuring import chosen
-from benchmarks.reference import ReferenceStep
+from benchmarks.reference_repository import ReferenceStep
 from benchmarks.step import images, trainer_for
-from data.loading import normalise
+from benchmarks.timing import chosen
+from common.command import run_command
+from common.errors import RunError
+from data.tensors import normalise
 from engine.runtime import RuntimeConfig
-from errors import RunError, run_command
 
 PUBLISHED = 28_285_832  # weights of the reference's networks
 ROWS = {

@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common.command import run_command
 from data.scenes import generate
-from errors import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 

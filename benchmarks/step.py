@@ -27,17 +27,18 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import chosen, seconds_of
-from benchmarks.reference import ReferenceProcess
-from data.loading import normalise
+from benchmarks.reference_repository import ReferenceProcess
+from benchmarks.timing import chosen, seconds_of
+from common.command import run_command
+from common.errors import RunError
+from data.tensors import normalise
+from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
-from engine.trainer import Trainer
-from engine.training import TrainingConfig
-from errors import RunError, run_command
+from engine.train_step import Trainer
 from models.methods.cyclegan import CycleGAN
-from models.networks.patch_discriminator import PatchDiscriminator
-from models.networks.resnet_generator import ResnetGenerator
+from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.resnet_generator import ResnetGenerator
 
 # Name -> precision, compilation.
 VARIANTS = {

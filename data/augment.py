@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.folders import DataConfig
+from data.config import DataConfig
 
 CHANNELS_AT_ONCE = 128  # OpenCV's limit
 

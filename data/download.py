@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from errors import UserError, one_line, run_command
-from paths import named_path
+from common.command import run_command
+from common.errors import UserError, one_line
+from common.user_paths import named_path
 
 HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
 PAUSES = (1.0, 3.0, 10.0)  # seconds before another try

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from errors import UserError
+from common.errors import UserError
 
 Fingerprint = Literal["contents", "sizes"]
 Counted = Callable[[Iterable[str], int], Iterable[str]]

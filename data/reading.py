@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from errors import UserError, one_line
+from common.errors import UserError, one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag

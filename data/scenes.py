@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from errors import UserError, run_command
-from paths import named_path
+from common.command import run_command
+from common.errors import UserError
+from common.user_paths import named_path
 
 TRAIN_A, TRAIN_B, HELD_OUT = 0, 1, 2  # which scenes: none stands in two sets
 TINT = 3  # what a scene's tint is drawn from besides its key

@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("*.py", "data", "engine", "inference", "metrics", "models", "options")
+SOURCES = (
+    "*.py",
+    "common",
+    "comparison",
+    "data",
+    "deployment",
+    "engine",
+    "evaluation",
+    "inference",
+    "metrics",
+    "models",
+    "options",
+    "training",
+)
 KINDS = (".py", ".yaml", ".html")
 MOST_CHANGED = 5 * 2**20  # bytes of code.diff; more is no change of code
 PACKAGES = (

@@ -9,21 +9,27 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from engine.compilation import compile_network, compiled, fast_convolution, missing_compiler
-from engine.devices import Precision, RuntimeConfig, choose_device
-from engine.gradients import averaged
-from engine.memory import keep_freed_memory
-from engine.processes import Processes
-from errors import UserError, say
-from models.adversary import Adversary
-from models.networks.normalisation import (
+from common.command import say
+from common.errors import UserError
+from engine.distributed.context import Processes
+from engine.distributed.gradient_averaging import averaged
+from engine.hardware.compilation import (
+    compile_network,
+    compiled,
+    fast_convolution,
+    missing_compiler,
+)
+from engine.hardware.device import Precision, RuntimeConfig, choose_device
+from engine.hardware.memory import keep_freed_memory
+from models.gan_loss import Adversary
+from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.layers.norm_act_pad import (
     NormActPad,
     ReflectPad,
     fusible_norm_act_pad,
     reflect_pad,
 )
-from models.networks.resnet_generator import ResnetGenerator
-from models.networks.winograd import Conv3x3
+from models.networks.layers.winograd import Conv3x3
 
 
 class Runtime:

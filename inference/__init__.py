@@ -4,6 +4,6 @@ from inference import load_translator
 painting = load_translator("runs/monet")["photo_to_monet"](picture)
 """
 
-from inference.run import PictureTranslator, load_translator
+from inference.picture_translator import PictureTranslator, load_translator
 
 __all__ = ["PictureTranslator", "load_translator"]

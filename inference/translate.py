@@ -12,17 +12,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from common.errors import RunError, UserError, one_line
+from common.progress import counted, share_done
+from common.user_paths import named_path
 from data.folders import SUFFIXES
 from data.reading import open_upright, pixels_of
-from engine.memory import is_out_of_memory
-from engine.progress import counted, share_done
-from errors import RunError, UserError, one_line
-from inference.controls import Controls
-from inference.pictures import write_picture, written_name
-from inference.run import PictureTranslator, Run
-from inference.styles import chosen_style
-from inference.video import Flicker, smoothed
-from inference.work import (
+from engine.hardware.memory import is_out_of_memory
+from inference.blending import Controls
+from inference.inputs import (
     Masks,
     Opened,
     Picture,
@@ -33,8 +30,12 @@ from inference.work import (
     refuse_overwriting,
     too_large,
 )
+from inference.open_run import Run
+from inference.outputs import write_picture, written_name
+from inference.picture_translator import PictureTranslator
+from inference.style_selection import chosen_style
+from inference.temporal_smoothing import Flicker, smoothed
 from options.config import TranslateOptions
-from paths import named_path
 
 # How many are translated at once, if neighbours are of one size.
 BATCH_PIXELS = {"cpu": 2**16, "mps": 2**18, "cuda": 2**20}

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from metrics.luminance import LEVEL, luminance
+from metrics.luminance_correlation import LEVEL, luminance
 
 BINS = 32  # frequencies of a spectrum, up to half a cycle per pixel
 

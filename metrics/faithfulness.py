@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from metrics.distortion import psnr
-from metrics.luminance import LEVEL, correlation, luminance, standardise
+from metrics.luminance_correlation import LEVEL, correlation, luminance, standardise
 
 NOISE = 2 * LEVEL  # deviation of the noise, in [-1, 1]: too little to be seen
 QUALITY = 75  # of the JPEG

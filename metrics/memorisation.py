@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics.luminance import luminance
+from metrics.luminance_correlation import luminance
 
 BLOCK = 2**23  # similarities held at once: 64 MiB
 GRID = 16  # cells of a fingerprint along a side

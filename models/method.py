@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.adversary import Adversary
-from models.history import FeatureQueue, ImageHistory
+from models.gan_loss import Adversary
+from models.image_pool import FeatureQueue, ImageHistory
 
 Batch = dict[str, Tensor]
 """Domain name -> images [B, C, H, W] in [-1, 1]. Row i of two domains have nothing to do with each other."""
@@ -74,7 +74,7 @@ class Method(nn.Module):
     def decide(self, count: int, step: int) -> None:
         """Draw on the CPU what step number `step` on `count` images of a domain is told when replayed.
 
-        A recorded step (engine/cuda.py) runs no Python: what differs from step to step must lie in
+        A recorded step (hardware/cuda_graphs.py) runs no Python: what differs from step to step must lie in
         tensors beforehand. The histories of past images are such; a method adds its own.
         """
         device = next(self.parameters()).device
@@ -103,3 +103,8 @@ class Method(nn.Module):
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError with a one-line reason where training crops of this size cannot work."""
+
+
+def networks_of(player: nn.Module) -> list[nn.Module]:
+    """Return the networks a player consists of: itself, or the members of its list."""
+    return list(player) if isinstance(player, nn.ModuleList) else [player]

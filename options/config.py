@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data.folders import DataConfig
-from engine.logger import LogConfig, WandbMode
+from common.errors import UserError
+from data.config import DataConfig
+from engine.config import TrainingConfig
 from engine.runtime import RuntimeConfig
 from engine.schedule import seconds_of
-from engine.training import TrainingConfig
-from errors import UserError
+from engine.tracking.wandb_run import LogConfig, WandbMode
 from models.method import Method
 
 Which = Literal["latest", "best"]

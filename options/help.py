@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from options.fields import Field, type_name
+from options.introspection import Field, type_name
 
 
 def help_page(usage: str, fields: Iterable[Field], values: Mapping[str, Any]) -> str:

@@ -10,13 +10,13 @@ from typing import Any, TypeVar, get_args, get_origin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from engine.logger import clean_name
-from errors import UserError, one_line
+from common.errors import UserError, one_line
+from engine.tracking.wandb_run import clean_name
 from models import methods
 from models.method import Method
 from options.config import TrainOptions
-from options.fields import Field, type_name, walk
 from options.help import help_page
+from options.introspection import Field, type_name, walk
 from options.presets import OWN, flatten, parsed, preset_layers, preset_list
 from options.suggest import did_you_mean, suggestion
 

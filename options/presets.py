@@ -6,11 +6,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from engine.remote import is_remote, run_config
-from errors import UserError, one_line
+from common.errors import UserError, one_line
+from common.user_paths import named_path
+from engine.tracking.wandb_api import is_remote, run_config
 from options.config import TrainOptions
 from options.suggest import did_you_mean
-from paths import named_path
 
 # Groups whose names are the user's own: folders by domain, numbers by player.
 OWN = ("data.train", "data.test", "rates", "every", "clip_norm")

@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from errors import run_command
+from common.command import run_command
 from reliability import fuzz_checkpoints, fuzz_images, fuzz_options
-from reliability.cases import Case, Judge, Limits, Report, try_all
+from reliability.fuzz_harness import Case, Judge, Limits, Report, try_all
 
 COUNTS = {"options": 2000, "images": 2000, "checkpoints": 500}
 # A picture at the limit of 89 megapixels is 358 MB as RGBA, and is held up to four times.

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.state import FORMAT, load
-from errors import UserError
+from common.errors import UserError
+from engine.checkpoint import FORMAT, load
 from models.methods.cyclegan import CycleGAN
-from models.networks.patch_discriminator import PatchDiscriminator
-from models.networks.resnet_generator import ResnetGenerator
-from reliability.cases import Case
+from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.resnet_generator import ResnetGenerator
+from reliability.fuzz_harness import Case
 from reliability.mutate import damaged
 
 MARKER = Path("marker")  # in the folder that the fuzzer works in: what hostile files try to make

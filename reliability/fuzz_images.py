@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data.reading import BadImage, image_size, read_image
-from reliability.cases import Case
+from reliability.fuzz_harness import Case
 from reliability.mutate import damaged
 
 Formats = list[tuple[str, dict]]

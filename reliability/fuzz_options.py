@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from errors import UserError, one_line
+from common.errors import UserError, one_line
 from models import methods
 from options.config import TrainOptions
-from options.fields import walk
+from options.introspection import walk
 from options.load import from_yaml, to_yaml, train_options
 from options.presets import PRESETS
-from reliability.cases import Case
+from reliability.fuzz_harness import Case
 from reliability.mutate import damaged
 
 ROOT = Path(__file__).resolve().parents[1]

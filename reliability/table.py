@@ -2,7 +2,7 @@
 
     python -m reliability.table [--short | --quick] [--out docs/reliability.md]
 
-Runs the tests and programs of reliability/claims.py. OK: all of them passed; part: they passed, and
+Runs the tests and programs of reliability/guarantees.py. OK: all of them passed; part: they passed, and
 something that was asked is known to be missing; no: one failed, or there is none; -: --quick left some out.
 A test's own figure is what it records under the property `figure`; where it also records `met` as
 False, it passed with a figure short of the one asked, and the verdict is part. Exit code 1 where a row
@@ -25,13 +25,13 @@ from xml.etree import ElementTree
 
 import torch
 
-from errors import run_command
-from reliability.claims import CLAIMS, Claim
+from common.command import run_command
+from reliability.guarantees import CLAIMS, Claim
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {
     "options": ["reliability.fuzz", "options"], "images": ["reliability.fuzz", "images"],
-    "checkpoints": ["reliability.fuzz", "checkpoints"], "storm": ["reliability.storm"],
+    "checkpoints": ["reliability.fuzz", "checkpoints"], "storm": ["reliability.kill_and_resume"],
 }  # fmt: skip
 SHORT = {
     "options": ["--count", "1000"], "images": ["--count", "300"], "checkpoints": ["--count", "150"],

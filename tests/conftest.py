@@ -11,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from errors import Interrupted, RunError, UserError, one_line
+from common.errors import Interrupted, RunError, UserError, one_line
 from models import methods
 from models.method import Method
 from tests.wandb_server import serving
 
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"  # pictures and checkpoints that are not part of the repository
 torch.set_num_threads(1)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import train
+from tests.conftest import ROOT
 
-ROOT = Path(train.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("python", "pip", "make", "torchrun", "srun", "wandb", "git", ".")
 
@@ -18,9 +17,9 @@ TEXTS = (
     "train.py         trains",  # the tree of README.md
     "pictures/train/photo",  # how to lay pictures out
     "errors\n",  # the layers
-    "inference/run.py ",  # the parts of inference
+    "inference/open_run.py ",  # the parts of inference
     "models/method.py ",  # of a method
-    "engine/trainer.py ",  # of a step
+    "engine/train_step.py ",  # of a step
     "options.yaml  ",  # a run's folder
 )
 

@@ -13,10 +13,8 @@ from PIL import Image
 
 import test
 import train
-from engine.files import sole_owner
-from tests.conftest import TINY, call, write_images
-
-ROOT = Path(train.__file__).parent
+from common.files import sole_owner
+from tests.conftest import ROOT, TINY, call, write_images
 
 
 def shell(*words: object, **environment: str) -> subprocess.CompletedProcess:

@@ -13,33 +13,33 @@ import pytest
 
 import test
 import train
+from common.errors import UserError
 from data.download import ARCHIVES
 from data.scenes import TRANSLATIONS
-from engine.symptoms import SYMPTOMS
-from errors import UserError
-from inference.report import FIGURES
+from evaluation.report import FIGURES
 from models import methods
 from models.method import Method
 from options.config import ExportOptions, TestOptions, TrainOptions, TranslateOptions
-from options.fields import walk
+from options.introspection import walk
 from options.load import split_words, train_options, with_settings
 from options.presets import OWN, preset_names
 from tests.conftest import PYTHON, TINY, call, picture, write_images
 from tests.documents import PAGES, ROOT, Command, anchors, commands, inline, links
+from training.failure_modes import SYMPTOMS
 
 # Commands that are only parsed here (what they name must exist), and where they are run instead.
 ONLY_PARSED = {
     "make ": "sets an environment up, or runs for minutes",
     "pip install": "changes the environment",
     ". .venv": "is the shell's",
-    "torchrun ": "starts processes: tests/engine/test_distributed.py",
-    "wandb sweep": "needs a server: tests/test_sweeps.py",
-    "wandb:ENTITY": "needs a server: tests/options/test_repeating.py, tests/inference/test_artifacts.py",
-    "/wandb/offline-run": "the name is an example: tests/options/test_repeating.py",
+    "torchrun ": "starts processes: tests/engine/distributed/test_distributed.py",
+    "wandb sweep": "needs a server: tests/options/test_sweeps.py",
+    "wandb:ENTITY": "needs a server: tests/engine/tracking/test_wandb_artifacts.py",
+    "/wandb/offline-run": "the name is an example: tests/options/test_repeat_run.py",
     "monet2photo": "needs a data set that is downloaded",
-    "plan=true": "measures for minutes: tests/options/test_planning.py",
-    "style.": "needs a method with styles: tests/inference/test_styles.py",
-    "inference.summarise runs/y-seed*": "docs/reproducing.md has what comes before it",
+    "plan=true": "measures for minutes: tests/training/test_plan.py",
+    "style.": "needs a method with styles: tests/inference/test_style_selection.py",
+    "comparison.seeds runs/y-seed*": "docs/reproducing.md has what comes before it",
 }  # fmt: skip
 # What takes long is run by the slow test alone; without it an export writes weights and no graphs.
 SLOW = ("run_onnx.py",)
@@ -320,7 +320,7 @@ def test_every_figure_of_a_report_is_explained():
 def test_every_symptom_stands_in_the_tips_under_its_own_words():
     tips = text_of("docs/training_tips.md")
     assert not [symptom.title for symptom in SYMPTOMS if f"`{symptom.title}`" not in tips]
-    said = text_of("engine/watchdog.py").replace('"\n                    "', "")
+    said = text_of("training/monitor.py").replace('"\n                    "', "")
     for words in ("the discriminator is never in doubt, and the generator learns nothing from it",
                   "has been near 0 up to step"):  # fmt: skip
         assert words in said and words in tips
@@ -339,7 +339,7 @@ def test_a_command_option_file_or_module_that_does_not_exist_is_noticed():
     for wrong in ("python train.py cyclegan data.rot=DATA", "python train.py cyclegann",
                   "python test.py RUN checkpoint=bst", "python export.py RUN formats=onxx",
                   "python translate.py RUN a b tile=7", "python -m data.docter DATA",
-                  "python -m inference.summarise RUN markdwn=true", "make setupp",
+                  "python -m comparison.seeds RUN markdwn=true", "make setupp",
                   "wandb sweep sweeps/none.yaml", "python -m data.download zebra2horse",
                   "python benchmarks/known_truth.py cyclegan --sed 0",
                   "torchrun --nproc-per-node=2 train.py cyclegan batchsize=2"):  # fmt: skip

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import plan
-from engine.trainer import Trainer
-from engine.training import TrainingConfig
+from engine.train_step import Trainer
 from models import methods
 from tests.conftest import shrink
 

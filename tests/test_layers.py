@@ -7,14 +7,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Each may import what stands in a row above its own, and itself.
-LAYERS = [["errors"], ["paths"], ["models", "data", "metrics"], ["engine"], ["options"], ["inference"],
-          ["train", "test", "translate", "export"], ["benchmarks", "reliability"]]  # fmt: skip
+LAYERS = [
+    ["common"], ["models", "data", "metrics"], ["engine"], ["options"], ["training", "inference"],
+    ["evaluation", "comparison", "deployment"], ["train", "test", "translate", "export"],
+    ["benchmarks", "reliability"],
+]  # fmt: skip
 DOORS = {
     "omegaconf": ["options/load.py", "options/presets.py"],
     "yaml": [],
-    "wandb": ["engine/logger.py"],
+    "wandb": ["engine/tracking/wandb_run.py"],
     "albumentations": ["data/augment.py"],
-    "torch.distributed": ["engine/processes.py"],
+    "torch.distributed": ["engine/distributed/context.py"],
 }
 FORBIDDEN = {
     "engine": "models.methods",
@@ -71,21 +74,74 @@ def test_imports_point_down_and_go_through_the_doors(path):
 
 def test_one_place_turns_words_into_paths():
     assert sorted(str(p) for p in SOURCES if "expanduser" in (ROOT / p).read_text()) == [
-        "inference/templates/run_onnx.py", "paths.py"]  # fmt: skip
+        "common/user_paths.py", "deployment/templates/run_onnx.py"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("models/method.py", "from engine.trainer import Trainer"),
-        ("models/method.py", "import data.loading"),
-        ("engine/trainer.py", "from models import methods"),
-        ("engine/trainer.py", "def f():\n    from options.load import to_yaml"),
-        ("options/config.py", "import inference.run"),
+        ("models/method.py", "from engine.train_step import Trainer"),
+        ("models/method.py", "import data.samples"),
+        ("engine/train_step.py", "from models import methods"),
+        ("engine/train_step.py", "def f():\n    from options.load import to_yaml"),
+        ("options/config.py", "import inference.open_run"),
         ("data/folders.py", "import albumentations as A"),
         ("train.py", "import wandb"),
-        ("models/networks/initialise.py", "from models.losses.adversarial import OBJECTIVES"),
+        (
+            "models/networks/layers/initialization.py",
+            "from models.losses.adversarial import OBJECTIVES",
+        ),
     ],
 )
 def test_an_import_that_points_up_or_avoids_the_door_is_found(path, line):
     assert faults(Path(path), line) != []
+
+
+MOST_FILES = 15  # in one folder; models/methods has one file a paper and may have more
+COMMANDS = ("train.py", "test.py", "translate.py", "export.py")
+
+
+def module_of(path: Path) -> str:
+    """Return the name under which a source is imported."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return module -> the project's modules that it imports, wherever in it the import stands."""
+    modules = {module_of(path): path for path in SOURCES}
+    return {
+        module: {name for name in imports((ROOT / path).read_text()) if name in modules}
+        for module, path in modules.items()
+    }
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules that import themselves through others."""
+
+    def reachable(start: str) -> set[str]:
+        found: set[str] = set()
+        pending = list(graph[start])
+        while pending:
+            if (name := pending.pop()) not in found:
+                found.add(name)
+                pending += graph[name]
+        return found
+
+    return sorted(module for module in graph if module in reachable(module))
+
+
+def test_no_module_imports_itself_through_others():
+    assert circles(import_graph()) == []
+
+
+def test_a_circle_is_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
+
+
+def test_no_folder_holds_more_files_than_a_reader_can_take_in():
+    folders = {path.parent for path in SOURCES} - {Path(), Path("models/methods")}
+    counts = {
+        str(folder): sum(path.parent == folder and path.name != "__init__.py" for path in SOURCES)
+        for folder in folders
+    }
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}

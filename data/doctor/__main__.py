@@ -21,6 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.command import run_command
+from common.errors import UserError
+from common.user_paths import made_folder, named_path
 from data.doctor.contact_sheet import contact_sheet
 from data.doctor.examine import Examined, examine, lost
 from data.doctor.findings import Diagnosis, diagnose
@@ -28,8 +31,6 @@ from data.doctor.isolated import Lost, isolated
 from data.doctor.layout import find_sets
 from data.doctor.page import page
 from data.doctor.summary import record, summary
-from errors import UserError, run_command
-from paths import made_folder, named_path
 
 PATIENCE = 60.0  # seconds for one file; 89 megapixels take five
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from common.errors import one_line
 from data.doctor.headers import Header, read_header
 from data.doctor.near_duplicates import print_of
 from data.reading import FORMATS, PIXEL_LIMIT, BadImage, open_upright, over_white, read_image
-from errors import one_line
 
 LOOKED_AT = 256  # pixels of the short side that colours are measured on, about what is trained on
 THUMBNAIL = 128

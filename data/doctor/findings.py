@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from data.doctor.examine import Examined
-from data.doctor.figures import ColourGap, Figures, colour_gaps, figures_of
 from data.doctor.layout import ImageSet
 from data.doctor.near_duplicates import groups_of, near_duplicates
 from data.doctor.recommend import Recommendation, command_of, crop_for, recommend
+from data.doctor.set_statistics import ColourGap, Figures, colour_gaps, figures_of
 
 Level = Literal["unusable", "attend", "note"]
 MOST_FEW, FEW = 50, 300  # images of a domain: far too few, and few

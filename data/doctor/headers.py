@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from common.errors import one_line
 from data.reading import FORMATS, ORIENTATION, upright
-from errors import one_line
 
 HEAD = 4096  # bytes in which a format says how deep its samples are
 KINDS = {

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from errors import RunError
+from common.errors import RunError
 
 Result = TypeVar("Result")
 MEMORY = 4 * 2**30  # bytes of addresses a process may have; 89 megapixels in 16 bits need 2.5 GiB

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import UserError
 from data.folders import files_in, walk
-from errors import UserError
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from string import Template
 import numpy as np
 
 from data.doctor.examine import Examined
-from data.doctor.figures import ColourGap, Figures
 from data.doctor.findings import Diagnosis, Finding
 from data.doctor.layout import shown
+from data.doctor.set_statistics import ColourGap, Figures
 
 PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
 PICTURES, ROWS = 12, 500  # of one finding on the page; doctor.json has all

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data.config import DataConfig
 from data.doctor.findings import FEW, KINDS, MOST_FEW
 from data.doctor.headers import read_header
-from data.folders import DataConfig, folder_of, spread, walk
+from data.folders import folder_of, spread, walk
 
 LOOKED_AT = 200  # files of a domain
 SECONDS = 0.8  # for all of them

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.doctor.figures import ColourGap, Figures
 from data.doctor.layout import ImageSet
+from data.doctor.set_statistics import ColourGap, Figures
 
 # Load and crop size, and the short side that three in four images should have for them. The first is
 # the paper's (Zhu et al. 2017, Sec. 7.1); the others keep its ratio.

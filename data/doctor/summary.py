@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from data.doctor.examine import Examined
-from data.doctor.figures import Figures
 from data.doctor.findings import Diagnosis, Finding
 from data.doctor.layout import shown
+from data.doctor.set_statistics import Figures
 
 NAMES, WIDTH = 3, 110  # files that are named of each finding, letters in a line
 HEADINGS = {"unusable": "Cannot be used", "attend": "Attend to", "note": "Good to know"}

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, two_domains
-from models.crops import check_sides
+from models.checks import at_least, check_sides, two_domains
 from models.losses.reconstruction import l2
 from models.losses.style import mean_and_deviation, statistics_distance
 from models.method import Batch, Method, Turn
+from models.networks.generators.vgg_decoder import VggDecoder
 from models.networks.vgg import Vgg, check_channels
-from models.networks.vgg_decoder import VggDecoder
 from models.translator import StyledTranslator
 
 CONTENT = "relu4_1"

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from models.adversary import Adversary, AdversaryConfig
-from models.checks import at_least, not_both_zero, two_domains
-from models.crops import check_crop
-from models.history import ImageHistory
+from models.checks import at_least, check_crop, not_both_zero, two_domains
+from models.gan_loss import Adversary, AdversaryConfig
+from models.image_pool import ImageHistory
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Turn
-from models.networks.generators import build_generator
-from models.networks.patch_discriminator import PatchDiscriminator
-from models.networks.resnet_generator import ResnetGenerator, together
+from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.build import build_generator
+from models.networks.generators.resnet_generator import ResnetGenerator, together
 from models.translator import deterministic
 
 

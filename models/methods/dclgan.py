@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.adversary import Adversary, AdversaryConfig
-from models.checks import at_least, two_domains
-from models.crops import check_crop
+from models.checks import at_least, check_crop, two_domains
+from models.gan_loss import Adversary, AdversaryConfig
 from models.losses.contrastive import layers_nce
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Turn
-from models.networks.patch_discriminator import PatchDiscriminator
+from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.resnet_generator import ResnetGenerator, together
 from models.networks.patch_sampler import PatchSampler
-from models.networks.resnet_generator import ResnetGenerator, together
 from models.translator import deterministic
 
 

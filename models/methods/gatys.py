@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, two_domains
-from models.crops import check_sides
-from models.grams import MeanGrams
+from models.checks import at_least, check_sides, two_domains
 from models.losses.reconstruction import l2
 from models.losses.style import gram, gram_energy, total_variation
 from models.method import Batch, Method, Turn
 from models.networks.vgg import Vgg, check_channels
+from models.running_gram_matrices import MeanGrams
 from models.translator import Translator
 
 CONTENT = "conv4_2"

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, two_domains
-from models.crops import check_sides
+from models.checks import at_least, check_sides, two_domains
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Turn
-from models.networks.modulated_unet import ModulatedUnet
+from models.networks.generators.modulated_unet import ModulatedUnet
 from models.translator import deterministic
 
 BLACK = -1.0  # what stands where a patch was taken out

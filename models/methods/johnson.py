@@ -14,15 +14,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, two_domains
-from models.crops import check_sides
-from models.grams import MeanGrams
+from models.checks import at_least, check_sides, two_domains
 from models.losses.reconstruction import l2
 from models.losses.style import gram, total_variation
 from models.method import Batch, Method, Turn
-from models.networks.generators import build_generator
-from models.networks.resnet_generator import ResnetGenerator
+from models.networks.generators.build import build_generator
+from models.networks.generators.resnet_generator import ResnetGenerator
 from models.networks.vgg import Vgg, check_channels
+from models.running_gram_matrices import MeanGrams
 from models.translator import deterministic
 
 CONTENT = "relu3_3"

@@ -14,19 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.adversary import Adversary, AdversaryConfig, PenaltyName
 from models.checks import at_least, not_both_zero
+from models.gan_loss import Adversary, AdversaryConfig, PenaltyName
 from models.losses.adversarial import ObjectiveName
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Turn
-from models.networks.domain_networks import (
+from models.networks.discriminators.domain_networks import (
     END,
     DomainDiscriminator,
     ImageFeatures,
     MappingNetwork,
     StyleEncoder,
 )
-from models.networks.style_generator import StyleGenerator
+from models.networks.generators.style_generator import StyleGenerator
 from models.translator import StyledTranslator
 
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.adversary import Adversary, AdversaryConfig
-from models.checks import at_least, not_both_zero, two_domains
-from models.crops import check_crop
+from models.checks import at_least, check_crop, not_both_zero, two_domains
+from models.gan_loss import Adversary, AdversaryConfig
 from models.losses.divergence import unit_gaussian_kl
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Turn
-from models.networks.content_and_style import AutoencoderConfig, ContentEncoder, Decoder
-from models.networks.multiscale_discriminator import MultiscaleDiscriminator
+from models.networks.discriminators.multiscale_discriminator import MultiscaleDiscriminator
+from models.networks.generators.content_and_style import AutoencoderConfig, ContentEncoder, Decoder
 from models.translator import DeterministicTranslator
 
 

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.adversary import Adversary, AdversaryConfig, PenaltyName, PenaltyScores
-from models.checks import at_least, not_both_zero, two_domains
-from models.crops import check_crop
+from models.checks import at_least, check_crop, not_both_zero, two_domains
+from models.gan_loss import Adversary, AdversaryConfig, PenaltyName, PenaltyScores
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Turn
-from models.networks.batch_head import BatchHeadDiscriminator
-from models.networks.modulated_unet import ModulatedUnet
-from models.networks.resnet_generator import together
+from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
+from models.networks.generators.modulated_unet import ModulatedUnet
+from models.networks.generators.resnet_generator import together
 from models.translator import deterministic
 
 

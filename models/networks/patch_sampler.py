@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.networks.initialise import initialise
+from models.networks.layers.initialization import initialise
 
 SMALL = 1e-7  # keeps the length of a feature from being zero
 

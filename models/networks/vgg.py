@@ -12,7 +12,7 @@ import torch.hub
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paths import named_path
+from common.user_paths import named_path
 
 Kind = Literal["vgg19", "vgg16"]
 

@@ -6,19 +6,19 @@ import json
 import pytest
 
 from benchmarks import (
+    background_preservation,
+    broken_methods,
+    distributed_scaling,
     gpu,
     inference,
     known_truth,
     loading,
     memory,
-    mutations,
-    scaling,
-    selectivity,
+    multimodal_styles,
     startup,
     step,
-    styles,
 )
-from errors import RunError, UserError
+from common.errors import RunError, UserError
 
 
 def rows(capsys) -> list[dict]:
@@ -156,15 +156,15 @@ def test_inference_times_every_variant_that_needs_no_compiler(capsys, monkeypatc
 
 def test_the_model_of_scaling_is_the_ring_on_paper(capsys):
     # Two processes, 8 bytes at 2 bytes/s: 2 rounds of half of them are 4 s, 7 pieces of 2 messages 14 s.
-    assert scaling.predicted(2.0, 2, 2.0, 1.0, 8) == 2 / (2 + 4 + 14)
-    scaling.main(["--paper"])
+    assert distributed_scaling.predicted(2.0, 2, 2.0, 1.0, 8) == 2 / (2 + 4 + 14)
+    distributed_scaling.main(["--paper"])
     assert "8 nodes of 8 GPUs" in capsys.readouterr().out
 
 
 def test_selectivity_lies_between_the_input_and_the_truth(capsys):
     for bound in ("input", "truth"):
-        selectivity.main([bound, "--json"])
-    selectivity.main(["cyclegan", "--json", "duration=1 steps", "runtime.threads=1"])
+        background_preservation.main([bound, "--json"])
+    background_preservation.main(["cyclegan", "--json", "duration=1 steps", "runtime.threads=1"])
     copied, true, trained = rows(capsys)
     assert copied["selectivity"] < 1.5 and true["selectivity"] > 4
     assert copied["background"] == true["background"] == 0 < trained["background"]
@@ -172,21 +172,21 @@ def test_selectivity_lies_between_the_input_and_the_truth(capsys):
 
 def test_the_recipe_for_stripes_trains(capsys):
     small = ["method.generator.channels=4", "method.discriminator.channels=4", "runtime.threads=1"]
-    selectivity.main(["zebra", "--json", "duration=1 steps", *small])
+    background_preservation.main(["zebra", "--json", "duration=1 steps", *small])
     (row,) = rows(capsys)
     assert (row["method"], row["steps"]) == ("zebra", 1)
 
 
 @pytest.mark.slow  # five minutes
 def test_ellipses_are_striped_and_squares_are_not(capsys):
-    selectivity.main(["zebra", "--json", "runtime.threads=1"])
+    background_preservation.main(["zebra", "--json", "runtime.threads=1"])
     (row,) = rows(capsys)
     assert row["selectivity"] >= 3 and row["background"] <= 0.03
 
 
 def test_styles_are_measured_on_tints(capsys):
     small = ["method.generator.channels=4", "method.discriminator.channels=4", "runtime.threads=1"]
-    styles.main(["munit", "--json", "duration=1 steps", *small])
+    multimodal_styles.main(["munit", "--json", "duration=1 steps", *small])
     (row,) = rows(capsys)
     assert row["diversity"] > 0 and 0 <= row["style_followed"] <= 1 and -1 <= row["content"] <= 1
 
@@ -194,7 +194,7 @@ def test_styles_are_measured_on_tints(capsys):
 def test_mutations_break_what_they_name_and_the_untrained_fail_the_gate(capsys):
     words = ["cyclegan", "--json", "duration=1 steps", "runtime.threads=1", "--only"]
     assert (
-        mutations.main([*words, "sound", "translators swapped at test"]) == 1
+        broken_methods.main([*words, "sound", "translators swapped at test"]) == 1
     )  # the sound one fails
     sound, swapped = rows(capsys)
     assert sound["gate"] == swapped["gate"] == "failed"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
 from data import download
 from data.download import ARCHIVES, Archive, unpack
-from errors import UserError
 from tests.conftest import call
 
 

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
+from common.errors import UserError
 from data import fingerprint
 from data.fingerprint import differing, fingerprint_of, from_json, look_at, name_of, to_json
-from errors import UserError
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from data.folders import DataConfig, absolute, files_in, find_split, spread
-from data.pairs import truth_of
-from errors import UserError
+from common.errors import UserError
+from data.config import DataConfig
+from data.folders import absolute, files_in, find_split, spread
+from data.ground_truth_pairs import truth_of
 from tests.conftest import write_images
 
 LAYOUTS = {

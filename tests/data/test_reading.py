@@ -7,15 +7,15 @@ import resource
 import struct
 import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.reading import BadImage, image_size, open_upright, read_image, upright
+from tests.conftest import SHARED
 
-ODDITIES = Path(__file__).resolve().parents[3] / "shared/images/oddities"
+ODDITIES = SHARED / "images/oddities"
 COLOURS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import UserError
 from data import scenes
 from data.scenes import HELD_OUT, SHADE, SHADES, TRANSLATIONS, draw_scene, generate, to_uint8
-from errors import UserError
 from tests.conftest import call
 
 

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common.errors import UserError
 from engine.runtime import Runtime, RuntimeConfig, seed_step
-from errors import UserError
-from models.networks.normalisation import NormActPad
-from models.networks.resnet_generator import ResnetGenerator
-from models.networks.winograd import Conv3x3
+from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.layers.norm_act_pad import NormActPad
+from models.networks.layers.winograd import Conv3x3
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps:0", "meta", "xpu"])

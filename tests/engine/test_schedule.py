@@ -2,8 +2,8 @@
 
 import pytest
 
+from common.errors import UserError
 from engine.schedule import plan
-from errors import UserError
 
 # Factors at epoch e (from 1) of 100 + 100: 1 - max(0, e - 100) / 101, so epoch 200 still learns.
 TABLE = {1: 2e-4, 99: 2e-4, 100: 2e-4, 101: 1.980198e-4, 102: 1.960396e-4, 150: 1.009901e-4,

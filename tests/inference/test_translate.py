@@ -12,10 +12,11 @@ import train
 import translate
 from engine.runtime import Runtime, RuntimeConfig
 from inference import load_translator
-from inference.run import PictureTranslator, open_run
-from tests.conftest import TINY, call, picture, write_images
+from inference.open_run import open_run
+from inference.picture_translator import PictureTranslator
+from tests.conftest import SHARED, TINY, call, picture, write_images
 
-HIGHRES = Path(__file__).resolve().parents[3] / "shared/images/highres"
+HIGHRES = SHARED / "images/highres"
 
 
 def translated(trained, source, target, *more):
@@ -226,7 +227,7 @@ def test_a_pattern_never_overwrites_a_picture_that_it_finds(trained, tmp_path):
 
 
 def test_frames_come_in_the_order_of_their_numbers():
-    from inference.work import frame_order
+    from inference.inputs import frame_order
 
     names = [Path(f"v/{n}.png") for n in (10, 2, 1, 11, 100)]
     assert [file.stem for file in sorted(names, key=frame_order)] == ["1", "2", "10", "11", "100"]

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from errors import UserError, one_line
+from common.errors import UserError, one_line
 from models import methods
 from options.config import TestOptions, TrainOptions, TranslateOptions
-from options.fields import walk
+from options.introspection import walk
 from options.load import (
     from_yaml,
     to_yaml,
@@ -15,7 +15,7 @@ from options.load import (
     with_settings,
 )
 from options.presets import preset_list, preset_names
-from options.same import check_same
+from options.resume_check import check_same
 
 
 def loaded(*words: str) -> TrainOptions:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.state import load
-from errors import UserError
+from common.errors import UserError
+from engine.checkpoint import load
 from reliability import fuzz, fuzz_checkpoints
-from reliability.cases import Case, Limits, try_all
+from reliability.fuzz_harness import Case, Limits, try_all
 
 LIMITS = Limits(seconds=2, growth=1000, peak=1000)
 

@@ -1,15 +1,14 @@
 """The table: its rows name tests that exist, and its verdicts follow from what they did."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
 from reliability import table
-from reliability.claims import CLAIMS, Claim
+from reliability.guarantees import CLAIMS, Claim
 from reliability.table import PROGRAMS, Outcome, page, row
+from tests.conftest import ROOT
 
-ROOT = Path(table.__file__).resolve().parents[1]
 GOOD, BAD, SHORT = Outcome(True, 1.0, "3 of 3"), Outcome(False, 1.0), Outcome(True, 1.0, met=False)
 
 

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 import data.doctor.__main__ as doctor
+from common.errors import UserError
+from data.config import DataConfig
 from data.doctor.findings import KINDS, Diagnosis, diagnose
 from data.doctor.layout import find_sets, shown
 from data.doctor.quick_check import quick_check
-from data.folders import DataConfig, find_split, folder_of
+from data.folders import find_split, folder_of
 from data.reading import BadImage, read_image
-from errors import UserError
-from tests.conftest import PYTHON, call, write_images
+from tests.conftest import PYTHON, ROOT, call, write_images
 
-ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared/images"
 
 

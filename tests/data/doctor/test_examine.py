@@ -13,8 +13,9 @@ from PIL import Image, ImageCms
 
 from data.doctor.examine import examine
 from data.doctor.headers import read_header
+from tests.conftest import SHARED
 
-ODDITIES = Path(__file__).resolve().parents[4] / "shared/images/oddities"
+ODDITIES = SHARED / "images/oddities"
 MANIFEST = ODDITIES.with_name("oddities_manifest.csv")
 
 

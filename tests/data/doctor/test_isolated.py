@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import RunError
 from data.doctor.isolated import Lost, isolated
-from errors import RunError
 
 # In a module of its own, which the processes can import.
 READER = """

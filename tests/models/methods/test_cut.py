@@ -9,8 +9,8 @@ from torch import nn
 
 from models.losses.contrastive import patch_nce
 from models.methods.cut import CUT, mirrored
-from models.networks.blur import BlurDown, blur_up
-from models.networks.normalisation import NormedConv2d
+from models.networks.layers.blur import BlurDown, blur_up
+from models.networks.layers.norm_act_pad import NormedConv2d
 from options.load import train_options
 from tests.conftest import shrink
 

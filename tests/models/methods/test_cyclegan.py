@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.optim import adam
+from engine.optimizer import adam
 from models.methods.cyclegan import CycleGAN
-from models.networks.patch_discriminator import PatchDiscriminator
-from models.networks.resnet_generator import ResnetGenerator
+from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.resnet_generator import ResnetGenerator
 from tests.conftest import shrink
 
 CHANNELS = {"a": 3, "b": 3}

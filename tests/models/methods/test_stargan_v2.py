@@ -14,7 +14,7 @@ from models.methods.stargan_v2 import (
     drawn_references,
     drawn_sources,
 )
-from models.networks.style_generator import StyleGenerator
+from models.networks.generators.style_generator import StyleGenerator
 from options.load import train_options
 from tests.conftest import shrink
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from models.losses.divergence import unit_gaussian_kl
 from models.methods.unit import UNIT
-from models.networks.content_and_style import AutoencoderConfig
+from models.networks.generators.content_and_style import AutoencoderConfig
 from options.load import train_options
 from tests.conftest import shrink
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import train
-from engine.state import Checkpoints
-from inference.fine_tune import start_from
-from models.adversary import Adversary, AdversaryConfig
+from engine.checkpoint import Checkpoints
+from models.gan_loss import Adversary, AdversaryConfig
 from models.methods.inpainting import Inpainting
 from models.methods.uvcgan_v2 import UVCGANv2, small
-from models.networks.batch_head import BatchHeadDiscriminator
+from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
 from tests.conftest import TINY, call, shrink
+from training.init_from import start_from
 
 CHANNELS = {"a": 3, "b": 3}
 SMALL = ["method.generator.levels=2", "method.generator.width=8", "method.generator.heads=2"]

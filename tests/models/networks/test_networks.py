@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import methods
-from models.networks.attention import SelfAttention
-from models.networks.generators import build_generator
-from models.networks.normalisation import (
+from models.networks.discriminators.patch_discriminator import (
+    PatchDiscriminator,
+    normalise_spectrum,
+    pyramid,
+)
+from models.networks.generators.build import build_generator
+from models.networks.generators.resnet_generator import ResnetGenerator, together
+from models.networks.layers.attention import SelfAttention
+from models.networks.layers.norm_act_pad import (
     NormActPad,
     fusible_norm_act_pad,
     instance_norm_act_pad,
     reflected,
 )
-from models.networks.patch_discriminator import (
-    PatchDiscriminator,
-    normalise_spectrum,
-    pyramid,
-)
-from models.networks.resnet_generator import ResnetGenerator, together
 from tests.conftest import shrink
 
 

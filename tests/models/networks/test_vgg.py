@@ -9,8 +9,8 @@ import torch.hub
 from torch import nn
 from torchvision.models import vgg16, vgg19
 
+from models.networks.generators.vgg_decoder import VggDecoder
 from models.networks.vgg import Vgg, check_channels, positions
-from models.networks.vgg_decoder import VggDecoder
 
 TINY = Vgg.Config(weights="random", channels=4)
 PLACES = {"vgg19": {"conv1_1": 0, "conv2_1": 5, "conv3_1": 10, "conv4_1": 19, "conv4_2": 21, "conv5_1": 28},

@@ -1,0 +1,1 @@
+"""What every room of the project may use: errors, files, paths, progress, tables."""

@@ -1,0 +1,90 @@
+"""Files that are whole or not there, whatever happens while they are written, and a folder's one owner."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from common.errors import RunError, UserError, one_line
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: int = 0) -> None:
+    """Let `write` fill a new file and put it in the place of `path` whole, or not at all.
+
+    The data reaches the disk before the name does, and the name before this returns. A failed write
+    leaves the old file and no other; RunError says what went wrong (a full disk, most often), and how
+    many bytes are `needed` where that is known.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (PermissionError, NotADirectoryError, FileNotFoundError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); name another place"
+        ) from None
+    except (OSError, RuntimeError) as error:
+        written = 0
+        with contextlib.suppress(OSError):
+            written = partial.stat().st_size
+            partial.unlink()
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise  # not of the disk: torch's writer names its source file
+        interruption = error.__context__
+        if isinstance(error, RuntimeError) and not isinstance(interruption, OSError | None):
+            raise interruption from None  # a reader that died, most often: it is said at any moment
+        reason = f"{one_line(error, 80)}; " if isinstance(error, OSError) else ""
+        full = not reason or getattr(error, "errno", 0) in FULL
+        status = os.statvfs(path.parent)
+        free = status.f_bavail * status.f_frsize
+        size = f"{needed / 1e6:.1f}" if needed > written else f"more than {written / 1e6:.1f}"
+        raise RunError(
+            f"{path}: could not be written{', disk full' if full else ''} ({reason}{size} MB needed, "
+            f"{free / 1e6:.1f} MB free on the disk)"
+        ) from None
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+@contextmanager
+def sole_owner(run: Path) -> Iterator[None]:
+    """Hold the run folder for this process; UserError where another one trains in it.
+
+    The lock belongs to the process and dies with it, however it dies.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(open(run / ".lock", "a+"))
+        except OSError as error:
+            raise UserError(f"run={run}: cannot be written ({error.strerror})") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held by another process (or the file system has no locks)
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise UserError(
+                f"{run} is in use by process {owner}; wait for it, or choose another run="
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

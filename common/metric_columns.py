@@ -1,0 +1,12 @@
+"""The metrics that tables show: titles and formats."""
+
+# A figure's name in metrics.json -> its title and format, in the order of the columns.
+COLUMNS = {
+    "images": ("images", "{:d}"), "truth_psnr": ("PSNR to truth", "{:.2f} dB"),
+    "truth_ssim": ("SSIM", "{:.3f}"), "truth_lpips": ("LPIPS", "{:.3f}"),
+    "copy_psnr": ("(input copied)", "{:.2f} dB"),
+    "cycle_psnr": ("cycle PSNR", "{:.2f} dB"), "cycle_l1": ("cycle L1", "{:.4f}"),
+    "fid": ("FID", "{:.1f}"), "kid": ("KID", "{:.4f}"), "swd": ("SWD", "{:.4f}"),
+    "structure": ("structure", "{:.3f}"), "diversity": ("diversity", "{:.3f}"),
+    "style_followed": ("style followed", "{:.0%}"), "steganography": ("hidden", "{:.1f} dB"),
+}  # fmt: skip

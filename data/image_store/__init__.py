@@ -1,0 +1,1 @@
+"""Where decoded images come from: the files, memory, disk or the device."""

@@ -1,0 +1,77 @@
+"""A training set that lives on the device: decoded and resized once, cropped and mirrored there."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from data.config import DataConfig
+from data.loader import positions
+from data.samples import UnpairedSamples
+from data.tensors import to_tensor
+
+
+class ResidentSamples(UnpairedSamples):
+    """The samples of `UnpairedSamples`, to the pixel, without reading processes or copies.
+
+    For sets that fit the device's memory: 1,000 images of 286 pixels take 0.25 GB. Crops and flips are
+    those the augmentation library draws for a sample's key; rotation and colour need it whole.
+    """
+
+    def __init__(
+        self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device,
+        counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+    ) -> None:  # fmt: skip
+        """Decode all images to the device; UserError where they do not fit, or need more than a crop."""
+        super().__init__(files, replace(config, keep=0), seed, counted)
+        if config.rotate or config.colour_jitter:
+            raise UserError(
+                "data.resident crops and mirrors, no more; set data.rotate=0 and data.colour_jitter=0"
+            )
+        self.device = device
+        self.images: dict[str, list[Tensor]] = {}
+        self._places: dict[tuple[int, int], np.ndarray] = {}
+        try:
+            for domain, paths in self.files.items():
+                indices = zip(range(len(paths)), counted(paths), strict=False)
+                self.images[domain] = [
+                    to_tensor(self.pixels(domain, index)).to(device) for index, _ in indices
+                ]
+        except (torch.OutOfMemoryError, MemoryError):
+            raise UserError(
+                f"data.resident: the images do not fit the memory of {device}; use data.cache=FOLDER"
+            ) from None
+
+    def batches(
+        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool,
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
+        """Yield the batches of `UnpairedSamples`, on the device; `workers` and `pinned` mean nothing."""
+        for step in range(first_step, last_step):
+            seen = positions(batch_size, step, part)
+            yield {
+                domain: torch.stack([self._view(domain, position) for position in seen])
+                for domain in self.images
+            }
+
+    def _view(self, domain: str, position: int) -> Tensor:
+        """Return the sample of a domain at a position, uint8 [C, crop, crop]."""
+        image = self.images[domain][self.index_of(domain, position)]
+        _, height, width = image.shape
+        corners = self.augmented(self._places_of(height, width), domain, position)[0, [0, -1]]
+        (top, left), (_, right) = corners.astype(int) @ [[256, 0], [1, 0], [0, 256], [0, 1]]
+        size = self.crop_at(position)
+        crop = image[:, top : top + size, min(left, right) : min(left, right) + size]
+        return crop.flip(2) if right < left else crop
+
+    def _places_of(self, height: int, width: int) -> np.ndarray:
+        """Return an image whose pixels say where they are: row and column, two bytes each."""
+        if (height, width) not in self._places:
+            rows, columns = np.indices((height, width))
+            places = np.stack([rows >> 8, rows & 255, columns >> 8, columns & 255], axis=2)
+            self._places[height, width] = places.astype(np.uint8)
+        return self._places[height, width]

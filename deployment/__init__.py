@@ -1,0 +1,1 @@
+"""Export a trained translator: weights, graphs, parity, model card."""

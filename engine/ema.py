@@ -1,0 +1,34 @@
+"""Exponential moving average (EMA) of the translators' weights."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage:
+    """An exponential moving average of translators, with its half-life counted in images.
+
+    Karras et al. 2024 (arXiv:2312.02696, Sec. 3) and its forerunners: the decay of a step of B images
+    is 0.5^(B / half-life), so batch sizes agree. Early on the half-life is at most a twentieth of the
+    images seen, so that a short run is not an average of its beginnings. Running statistics of a norm
+    are copied, not averaged.
+    """
+
+    RAMP = 0.05
+
+    def __init__(self, live: nn.ModuleDict, half_life: float) -> None:
+        self.live = live
+        self.half_life = half_life
+        self.average = copy.deepcopy(live).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, images_seen: int, batch_size: int) -> None:
+        """Move towards the live weights after a step; `images_seen` includes its own batch."""
+        half_life = min(self.half_life, max(images_seen * self.RAMP, 1e-8))
+        share = 1 - 0.5 ** (batch_size / half_life)
+        averaged: list[Tensor] = [*self.average.parameters()]
+        if averaged:  # a translator may consist of statistics alone
+            torch._foreach_lerp_(averaged, [*self.live.parameters()], share)  # pyright: ignore[reportPrivateImportUsage]
+        for mine, theirs in zip(self.average.buffers(), self.live.buffers(), strict=True):
+            mine.copy_(theirs)

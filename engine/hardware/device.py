@@ -1,0 +1,78 @@
+"""On what a run computes, and how exactly."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from common.errors import UserError
+
+MOST_THREADS = 1024
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+Compile = Literal["none", "regions", "networks"]
+Compression = Literal["none", "bf16"]
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """On what, and how exactly, the networks run."""
+
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    precision: Precision = "auto"  # tf32 on CUDA, else fp32; weights and losses stay in fp32
+    compile: Compile = "none"  # regions (norm, activation, padding) or whole networks: faster steps
+    winograd: bool = True  # 3x3 convolutions in fewer products, where regions compile on a CPU
+    checkpoint_activations: bool = False  # recompute trunks of instance norm: less memory
+    cuda_graph: bool = False  # record the whole step once, launch it at once: many small kernels
+    deterministic: bool = False  # kernels that repeat bit by bit, on CUDA too; slower
+    threads: int = 0  # CPU threads; 0 leaves it to torch
+    timeout: float = 600.0  # seconds that the processes of a run (torchrun) wait for each other
+    gradient_compression: Compression = "none"  # bf16: gradients travel between them in half size
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise UserError(f"runtime.threads must be 0 to {MOST_THREADS}, got {self.threads}")
+        if self.timeout <= 0:
+            raise UserError(f"runtime.timeout must be more than 0, got {self.timeout}")
+
+
+def choose_device(name: str, local: int = 0, processes: int = 1) -> torch.device:
+    """Return the device of process number `local` on its machine; UserError where it is not there.
+
+    `processes` is how many train together, on all machines.
+    """
+    device = _device(name)
+    if processes == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UserError(f"several processes need runtime.device=cuda or cpu, not {device.type}")
+    if device.index is not None:
+        raise UserError(
+            f"runtime.device={name} is one device for several processes; leave out the number"
+        )
+    if local >= torch.cuda.device_count():
+        raise UserError(
+            f"this machine has {torch.cuda.device_count()} GPU(s); start as many processes "
+            "(--nproc-per-node)"
+        )
+    return torch.device("cuda", local)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(
+            f"runtime.device: no device is called '{name}'; use auto, cpu, cuda or mps"
+        ) from None
+    missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if missing.get(device.type, device.type != "cpu"):
+        raise UserError(f"runtime.device={name} is not available on this machine; use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"runtime.device={name}: this machine has {torch.cuda.device_count()} GPU(s)"
+        )
+    return device

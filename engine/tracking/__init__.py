@@ -1,0 +1,1 @@
+"""Weights & Biases: runs, artifacts, its API and its offline files."""

@@ -1,0 +1,53 @@
+"""What a run hands to W&B to keep: what its images are, its checkpoints, and what was exported from it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data.config import DataConfig
+from engine.checkpoint import MANIFEST, Checkpoints
+from engine.run_record import DATA, fingerprints, read_data
+from engine.tracking.wandb_run import WandbLogger, run_id_of
+
+Made = tuple[str, str, dict[str, Path], dict[str, Any]]
+"""Name, type, file by its name inside, metadata."""
+
+
+def dataset_of(run: Path, config: DataConfig) -> Made:
+    """Return what the images are: names, sizes and hashes, and none of the images."""
+    name = Path(config.root or next(iter(config.train.values()), "images")).name
+    facts = fingerprints(read_data(run))
+    return f"data-{name}", "dataset", {DATA: run / DATA}, {"fingerprint": facts}
+
+
+def model_name(run: Path) -> str:
+    """Return what the checkpoints of a run are called in W&B."""
+    return f"{run.resolve().name}-{run_id_of(run)}"
+
+
+def upload(wandb: WandbLogger, run: Path, facts: Mapping[str, Any]) -> None:
+    """Upload the best and the last checkpoint, each as a run folder that translate.py opens."""
+    if not wandb.uploads:
+        return
+    checkpoints = Checkpoints(run / "checkpoints")
+    for alias, entry in checkpoints.chosen().items():
+        manifest = run / "checkpoints" / f".{alias}.json"
+        manifest.write_text(json.dumps(entry))
+        files = {
+            "options.yaml": run / "options.yaml",
+            f"checkpoints/{MANIFEST}": manifest,
+            f"checkpoints/{entry['latest']}": run / "checkpoints" / entry["latest"],
+        }
+        (known,) = entry["files"].values()
+        metadata = {"step": known["step"], "score": known["score"], "config": dict(facts)}
+        aliases = [f"step-{known['step']}", *alias.split("_")]
+        wandb.made(model_name(run), "model", files, metadata, aliases)
+
+
+def bundle_of(run: Path, folder: Path, direction: str, facts: Mapping[str, Any]) -> Made:
+    """Return an exported bundle, whole."""
+    files = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
+    return f"{model_name(run)}-{direction}", "bundle", files, dict(facts)

@@ -1,0 +1,291 @@
+"""Weights & Biases: the mirror of a run's record, and the one door to its library."""
+
+import math
+import netrc
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlparse
+
+import numpy as np
+
+from common.errors import UserError, one_line
+from common.files import write_text
+from data.fingerprint import Fingerprint
+
+Job = Literal["train", "eval", "export"]
+FINISHED, UPLOADED = 60, 3600  # seconds that the end of a run waits for the server; with artifacts
+WandbMode = Literal["auto", "online", "offline", "disabled"]
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is recorded, how often, and where."""
+
+    every: int = 20  # steps between two lines of metrics.jsonl
+    previews_every: int = 500  # steps between two preview grids; 0 draws one at the end
+    previews: int = 4  # images of each direction in a preview
+    wandb: WandbMode = "auto"  # auto: online where a key is configured, else offline
+    project: str = "unpaired-translation"  # W&B project, unless WANDB_PROJECT says
+    tags: list[str] | None = None  # W&B tags of the run
+    group: str = ""  # W&B group, for several runs of one experiment
+    artifacts: bool = False  # upload data record, best and last checkpoint to W&B, where online
+    fingerprint: Fingerprint = "contents"  # of the images, at the start; sizes reads no contents
+
+    def __post_init__(self) -> None:
+        for option, least in (("every", 1), ("previews_every", 0), ("previews", 0)):
+            if getattr(self, option) < least:
+                raise UserError(
+                    f"log.{option} must be at least {least}, got {getattr(self, option)}"
+                )
+
+
+class WandbLogger:
+    """A run in Weights & Biases; whatever goes wrong there, training goes on.
+
+    Steps are the run's own, so a resumed run continues its curves; `images` is the x axis of every
+    chart, so that batch sizes can be compared.
+    """
+
+    def __init__(
+        self, config: LogConfig, run_folder: Path, run_id: str, resolved: Mapping[str, Any],
+        job: Job = "train",
+    ) -> None:  # fmt: skip
+        self.run: Any = None
+        self.job = job
+        self.best: dict[str, float] = {}
+        self.uploads = False  # artifacts, only where the server has the run
+        self.message = "W&B: disabled"
+        mode = wandb_mode(config.wandb)
+        if mode == "disabled":
+            return
+        keyless = mode == "online" and not has_key()  # the library would ask, and wait for ever
+        mode = "offline" if keyless else mode
+        try:
+            self._start(config, mode, run_folder, run_id, resolved)
+            self.message += " (no key for online: wandb login)" if keyless else ""
+        except Exception as error:  # the library raises its own, the network's and the server's
+            self.message = f"W&B: not available ({one_line(error, 120)}); "
+            if mode == "offline":
+                self.message += "logging to metrics.jsonl only"
+                return
+            try:
+                self._start(config, "offline", run_folder, run_id, resolved)
+                self.message = f"W&B: online failed ({one_line(error, 120)}); logging offline"
+            except Exception as second:
+                self.message += f"offline failed too ({one_line(second, 80)})"
+
+    def _start(
+        self, config: LogConfig, mode: str, folder: Path, run_id: str, resolved: Mapping[str, Any]
+    ) -> None:
+        wandb = library()
+        name = clean_name(folder.resolve().name) + ("" if self.job == "train" else f"-{self.job}")
+        swept = "WANDB_SWEEP_ID" in os.environ and self.job == "train"  # an agent chose the id
+        self.run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT") or config.project,
+            name=os.environ.get("WANDB_NAME") or name, job_type=self.job,
+            id=None if swept else run_id, resume=None if swept else "allow",
+            dir=os.environ.get("WANDB_DIR") or str(folder), config=dict(resolved),
+            group=clean_name(config.group) if config.group else None, tags=config.tags, mode=mode,
+            settings=wandb.Settings(
+                silent=True, console="off", init_timeout=30,
+                finish_timeout=UPLOADED if config.artifacts else FINISHED,
+                x_save_requirements=False,
+            ),
+        )  # fmt: skip
+        self.run.define_metric("images")
+        self.run.define_metric("*", step_metric="images")
+        self.uploads = config.artifacts and mode == "online"
+        self.message = f"W&B: {mode} run {self.run.id}"
+        if mode == "offline":
+            self.message += f", upload it with: wandb sync {Path(self.run.dir).parent}"
+        elif self.run.url:
+            self.message += f" at {self.run.url}"
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Log numbers under their names at the run's own step."""
+        self._safely(lambda: self.run.log(dict(values), step=step))
+
+    def scored(self, scores: Mapping[str, float]) -> None:
+        """Keep the lowest of each score/NAME so far as best/NAME in the summary, for sweeps and tables."""
+        for name, value in scores.items():
+            best = f"best/{name.removeprefix('score/')}"
+            self.best[best] = min(value, self.best.get(best, math.inf))
+        if scores:
+            self.summarise(self.best)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Set values of the summary, which tables of runs show."""
+        self._safely(lambda: self.run.summary.update(dict(values)))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log a table, once."""
+        cells = [list(row) for row in rows]
+
+        def send() -> None:
+            with _staged_in(Path(self.run.dir).parent):
+                self.run.log({name: library().Table(columns=list(columns), data=cells)})
+
+        self._safely(send)
+
+    def uses(
+        self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
+    ) -> None:
+        """Say what the run was made from: an artifact of these files, made where the server has none."""
+        self._kept(name, lambda: self.run.use_artifact(artifact_of(name, kind, files, metadata)))
+
+    def uses_known(self, name: str) -> None:
+        """Say that the run was made from an artifact that the server has."""
+        self._kept(name, lambda: self.run.use_artifact(name))
+
+    def made(
+        self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any],
+        aliases: Sequence[str],
+    ) -> None:  # fmt: skip
+        """Upload files under their names in an artifact; they must stay as they are until `finish`."""
+
+        def send() -> None:
+            self.run.log_artifact(artifact_of(name, kind, files, metadata), aliases=list(aliases))
+
+        self._kept(name, send)
+
+    def preempting(self) -> None:
+        """Say that the run is stopped from outside and means to go on."""
+        self._safely(lambda: self.run.mark_preempting())  # noqa: PLW0108 (there may be no run)
+
+    def images(
+        self, grids: Mapping[str, np.ndarray], captions: Mapping[str, str], step: int, seen: int
+    ) -> None:
+        """Log uint8 pictures [H, W, 3] under previews/NAME, `seen` images into the run."""
+
+        def send() -> None:
+            pictures = {
+                f"previews/{name}": library().Image(grid, caption=captions[name], file_type="jpg")
+                for name, grid in grids.items()
+            }
+            self.run.log(pictures | {"images": seen}, step=step)
+
+        self._safely(send)
+
+    def alert(self, title: str, text: str, step: int) -> None:
+        """Send a warning to whom it concerns."""
+        self._safely(lambda: self.run.alert(title[:120], f"{text} (step {step})", level="WARN"))
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the run."""
+        self._safely(lambda: self.run.finish(exit_code=exit_code))
+        self.run = None
+
+    def _kept(self, name: str, action: Callable[[], object]) -> None:
+        """Do something with an artifact, if artifacts are uploaded; it may fail, or take too long, alone.
+
+        The library waits for the server for as long as it takes: a thread waits in the run's place.
+        """
+        if self.run is None or not self.uploads:
+            return
+        problems = ["the server did not answer in time"]
+
+        def attempt() -> None:
+            try:
+                action()
+                problems.clear()
+            except Exception as error:
+                problems[:] = [one_line(error, 120)]
+
+        thread = threading.Thread(target=attempt, daemon=True)
+        thread.start()
+        thread.join(FINISHED)
+        if problems:
+            print(f"note: {name} is not in W&B ({problems[0]})")
+
+    def _safely(self, action: Any) -> None:
+        if self.run is None:
+            return
+        try:
+            action()
+        except Exception as error:
+            print(f"note: W&B stopped logging ({one_line(error, 120)}); metrics.jsonl goes on")
+            self.run = None
+
+
+def run_id_of(folder: Path) -> str:
+    """Return the id that the run in a folder keeps over restarts: a sweep's, or one drawn once."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        swept = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
+        write_text(path, clean_name(swept or "") if swept else secrets.token_hex(4))
+    return path.read_text().strip()
+
+
+def library() -> Any:
+    """Return W&B's library; a second that nobody should wait for who has switched it off."""
+    import wandb
+
+    return wandb
+
+
+def messages() -> Any:
+    """Return the classes of the records that an offline run's file holds."""
+    from wandb.proto import wandb_internal_pb2
+
+    return wandb_internal_pb2
+
+
+def artifact_of(
+    name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
+) -> Any:
+    """Return an artifact that holds the files themselves: no copy of them is made."""
+    artifact = library().Artifact(clean_name(name), type=kind, metadata=dict(metadata))
+    for inside, path in files.items():
+        artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
+    return artifact
+
+
+@contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """Let the library copy what a table holds into `folder`, and not the home folder, unless told where."""
+    name = "WANDB_DATA_DIR"
+    chosen = os.environ.get(name)
+    os.environ[name] = chosen or str(folder)
+    try:
+        yield
+    finally:
+        if chosen is None:
+            del os.environ[name]
+
+
+def wandb_mode(wanted: str) -> str:
+    """Return online, offline or disabled; `auto` asks WANDB_MODE, then whether a key is configured."""
+    if wanted != "auto":
+        return wanted
+    environment = os.environ.get("WANDB_MODE", "")
+    if environment in ("online", "offline", "disabled"):
+        return environment
+    return "online" if has_key() else "offline"
+
+
+def has_key() -> bool:
+    """Say whether a key for the W&B server is configured."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError, RuntimeError):
+        return False
+
+
+def clean_name(text: str) -> str:
+    """Return a text as a name that W&B, and every file system, takes: letters, digits, . _ -, at most 128."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip(".-") or "run"
+
+
+def sections(losses: Mapping[str, float]) -> dict[str, float]:
+    """Put names under the sections that W&B groups charts by: `loss/` where they have none."""
+    return {name if "/" in name else f"loss/{name}": value for name, value in losses.items()}

@@ -1,0 +1,1 @@
+"""Evaluate a run on its held-out images: metrics, report."""

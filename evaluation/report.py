@@ -1,0 +1,236 @@
+"""The report of an evaluation: one HTML file that needs nothing beside it."""
+
+import base64
+import contextlib
+import html
+import io
+import json
+import shlex
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from common.files import write_text
+from engine.previews import to_rgb
+from evaluation.evaluate import Result, Row
+from inference.open_run import Run
+from options.load import to_yaml
+
+PAGE = Template((Path(__file__).parent / "templates/report.html").read_text(encoding="utf-8"))
+# Figure -> what it is, and how to read it.
+FIGURES = {
+    "truth_psnr": ("PSNR to the truth", "dB, higher is better"),
+    "truth_ssim": ("SSIM to the truth", "0 to 1, higher is better"),
+    "truth_lpips": ("LPIPS to the true translation", "lower looks more alike"),
+    "copy_psnr": ("PSNR of the input copied", "dB, to beat"),
+    "fid": ("FID", "Inception, lower is better"),
+    "kid": ("KID", "Inception, lower is better"),
+    "mifid": ("MiFID", "FID, worse where training images are copied"),
+    "precision": ("precision", "0 to 1: fakes that look real"),
+    "recall": ("recall", "0 to 1: real images that are covered"),
+    "density": ("density", "fakes among real images, about 1"),
+    "coverage": ("coverage", "0 to 1: real images with a fake nearby"),
+    "swd": ("sliced Wasserstein distance", "lower is nearer to real images"),
+    "colour": ("distance of colours", "8-bit levels, lower is nearer"),
+    "spectrum": ("distance of spectra", "dB, lower is nearer"),
+    "cycle_psnr": ("PSNR of the restored input", "dB, higher is better"),
+    "cycle_l1": ("L1 of the restored input", "0 to 2, lower is better"),
+    "edges": ("edges kept", "-1 to 1, higher is more faithful"),
+    "structure": ("structure kept", "0 to 1, higher is more faithful"),
+    "steganography": ("hidden signal", "dB the way back loses when it is disturbed"),
+    "inverted": ("inverted brightness", "share of the images"),
+    "diversity": ("diversity", "0 to 2, L1 between styles of one image"),
+    "style_followed": ("style followed", "0.5 is chance, 1 always"),
+    "checkerboard": ("checkerboard", "about 1 is none"),
+    "dead_tiles": ("dead tiles", "share that is black, white or burnt out"),
+    "copies": ("copied training images", "fakes that show one"),
+    "images": ("held-out images", ""),
+}
+FOREMOST = ("truth_psnr", "truth_ssim", "structure", "cycle_psnr")  # of a picture; others unfold
+WORST = {
+    "cycle_psnr": "worst restored", "structure": "least structure kept",
+    "truth_psnr": "farthest from the truth", "checkerboard": "most checkerboard",
+}  # fmt: skip
+
+
+def write_report(run: Run, result: Result) -> Path:
+    """Write RUN/test/report.html and return its path."""
+    path = run.path / "test" / "report.html"
+    sections = "\n".join(
+        _section(run, direction, result, rows) for direction, rows in result.rows.items()
+    )
+    page = PAGE.substitute(
+        title=html.escape(run.path.resolve().name),
+        method=html.escape(run.options.method.name),
+        step=f"{run.step:,}",
+        weights="moving average of the weights" if run.weights == "average" else "last weights",
+        sections=sections,
+        leaks=_similar(result.leaks[:50], "Pictures that stand on both sides of a split"),
+        command=html.escape(
+            f"python train.py {shlex.quote(str(run.path / 'options.yaml'))} run=runs/again"
+        ),
+        protocol=html.escape(
+            "".join(f"{note}\n" for note in run.options.method.notes())
+            + json.dumps(result.protocol, indent=1)
+        ),
+        options=html.escape(to_yaml(run.options)),
+        curves=_curves(run.path / "metrics.jsonl") or "too few steps were logged to draw a curve",
+    )
+    write_text(path, page)
+    return path
+
+
+def _section(run: Run, direction: str, result: Result, rows: list[Row]) -> str:
+    translator, figures = run.translators[direction], result.figures[direction]
+    source, target = html.escape(translator.source), html.escape(translator.target)
+    cards = "".join(
+        _card(key, figures[key], result, direction)
+        for key in FIGURES
+        if figures.get(key) is not None
+    )
+    shown = (
+        f"{len(rows)} of {figures['images']} shown"
+        if len(rows) < figures["images"]
+        else "all shown"
+    )
+    pictures = "\n".join(_row(row, source, target) for row in rows)
+    bad = "\n".join(
+        f"<h3>{WORST[kind]}</h3>" + "\n".join(_row(row, source, target) for row in found)
+        for kind, found in result.worst.get(direction, {}).items()
+    )
+    return (
+        f'<section><h2>{source} <span class="arrow">→</span> {target}</h2>'
+        f'<div class="figures">{cards}</div><p class="note">{shown}; drag across the first to compare</p>'
+        f'<div class="rows">{pictures}</div>'
+        + _sheet(result.sheets.get(direction), source, target)
+        + (f"<details><summary>The worst of them</summary>{bad}</details>" if bad else "")
+        + _similar(result.copies.get(direction, []), "Nearest training images of the fakes")
+        + "</section>"
+    )
+
+
+def _card(key: str, value: float, result: Result, direction: str) -> str:
+    """Return one figure with its interval, and what real images and the copied input score."""
+    name, unit = FIGURES[key]
+    low, high = result.intervals.get(direction, {}).get(key, (value, value))
+    spread = f" <i>± {_number(key, (high - low) / 2)}</i>" if high > low else ""
+    beside = [
+        f"{label} {_number(key, figures[direction][key])}"
+        for label, figures in (("real images", result.floor), ("input copied", result.ceiling))
+        if key != "images" and key in figures.get(direction, {})
+    ]
+    small = " · ".join(beside) or unit
+    return (
+        f'<div class="figure" title="{unit}"><b>{_number(key, value)}{spread}</b>'
+        f"<span>{name}</span><small>{small}</small></div>"
+    )
+
+
+def _similar(rows: list[dict[str, Any]], title: str) -> str:
+    """Return a table of image pairs, nearest first."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row.values()) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<details><summary>{title}</summary><div class="wide">'
+        f"<table><tr>{head}</tr>{body}</table></div></details>"
+    )
+
+
+def _sheet(sheet: np.ndarray | None, source: str, target: str) -> str:
+    """Return the picture of sources in the styles of references, where there is one."""
+    if sheet is None:
+        return ""
+    image = torch.from_numpy(sheet).permute(2, 0, 1)[None]
+    text = f"{source} in the styles of {target} above"
+    return f'<h3>{text}</h3><div class="wide"><img class="sheet" src="{_picture(image)}" alt="{text}"></div>'
+
+
+def _row(row: Row, source: str, target: str) -> str:
+    real, fake = _picture(row.real), _picture(row.fake)
+    height, width = row.real.shape[-2:]
+    parts = [
+        f'<figure class="compare" style="aspect-ratio:{width}/{height}">'
+        f'<img src="{fake}" alt="fake {target}"><img class="before" src="{real}" alt="real {source}">'
+        f'<input type="range" min="0" max="100" value="50" aria-label="how much of the original to show">'
+        f"<figcaption>{source} | {target}</figcaption></figure>"
+    ]
+    for label, image in ((f"real {source}", row.real), (f"fake {target}", row.fake),
+                         (f"restored {source}", row.restored), (f"true {target}", row.truth)):  # fmt: skip
+        if image is not None:
+            parts.append(
+                f'<figure><img src="{_picture(image)}" alt="{label}">'
+                f"<figcaption>{label}</figcaption></figure>"
+            )
+    values = {
+        key: f"{FIGURES[key][0]} {_number(key, value)}" for key, value in row.figures.items()
+        if key in FIGURES and value is not None
+    }  # fmt: skip
+    first = " · ".join(values.pop(key) for key in FOREMOST if key in values)
+    return (
+        f"<article><details><summary>{html.escape(row.name)} <small>{first}</small></summary>"
+        f"<small>{' · '.join(values.values())}</small></details>"
+        f'<div class="strip">{"".join(parts)}</div></article>'
+    )
+
+
+def _picture(image: Tensor) -> str:
+    """Return [1, C, H, W] uint8 as a data address: PNG where small, JPEG where it would be heavy."""
+    pixels = to_rgb(image.float() / 127.5 - 1)
+    encoded = io.BytesIO()
+    small = pixels.shape[0] * pixels.shape[1] <= 128 * 128
+    Image.fromarray(pixels).save(
+        encoded, "PNG" if small else "JPEG", **({} if small else {"quality": 90})
+    )
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _number(key: str, value: float) -> str:
+    return (
+        f"{value:,}"
+        if key in ("images", "copies")
+        else f"{value:.2f}"
+        if key.endswith("psnr") or key in ("fid", "colour", "spectrum", "steganography")
+        else f"{value:.3f}"
+    )
+
+
+def _curves(path: Path) -> str:
+    """Return a small SVG line chart for every loss in metrics.jsonl."""
+    rows = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # the torn last line of a killed run
+            rows.append(json.loads(line))
+    plain = {"step", "images", "epoch", "seconds", "learning_rate"}
+    names = sorted({name for row in rows for name in row} - plain)
+    return "".join(
+        _curve(name, [(row["images"], row[name]) for row in rows if name in row]) for name in names
+    )
+
+
+def _curve(name: str, points: list[tuple[float, float]], width: int = 220, height: int = 70) -> str:
+    if len(points) < 2:
+        return ""
+    xs, ys = zip(*points, strict=True)
+    low, high = min(ys), max(ys)
+    across, up = width / max(xs[-1] - xs[0], 1e-9), height / max(high - low, 1e-9)
+    places = " ".join(
+        f"{(x - xs[0]) * across:.1f},{height - (y - low) * up:.1f}" for x, y in points
+    )
+    label = html.escape(name)
+    return (
+        f'<figure class="curve">'
+        f'<svg viewBox="-2 -2 {width + 4} {height + 4}" role="img" aria-label="{label}">'
+        f'<polyline points="{places}"/></svg><figcaption>{label} <small>{low:.3g} to {high:.3g}, '
+        f"last {ys[-1]:.3g}</small></figcaption></figure>"
+    )

@@ -1,0 +1,139 @@
+"""Open a trained run: its options, its translators, and pictures through them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from common.errors import UserError
+from data.config import DataConfig
+from engine.checkpoint import Checkpoints, load, misfit
+from engine.cyclegan_repo_checkpoint import direction_of_file, read_reference
+from engine.runtime import Runtime, RuntimeConfig
+from engine.tracking.wandb_api import PREFIX, fetched
+from inference.exported_bundle import is_bundle, options_of_bundle, read_bundle, translator_of
+from models import methods
+from models.methods.cyclegan import CycleGAN
+from models.networks.generators.resnet_generator import ResnetGenerator
+from models.translator import DeterministicTranslator, Translator
+from options.config import TrainOptions, Weights, Which
+from options.load import from_yaml, saved_options
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, ready to use: translators by direction, in evaluation mode, on the device."""
+
+    path: Path
+    options: TrainOptions
+    translators: dict[str, Translator]
+    runtime: Runtime
+    step: int
+    weights: Weights  # what the translators are: the moving average, or the live weights
+
+
+def open_run(
+    path: str | Path, runtime: RuntimeConfig | None = None, checkpoint: Which = "latest",
+    weights: Weights = "average",
+) -> Run:  # fmt: skip
+    """Open a run folder, a checkpoint file, an exported bundle, a reference's *_net_G*.pth, or an artifact.
+
+    Architecture, directions and normalisation come from the checkpoint; there is nothing to repeat.
+    UserError names the path where there is no run, or where its checkpoint cannot be read.
+    """
+    path = local(path)
+    if path.suffix == ".pth":
+        return _open_reference(path, Runtime(runtime or RuntimeConfig()))
+    if path.is_dir() and is_bundle(path):
+        return _open_bundle(path, Runtime(runtime or RuntimeConfig()))
+    if path.is_file():
+        state, path = load(path), path.resolve().parent.parent
+    elif (path / "checkpoints").is_dir():
+        checkpoints = Checkpoints(path / "checkpoints")
+        if not checkpoints.exist():
+            raise UserError(f"{path} has no checkpoint yet; train it first")
+        state = checkpoints.load_latest() if checkpoint == "latest" else checkpoints.load_best()
+    elif path.exists():
+        raise UserError(f"{path} is no run: it has no checkpoints folder; train.py makes one")
+    else:
+        raise UserError(f"no such run: {path}")
+    options = from_yaml(state["options"], str(path))
+    machine = Runtime(runtime or RuntimeConfig())
+    try:
+        method = methods.find(options.method.name)(options.method, options.data.channels_of())
+    except ValueError as error:  # weights that it looks through are not on this machine
+        raise UserError(str(error)) from None
+    translators: nn.ModuleDict = method.translators()
+    average = state["average"] if weights == "average" else None
+    wanted, found = (method, state["method"]) if average is None else (translators, average)
+    if problem := misfit(wanted.state_dict(), found):
+        raise UserError(f"{path}: its weights do not fit its options: {problem}")
+    wanted.load_state_dict(found)
+    translators.eval().requires_grad_(False)
+    machine.prepare(translators, networks=list(translators.children()))
+    found = {name: module for name, module in translators.items() if isinstance(module, Translator)}
+    return Run(
+        path, options, found, machine, state["step"], "live" if average is None else "average"
+    )
+
+
+def local(path: str | Path) -> Path:
+    """Return a path, that of wandb:ENTITY/PROJECT/NAME:ALIAS once it is downloaded into runs/artifacts."""
+    word = str(path)
+    return fetched(word, Path("runs/artifacts")) if word.startswith(PREFIX) else Path(path)
+
+
+def _open_reference(path: Path, machine: Runtime) -> Run:
+    generator = read_reference(path)
+    source, target = direction_of_file(path)
+    channels = {source: generator.in_channels, target: generator.out_channels}
+    translator = DeterministicTranslator(
+        generator, source, target, channels[source], channels[target],
+        ResnetGenerator.multiple, ResnetGenerator.minimum,
+    )  # fmt: skip
+    machine.prepare(translator.eval(), networks=[generator])
+    config = CycleGAN.Config(generator=generator.config)
+    if channels[source] != channels[target]:  # there was no identity loss
+        config = replace(config, identity_weight=0.0)
+    domains = sorted(channels)
+    data = DataConfig(domains=domains, channels=[channels[domain] for domain in domains])
+    options = TrainOptions(method=config, data=data)
+    return Run(path, options, {f"{source}_to_{target}": translator}, machine, 0, "live")
+
+
+def _open_bundle(path: Path, machine: Runtime) -> Run:
+    bundle = read_bundle(path)
+    translator = translator_of(bundle)
+    machine.prepare(translator, networks=[translator])
+    return Run(
+        path, bundle.options, {bundle.direction: translator}, machine, bundle.step, bundle.weights
+    )
+
+
+def options_of(path: str | Path) -> TrainOptions:
+    """Return the options of a run folder, a checkpoint in it, or a bundle, without opening its weights."""
+    if Path(path).is_dir() and is_bundle(path):
+        return options_of_bundle(path)
+    if Path(path).suffix == ".pth":
+        raise UserError(
+            f"{path}: a reference's checkpoint has no data; translate.py and export.py take it"
+        )
+    folder = Path(path).resolve().parent.parent if Path(path).is_file() else Path(path)
+    if not folder.exists():
+        raise UserError(f"no such run: {path}")
+    saved = folder / "options.yaml"
+    if not saved.is_file():
+        raise UserError(f"{path} is no run: it has no options.yaml; train.py makes one")
+    return saved_options(saved)
+
+
+def direction_of(run: Run, wanted: str = "") -> str:
+    """Return the direction asked for, or the only one; UserError lists them where one is needed."""
+    names = list(run.translators)
+    if wanted in names:
+        return wanted
+    if wanted:
+        raise UserError(f"direction={wanted}: this run has {' and '.join(names)}")
+    if len(names) > 1:
+        raise UserError(f"say which way: direction={' or direction='.join(names)}")
+    return names[0]

@@ -1,0 +1,128 @@
+"""Translate pictures of any kind and size with a trained translator."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from common.errors import UserError
+from data.reading import pixels_of, upright
+from data.tensors import denormalise, normalise, to_tensor
+from engine.runtime import Runtime, RuntimeConfig
+from inference.blending import Controls
+from inference.open_run import open_run
+from inference.tiling.strips import strips_for, translate_in_strips
+from models.translator import Translator
+from options.config import Which
+
+
+class PictureTranslator:
+    """A translator for pictures of any kind and size: what goes in comes out, translated.
+
+    Call it with a PIL image, a uint8 array [H, W] or [H, W, C], or a float tensor [C, H, W] or
+    [B, C, H, W] in [-1, 1]; the answer has the same type and size. A PIL image keeps its transparency.
+
+    A picture that does not fit the memory is translated in strips (inference/tiling/strips.py), with the
+    same result: `tile` says when, "auto" by the memory that is free, "off" never, N always, in
+    strips of about N x N pixels. `report` is told how far a picture in strips is, 0 to 1. `style` is
+    what a styled translator renders all pictures in.
+    """
+
+    def __init__(
+        self, translator: Translator, runtime: Runtime, tile: str = "auto",
+        controls: Controls | None = None, report: Callable[[float], None] = lambda _: None,
+        style: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        self.translator = translator
+        self.style = style
+        self.runtime = runtime
+        self.tile = tile
+        self.controls = controls or Controls()
+        self.report = report
+
+    @overload
+    def __call__(self, picture: Image.Image) -> Image.Image: ...
+    @overload
+    def __call__(self, picture: np.ndarray) -> np.ndarray: ...
+    @overload
+    def __call__(self, picture: Tensor) -> Tensor: ...
+    def __call__(
+        self, picture: Image.Image | np.ndarray | Tensor
+    ) -> Image.Image | np.ndarray | Tensor:
+        if isinstance(picture, Tensor):
+            batch = picture if picture.ndim == 4 else picture[None]
+            translated = self.tensor(batch).to(picture.device)
+            return translated if picture.ndim == 4 else translated[0]
+        if isinstance(picture, np.ndarray):
+            translated = self.pixels(picture if picture.ndim == 3 else picture[..., None])
+            return (
+                translated if picture.ndim == 3 or translated.shape[2] > 1 else translated[..., 0]
+            )
+        return self.image(picture)
+
+    @torch.no_grad()
+    def tensor(self, batch: Tensor) -> Tensor:
+        """Translate [B, C, H, W] in [-1, 1]."""
+        with self.runtime.autocast():
+            return self.translator(self.runtime.receive(batch), self.style).float()
+
+    def pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Translate uint8 [H, W, C]."""
+        return self._batch([pixels])[0]
+
+    def image(self, image: Image.Image) -> Image.Image:
+        """Translate a picture, its alpha channel (if any) laid over the result.
+
+        A picture fresh from its file is turned upright and brought to sRGB first.
+        """
+        return self.images([image])[0]
+
+    def images(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Translate pictures that all have one size, together."""
+        images = [upright(image) for image in images]
+        pixels = [pixels_of(image, self.translator.in_channels) for image in images]
+        results = [to_image(fake) for fake in self._batch(pixels)]
+        for image, result in zip(images, results, strict=True):
+            if image.mode in ("LA", "RGBA") and result.mode in ("L", "RGB"):
+                result.putalpha(image.getchannel("A"))
+        return results
+
+    def _batch(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Translate uint8 pictures [H, W, C] of one size."""
+        pixels, channels, device = pictures[0], self.translator.in_channels, self.runtime.device
+        if pixels.dtype != np.uint8 or pixels.shape[2] != channels:
+            raise ValueError(
+                f"expected uint8 [H, W, {channels}], got {pixels.dtype} {pixels.shape}"
+            )
+        size = strips_for(self.translator, self.tile, pixels, device)
+        if size:
+            with self.runtime.autocast():
+                fakes = [
+                    translate_in_strips(self.translator, picture, size, device, self.report)
+                    for picture in pictures
+                ]
+        else:
+            batch = normalise(torch.stack([to_tensor(picture) for picture in pictures]))
+            fakes = denormalise(self.tensor(batch)).permute(0, 2, 3, 1).cpu().numpy()
+        return [self.controls.apply(real, fake) for real, fake in zip(pictures, fakes, strict=True)]
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """Return uint8 [H, W, 1, 2, 3 or 4] as a picture; more channels have none: UserError."""
+    if pixels.shape[2] > 4:
+        raise UserError(
+            f"an image file has at most 4 channels, not {pixels.shape[2]}; use .npy files"
+        )
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def load_translator(
+    run: str | Path, device: str = "auto", checkpoint: Which = "latest"
+) -> dict[str, PictureTranslator]:
+    """Return direction -> translator of a trained run, for use from Python."""
+    opened = open_run(run, RuntimeConfig(device=device), checkpoint)
+    return {name: PictureTranslator(t, opened.runtime) for name, t in opened.translators.items()}

@@ -1,0 +1,1 @@
+"""Translate large pictures in strips, with the result of the whole picture."""

@@ -1,0 +1,208 @@
+"""Features of a picture as maps whose rows are computed when somebody asks for them."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data.tensors import normalise
+from models.networks.layers.blur import blur_down
+from models.networks.layers.norm_act_pad import EPSILON, NormActPad
+
+BYTES_A_VALUE = 4  # float32
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of each channel, [1, C, 1, 1]."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class Map:
+    """Features [C, H, W] of which any rows can be asked for."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        self.channels = channels
+        self.height = height
+        self.width = width
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Return rows first .. last - 1 as [1, C, last - first, W]."""
+        raise NotImplementedError
+
+
+class PictureMap(Map):
+    """The rows of a uint8 picture [H, W, C], in [-1, 1] on the device."""
+
+    def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
+        super().__init__(pixels.shape[2], pixels.shape[0], pixels.shape[1])
+        self.pixels = pixels
+        self.device = device
+
+    def rows(self, first: int, last: int) -> Tensor:
+        rows = torch.from_numpy(self.pixels[first:last].transpose(2, 0, 1).copy())
+        return normalise(rows[None].to(self.device))
+
+
+class StoredMap(Map):
+    """Rows that were computed once and lie in a temporary file, one after the other."""
+
+    def __init__(self, channels: int, height: int, width: int, device: torch.device) -> None:
+        super().__init__(channels, height, width)
+        self.device = device
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the map)
+
+    def write(self, first: int, rows: Tensor) -> None:
+        """Put [1, C, n, W] in its place."""
+        self.file.seek(first * self.channels * self.width * BYTES_A_VALUE)
+        self.file.write(rows[0].float().transpose(0, 1).contiguous().cpu().numpy().data)
+
+    def rows(self, first: int, last: int) -> Tensor:
+        rows = torch.empty(last - first, self.channels, self.width)
+        self.file.seek(first * self.channels * self.width * BYTES_A_VALUE)
+        self.file.readinto(rows.numpy().data)
+        return rows.transpose(0, 1).contiguous()[None].to(self.device)
+
+
+class Padded(Map):
+    """Reflection padding on all sides."""
+
+    def __init__(self, source: Map, padding: int) -> None:
+        super().__init__(source.channels, source.height + 2 * padding, source.width + 2 * padding)
+        self.source = source
+        self.padding = padding
+
+    def rows(self, first: int, last: int) -> Tensor:
+        top, bottom = 0, self.source.height - 1
+        wanted = np.arange(first - self.padding, last - self.padding)
+        wanted = bottom - abs(bottom - abs(wanted - top))
+        low, high = int(wanted.min()), int(wanted.max())
+        x = self.source.rows(low, high + 1)
+        if len(wanted) != high + 1 - low or (np.diff(wanted) != 1).any():
+            x = x.index_select(2, torch.from_numpy(wanted - low).to(x.device))
+        return F.pad(x, (self.padding, self.padding, 0, 0), mode="reflect")
+
+
+class Convolved(Map):
+    """A convolution, zero-padded as it says."""
+
+    def __init__(self, source: Map, layer: nn.Conv2d) -> None:
+        self.kernel, self.stride = int(layer.kernel_size[0]), int(layer.stride[0])
+        self.padding = int(layer.padding[0])
+        height, width = (
+            (side + 2 * self.padding - self.kernel) // self.stride + 1
+            for side in (source.height, source.width)
+        )
+        super().__init__(layer.out_channels, height, width)
+        self.source = source
+        self.layer = layer
+
+    def rows(self, first: int, last: int) -> Tensor:
+        low = first * self.stride - self.padding
+        high = (last - 1) * self.stride - self.padding + self.kernel
+        x = self.source.rows(max(low, 0), min(high, self.source.height))
+        above, below = max(-low, 0), max(high - self.source.height, 0)
+        x = F.pad(x, (0, 0, above, below)) if above or below else x
+        layer = self.layer
+        return F.conv2d(x, layer.weight, layer.bias, self.stride, (0, self.padding))
+
+
+class Upconvolved(Map):
+    """The generator's transposed convolution: 3x3, stride 2, twice the size."""
+
+    def __init__(self, source: Map, layer: nn.ConvTranspose2d) -> None:
+        assert (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (2, 2), (1, 1))
+        super().__init__(layer.out_channels, 2 * source.height, 2 * source.width)
+        self.source = source
+        self.layer = layer
+
+    def rows(self, first: int, last: int) -> Tensor:
+        # Row r is made of the source's rows (r - 1) / 2 to (r + 1) / 2.
+        low, high = first // 2, min(last // 2, self.source.height - 1)
+        x = self.source.rows(low, high + 1)
+        layer = self.layer
+        y = F.conv_transpose2d(
+            x, layer.weight, layer.bias, 2, padding=(0, 1), output_padding=(0, 1)
+        )
+        return y[:, :, first - 2 * low + 1 : last - 2 * low + 1]
+
+
+class Upsampled(Map):
+    """Every pixel four times."""
+
+    def __init__(self, source: Map) -> None:
+        super().__init__(source.channels, 2 * source.height, 2 * source.width)
+        self.source = source
+
+    def rows(self, first: int, last: int) -> Tensor:
+        low = first // 2
+        x = self.source.rows(low, (last - 1) // 2 + 1)
+        y = F.interpolate(x, scale_factor=2, mode="nearest")
+        return y[:, :, first - 2 * low : last - 2 * low]
+
+
+class Interpolated(Map):
+    """Twice the size, bilinear between pixel centres."""
+
+    def __init__(self, source: Map) -> None:
+        super().__init__(source.channels, 2 * source.height, 2 * source.width)
+        self.source = source
+
+    def rows(self, first: int, last: int) -> Tensor:
+        # A row lies between two of the source; one more on either side keeps the ends out of it.
+        low, high = max(first // 2 - 1, 0), min((last - 1) // 2 + 1, self.source.height - 1)
+        x = self.source.rows(low, high + 1)
+        y = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return y[:, :, first - 2 * low : last - 2 * low]
+
+
+class Blurred(Map):
+    """Half the size, blurred before: `BlurDown` by rows."""
+
+    def __init__(self, source: Map) -> None:
+        super().__init__(source.channels, (source.height + 1) // 2, (source.width + 1) // 2)
+        self.padded = Padded(source, 1)
+
+    def rows(self, first: int, last: int) -> Tensor:
+        return blur_down(self.padded.rows(2 * first, 2 * last + 1))
+
+
+class Normed(Map):
+    """A norm with known statistics, a shortcut or activation behind it."""
+
+    def __init__(
+        self, source: Map, layer: NormActPad, moments: Moments, shortcut: Map | None = None
+    ) -> None:
+        super().__init__(source.channels, source.height, source.width)
+        self.source = source
+        self.layer = layer
+        self.moments = moments
+        self.shortcut = shortcut
+
+    def rows(self, first: int, last: int) -> Tensor:
+        x = self.source.rows(first, last).float()
+        if self.layer.batch_norm is not None:
+            x = self.layer.batch_norm(x)
+        else:
+            x = (x - self.moments.mean) * torch.rsqrt(self.moments.variance + EPSILON)
+        if self.shortcut is not None:
+            x = x + self.shortcut.rows(first, last)
+        return x if self.layer.slope == 1.0 else F.leaky_relu(x, self.layer.slope)
+
+
+class Applied(Map):
+    """A function of each value."""
+
+    def __init__(self, source: Map, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(source.channels, source.height, source.width)
+        self.source = source
+        self.function = function
+
+    def rows(self, first: int, last: int) -> Tensor:
+        return self.function(self.source.rows(first, last))

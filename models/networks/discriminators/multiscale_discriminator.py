@@ -1,0 +1,71 @@
+"""The discriminator of MUNIT and UNIT: the same small network at several sizes of an image.
+
+Wang et al. 2018 (arXiv:1711.11585, Sec. 3.2), with the layers of Huang et al. 2018
+(arXiv:1804.04732, Sec. 5.1).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from models.networks.discriminators.patch_discriminator import normalise_spectrum, pyramid
+from models.networks.layers.initialization import Initial, initialise
+from models.networks.layers.norm_act_pad import ReflectPad
+
+
+class MultiscaleDiscriminator(nn.Module):
+    """d64, d128, d256, d512 and a 1x1 convolution, without norms, at full size, a half, a quarter.
+
+    d is a reflected 4x4 convolution of stride 2 and a leaky ReLU.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        channels: int = 64  # width of the first layer; each layer doubles it
+        layers: int = 4  # halvings at each scale
+        scales: int = 3  # judges of the image at full size, a half, a quarter ...
+        initial: Initial = "normal"  # how weights begin; narrow ones without norms want kaiming
+        spectral: bool = False  # spectral norm: every layer's largest singular value is 1
+
+        def __post_init__(self) -> None:
+            if self.channels < 1:
+                raise ValueError(
+                    f"method.discriminator.channels must be at least 1, got {self.channels}"
+                )
+            for option, most in (("layers", 7), ("scales", 5)):
+                if not 1 <= getattr(self, option) <= most:
+                    raise ValueError(
+                        f"method.discriminator.{option} must be 1 to {most}, "
+                        f"got {getattr(self, option)}"
+                    )
+
+    def __init__(self, in_channels: int, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.bodies = nn.ModuleList(_body(in_channels, config) for _ in range(config.scales))
+        initialise(self, config.initial)
+        if config.spectral:
+            normalise_spectrum(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w] a scale, the finest first."""
+        images = pyramid(image, self.config.scales)
+        return [body(x) for body, x in zip(self.bodies, images, strict=True)]
+
+    def score_size(self, side: int) -> int:
+        """Return how many scores of the coarsest scale stand along `side` pixels; 0 is too small."""
+        for _ in range(self.config.scales - 1):
+            side = (side - 1) // 2 + 1
+        for _ in range(self.config.layers):
+            side = side // 2  # where 1 pixel is left, it cannot be reflected
+        return side
+
+
+def _body(in_channels: int, config: MultiscaleDiscriminator.Config) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    inward = in_channels
+    for layer in range(config.layers):
+        outward = config.channels * 2**layer
+        layers += [ReflectPad(1), nn.Conv2d(inward, outward, 4, 2), nn.LeakyReLU(0.2)]
+        inward = outward
+    return nn.Sequential(*layers, nn.Conv2d(inward, 1, 1))

@@ -1,0 +1,142 @@
+"""The PatchGAN discriminator (Isola et al. 2017, arXiv:1611.07004; CycleGAN Sec. 7.2)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from models.networks.layers.blur import BlurDown
+from models.networks.layers.initialization import CONVOLUTIONS, Initial, initialise
+from models.networks.layers.norm_act_pad import NormActPad, NormedConv2d, bias_before
+
+JudgeNorm = Literal["instance", "batch", "none"]
+
+
+class PatchDiscriminator(nn.Module):
+    """Score overlapping patches of an image: C64, C128, C256, C512, one score each 8 pixels.
+
+    With 3 layers every score sees 70x70 pixels (1 to 5 layers: 16, 34, 70, 142, 286). As in the
+    authors' code the last two convolutions have stride 1; the paper's text, which gives every layer
+    stride 2, would see 94. `pixel` is the 1x1 kind, which judges every pixel on its own.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        kind: Literal["patch", "pixel"] = "patch"  # pixel judges each pixel alone (1x1)
+        channels: int = 64  # width of the first layer
+        layers: int = 3  # 1 to 5: patches of 16, 34, 70, 142, 286 pixels
+        norm: JudgeNorm = "instance"  # instance is the paper's
+        antialiased: bool = False  # blur where it samples down, as CUT does
+        initial: Initial = "normal"  # how weights begin; xavier is CUT's
+        scales: int = 1  # judges of the image at full size, a half, a quarter ...
+        spectral: bool = False  # spectral norm: every layer's largest singular value is 1
+
+        def __post_init__(self) -> None:
+            if not 1 <= self.layers <= 5:
+                raise ValueError(f"method.discriminator.layers must be 1 to 5, got {self.layers}")
+            if not 1 <= self.scales <= 5:
+                raise ValueError(f"method.discriminator.scales must be 1 to 5, got {self.scales}")
+            if self.kind == "pixel" and self.antialiased:
+                raise ValueError(
+                    "method.discriminator.antialiased blurs where it samples down; pixel does not"
+                )
+            if self.channels < 1:
+                raise ValueError(
+                    f"method.discriminator.channels must be at least 1, got {self.channels}"
+                )
+
+    def __init__(self, in_channels: int, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        build = _pixel_layers if config.kind == "pixel" else _patch_layers
+        self.body = nn.Sequential(*build(in_channels, config))
+        if config.scales > 1:  # Wang et al. 2018, arXiv:1711.11585, Sec. 3.2
+            self.coarser = nn.ModuleList(
+                nn.Sequential(*build(in_channels, config)) for _ in range(config.scales - 1)
+            )
+        initialise(self, config.initial)
+        if config.spectral:
+            normalise_spectrum(self)
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w]; see `score_size`.
+
+        With several scales a list of such, the finest first.
+        """
+        if self.config.scales == 1:
+            return self.body(image)
+        return [
+            body(x)
+            for body, x in zip(
+                [self.body, *self.coarser], pyramid(image, self.config.scales), strict=True
+            )
+        ]
+
+    def score_size(self, side: int) -> int:
+        """Return how many scores stand along `side` pixels; below 1 the image is too small.
+
+        With several scales those of the coarsest.
+        """
+        for _ in range(self.config.scales - 1):
+            side = (side - 1) // 2 + 1
+        if self.config.kind == "pixel":
+            return side
+        for _ in range(self.config.layers):
+            side = side // 2 if self.config.antialiased else (side - 2) // 2 + 1
+        return side - 2
+
+
+def pyramid(image: Tensor, scales: int) -> list[Tensor]:
+    """Return [B, C, H, W] at full size, a half, a quarter ..., averaged over 3x3 pixels each time."""
+    images = [image]
+    while len(images) < scales:
+        images.append(F.avg_pool2d(images[-1], 3, 2, 1, count_include_pad=False))
+    return images
+
+
+def normalise_spectrum(network: nn.Module) -> None:
+    """Divide every layer's weights by their largest singular value (Miyato et al. 2018, Eq. 8).
+
+    It is tracked by one power iteration a forward; its vectors lie in the checkpoint.
+    """
+    for layer in network.modules():
+        if isinstance(layer, CONVOLUTIONS):
+            spectral_norm(layer)
+
+
+def _patch_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterator[nn.Module]:
+    width, down = config.channels, 1 if config.antialiased else 2
+    yield nn.Conv2d(in_channels, width, 4, stride=down, padding=1)
+    yield nn.LeakyReLU(0.2, inplace=True)
+    if config.antialiased:
+        yield BlurDown()
+    for layer in range(1, config.layers + 1):
+        inward, width = width, config.channels * min(2**layer, 8)
+        stride = down if layer < config.layers else 1
+        yield from _layer(inward, width, (4, stride, 1), config.norm)
+        if config.antialiased and layer < config.layers:
+            yield BlurDown()
+    yield nn.Conv2d(width, 1, 4, stride=1, padding=1)
+
+
+def _pixel_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterator[nn.Module]:
+    width = config.channels
+    yield nn.Conv2d(in_channels, width, 1)
+    yield nn.LeakyReLU(0.2, inplace=True)
+    yield from _layer(width, 2 * width, (1, 1, 0), config.norm)
+    yield nn.Conv2d(2 * width, 1, 1, bias=config.norm == "none" or bias_before(config.norm))
+
+
+def _layer(
+    inward: int, width: int, shape: tuple[int, int, int], norm: JudgeNorm
+) -> Iterator[nn.Module]:
+    """Yield a convolution of (kernel, stride, padding) `shape`, its norm if it has one, and the ReLU."""
+    if norm == "none":
+        yield nn.Conv2d(inward, width, *shape)
+        yield nn.LeakyReLU(0.2, inplace=True)
+    else:
+        yield NormedConv2d(inward, width, *shape, bias=bias_before(norm))
+        yield NormActPad(width, norm, slope=0.2)

@@ -1,0 +1,60 @@
+"""A U-Net after Ronneberger et al. 2015: convolutions, skips at every size, no norms."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.layers.initialization import initialise
+
+SLOPE = 0.2  # of the leaky ReLUs
+
+
+class PlainUnet(nn.Module):
+    """Two 3x3 convolutions at every size, down and up again (Ronneberger et al. 2015, arXiv:1505.04597).
+
+    Unlike there, convolutions are padded, sizes change by averages and nearest neighbours, and ReLUs
+    leak.
+
+    pix2pix's U-Net halves with its first convolution, so all that it changes at full size passes a map
+    of half the size; here what leaves the image at full size is carried over, and lines of one pixel
+    can be drawn. The widths are those of the ResNet: `channels`, twice, then four times as many. Sizes
+    must be multiples of 2^halvings.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: ResnetGenerator.Config) -> None:
+        super().__init__()
+        self.config = config
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.multiple = self.minimum = 2**config.halvings
+        widths = [config.channels * min(2**level, 4) for level in range(config.halvings + 1)]
+        self.down = nn.ModuleList(
+            nn.Sequential(*_twice(inward, width))
+            for inward, width in zip([in_channels, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(*_twice(below + width, width))
+            for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.end = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+        initialise(self, config.initial)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map [B, C, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
+        x, carried = image, []
+        for level, down in enumerate(self.down):
+            x = down(F.avg_pool2d(x, 2) if level else x)
+            carried.append(x)
+        carried.pop()
+        for up in self.up:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = up(torch.cat([x, carried.pop()], dim=1))
+        return torch.tanh(self.end(x))
+
+
+def _twice(inward: int, width: int) -> Iterator[nn.Module]:
+    for channels in (inward, width):
+        yield nn.Conv2d(channels, width, 3, padding=1)
+        yield nn.LeakyReLU(SLOPE, inplace=True)

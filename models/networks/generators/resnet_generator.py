@@ -1,0 +1,195 @@
+"""The residual generator of Johnson et al. 2016 (arXiv:1603.08155) as CycleGAN uses it (Sec. 7.2)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from models.networks.layers.attention import SelfAttention
+from models.networks.layers.blur import BlurDown, blur_up
+from models.networks.layers.initialization import Initial, initialise
+from models.networks.layers.norm_act_pad import (
+    Norm,
+    NormActPad,
+    NormedConv2d,
+    NormedUpConv2d,
+    ReflectPad,
+    bias_before,
+)
+from models.networks.layers.winograd import Conv3x3
+
+GeneratorKind = Literal["resnet", "unet", "plain_unet"]
+
+
+class ResnetGenerator(nn.Module):
+    """Two strided convolutions down, `blocks` residual blocks, two up: an image of the same size.
+
+    In the paper's notation: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3, tanh. Reflection
+    padding everywhere but in the strided layers. Fully convolutional; sizes must be multiples of 4.
+    """
+
+    multiple = 4  # two halvings
+    minimum = 8  # the residual blocks reflect one pixel at a quarter of the size
+
+    @dataclass(frozen=True)
+    class Config:
+        kind: GeneratorKind = "resnet"  # unet and plain_unet have skips and multiples of a size
+        channels: int = 64  # width of the first layer; the trunk is 4 times as wide
+        blocks: int = 9  # resnet: residual blocks, 9 for 256 pixels and more, 6 for 128
+        halvings: int = 8  # unets: 8 for multiples of 256 pixels, 7 for 128, 5 for 32
+        attention: bool = False  # resnet: self-attention behind the blocks; no strips then
+        upsampling: Literal["transposed", "resize"] = "transposed"  # resize leaves no checkerboard
+        dropout: float = 0.0  # in the residual blocks; the paper has none
+        norm: Norm = "instance"  # instance is the paper's
+        antialiased: bool = False  # blur where it samples down and up, as CUT does
+        initial: Initial = "normal"  # how weights begin; xavier is CUT's
+
+        def __post_init__(self) -> None:
+            if self.channels < 1 or self.blocks < 0:
+                raise ValueError(
+                    "method.generator.channels must be at least 1 and blocks at least 0"
+                )
+            if not 3 <= self.halvings <= 10:
+                raise ValueError(f"method.generator.halvings must be 3 to 10, got {self.halvings}")
+            own = self.antialiased or self.attention or self.upsampling != "transposed"
+            if self.kind != "resnet" and own:
+                raise ValueError(
+                    "method.generator.antialiased, attention and upsampling are a resnet's; leave "
+                    "them out, or set method.generator.kind=resnet"
+                )
+            if self.kind == "plain_unet" and (self.norm != "instance" or self.dropout):
+                raise ValueError(
+                    "method.generator.norm and dropout are not for kind=plain_unet, which has neither; "
+                    "leave them out"
+                )
+            if self.kind == "plain_unet" and self.initial != "kaiming":
+                raise ValueError(
+                    "method.generator.kind=plain_unet has no norms, so weights must begin as strong as "
+                    "their layer is wide; set method.generator.initial=kaiming"
+                )
+            if self.antialiased and self.upsampling != "transposed":
+                raise ValueError("method.generator.antialiased has an upsampling of its own")
+            if not 0 <= self.dropout < 1:
+                raise ValueError(f"method.generator.dropout must be in [0, 1), got {self.dropout}")
+
+    def __init__(self, in_channels: int, out_channels: int, config: Config) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.config = config
+        width, norm, bias = config.channels, config.norm, bias_before(config.norm)
+        self.encoder = nn.Sequential(
+            ReflectPad(3), NormedConv2d(in_channels, width, 7, bias=bias),
+            NormActPad(width, norm),
+            *_down(width, 2 * width, config),
+            *_down(2 * width, 4 * width, config),
+        )  # fmt: skip
+        self.trunk = nn.Sequential(
+            *(ResidualBlock(4 * width, norm, config.dropout) for _ in range(config.blocks))
+        )
+        self.attention = SelfAttention(4 * width) if config.attention else None
+        self.decoder = nn.Sequential(
+            *_up(4 * width, 2 * width, config),
+            NormActPad(2 * width, norm),
+            *_up(2 * width, width, config),
+            NormActPad(width, norm, padding=3),
+            nn.Conv2d(width, out_channels, 7), nn.Tanh(),
+        )  # fmt: skip
+        self.norm = norm
+        self.recompute_trunk = False  # engine/runtime.py: less memory for one more forward
+        initialise(self, config.initial)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
+        x = self.encoder(image)
+        # A batch norm would count a recomputed batch twice in its statistics.
+        if self.recompute_trunk and self.norm == "instance" and torch.is_grad_enabled():
+            for block in self.trunk:
+                x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = self.trunk(x)
+        return self.decoder(x if self.attention is None else self.attention(x))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Return what a contrastive loss compares (Park et al. 2020, App. C.2), [B, C, h, w] each.
+
+        The padded image, both convolutions that lead down, before their norms, and the first and
+        fifth residual block (the last, where there are fewer).
+        """
+        found, x, convolutions = [], image, 0
+        for layer in self.encoder:
+            convolutions += isinstance(layer, NormedConv2d)
+            if isinstance(layer, NormedConv2d) and convolutions > 1:
+                x = layer.with_bias(x)  # no norm takes it away from what is compared
+                found.append(x)
+            else:
+                x = layer(x)
+                found += [x] if isinstance(layer, ReflectPad) else []
+        for number in range(max(self._compared(), default=-1) + 1):
+            x = self.trunk[number](x)
+            found += [x] if number in self._compared() else []
+        return found
+
+    def feature_widths(self) -> list[int]:
+        """Return the channels of each of `features`."""
+        width = self.config.channels
+        return [self.in_channels, 2 * width, 4 * width, *(4 * width for _ in self._compared())]
+
+    def _compared(self) -> list[int]:
+        return sorted({0, min(4, self.config.blocks - 1)}) if self.config.blocks else []
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions added to their input, with no activation after the sum."""
+
+    def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
+        super().__init__()
+        bias = bias_before(norm)
+        self.pad = ReflectPad(1)
+        self.first = Conv3x3(channels, channels, bias)
+        # Dropout stands between the activation and the second padding.
+        self.between = NormActPad(channels, norm, padding=0 if dropout else 1)
+        self.dropout = nn.Sequential(nn.Dropout(dropout), ReflectPad(1)) if dropout else None
+        self.second = Conv3x3(channels, channels, bias)
+        self.end = NormActPad(channels, norm, slope=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        between = self.between(self.first(self.pad(x)))
+        if self.dropout is not None:
+            between = self.dropout(between)
+        return self.end(self.second(between), x)
+
+
+def _down(inward: int, outward: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
+    stride = 1 if config.antialiased else 2
+    bias = bias_before(config.norm)
+    yield NormedConv2d(inward, outward, 3, stride=stride, padding=1, bias=bias)
+    yield NormActPad(outward, config.norm)
+    if config.antialiased:
+        yield BlurDown()
+
+
+def _up(inward: int, outward: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
+    bias = bias_before(config.norm)
+    if config.antialiased:
+        yield blur_up()
+        yield NormedConv2d(inward, outward, 3, padding=1, bias=bias)
+    elif config.upsampling == "transposed":
+        yield NormedUpConv2d(inward, outward, bias)
+    else:  # Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"
+        yield nn.Upsample(scale_factor=2, mode="nearest")
+        yield ReflectPad(1)
+        yield Conv3x3(inward, outward, bias)
+
+
+def together(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
+    """Send several batches of equal size through one network in one forward.
+
+    Exact where samples do not see each other (instance norm); with batch norm they go one by one.
+    """
+    if any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
+        return tuple(generator(image) for image in images)
+    return generator(torch.cat(images)).split([len(image) for image in images])

@@ -1,0 +1,76 @@
+"""The U-Net generator of pix2pix (Isola et al. 2017, arXiv:1611.07004, Sec. 6.1)."""
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.layers.initialization import initialise
+from models.networks.layers.norm_act_pad import Norm, NormActPad, bias_before
+
+
+class UnetGenerator(nn.Module):
+    """Halve `halvings` times and come back, with a skip connection at every size.
+
+    C64-C128-C256-C512-... down and the mirror image up, 512 channels at most; 8 halvings are the
+    authors' unet_256, 7 their unet_128. Sizes must be multiples of 2^halvings.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: ResnetGenerator.Config) -> None:
+        super().__init__()
+        self.config = config
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.multiple = self.minimum = 2**config.halvings
+        widths = [config.channels * min(2**level, 8) for level in range(config.halvings)]
+        block: nn.Module | None = None
+        for level in reversed(range(config.halvings)):
+            inner, outer = widths[level], widths[level - 1] if level else out_channels
+            # Dropout stands between the innermost blocks of full width, as in the authors' code.
+            dropout = config.dropout if level >= 4 and block is not None else 0.0
+            inward = outer if level else in_channels
+            block = SkipBlock(
+                inward, inner, outer, config.norm, block, dropout, outermost=not level
+            )
+        assert block is not None
+        self.block = block
+        initialise(self, config.initial)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
+        return torch.tanh(self.block(image))
+
+
+class SkipBlock(nn.Module):
+    """One level: down, the levels below, up; its input is put beside what comes back."""
+
+    def __init__(
+        self, inward: int, inner: int, outer: int, norm: Norm, below: nn.Module | None,
+        dropout: float, outermost: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        bias = bias_before(norm)
+        self.outermost = outermost
+        normed_down = not outermost and below is not None
+        self.down = nn.Conv2d(inward, inner, 4, 2, 1, bias=bias)
+        self.down_norm = NormActPad(inner, norm, slope=1.0) if normed_down else None
+        self.below = below
+        from_below = inner if below is None else 2 * inner
+        self.up = nn.ConvTranspose2d(from_below, outer, 4, 2, 1, bias=bias or outermost)
+        self.up_norm = None if outermost else NormActPad(outer, norm, slope=1.0)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inward, H, W] to [B, inward + outer, H, W], or [B, outer, H, W] outermost."""
+        # The authors activate in place, so that what is carried over is activated too.
+        carried = x if self.outermost else nn.functional.leaky_relu(x, 0.2)
+        y = self.down(carried)
+        if self.down_norm is not None:
+            y = self.down_norm(y)
+        if self.below is not None:
+            y = self.below(y)
+        y = self.up(nn.functional.relu(y))
+        if self.up_norm is None:
+            return y
+        y = self.up_norm(y)
+        if self.dropout is not None:
+            y = self.dropout(y)
+        return torch.cat([carried, y], dim=1)

@@ -1,0 +1,108 @@
+"""Words that no file system could hold are answered in one line, wherever a path is expected."""
+
+from pathlib import Path
+
+import pytest
+
+import data.doctor.__main__ as doctor
+import export
+import test
+import train
+import translate
+from common.errors import UserError
+from common.user_paths import named_path, page_path
+from comparison import preference, reproducibility, seeds, side_by_side
+from data import download, scenes
+from deployment.templates import run_onnx
+from tests.conftest import call
+
+LONG = ["x" * 5000, "/".join(["y" * 200] * 40), "~/" + "z" * 300, "/".join(["w" * 200] * 19)]
+EXPECTED = {
+    "a preset": (train, ["{}"]),
+    "a preset's file": (train, ["{}.yaml"]),
+    "run": (train, ["demo", "run={}", "duration=1 steps"]),
+    "data.root": (train, ["cyclegan", "data.root={}"]),
+    "data.train": (train, ["cyclegan", "data.train.a={}", "data.train.b={}"]),
+    "data.cache": (train, ["demo", "run={run}", "data.cache={}", "duration=1 steps"]),
+    "init_from": (train, ["demo", "run={run}", "init_from={}", "duration=1 steps"]),
+    "a run to evaluate": (test, ["{}"]),
+    "inception": (test, ["{trained}", "inception={}"]),
+    "a run to translate with": (translate, ["{}", "a.png", "b.png"]),
+    "pictures": (translate, ["{trained}", "{}", "out", "direction=a_to_b"]),
+    "a place": (translate, ["{trained}", "{photos}", "{}", "direction=a_to_b"]),
+    "a mask": (translate, ["{trained}", "{photos}", "out", "direction=a_to_b", "mask={}"]),
+    "a run to export": (export, ["{}"]),
+    "a bundle": (export, ["{trained}", "out={}", "direction=a_to_b"]),
+    "a comparison": (side_by_side, ["{}", "{}"]),
+    "a preference": (preference, ["{}", "{}"]),
+    "a repetition": (reproducibility, ["{}", "{}"]),
+    "a summary": (seeds, ["{}", "{}"]),
+    "the doctor": (doctor, ["{}"]),
+    "scenes": (scenes, ["season", "{}"]),
+    "a download": (download, ["horse2zebra", "{}"]),
+}
+
+
+@pytest.mark.parametrize("word", LONG, ids=["a name", "a path", "at home", "no room below"])
+@pytest.mark.parametrize("place", EXPECTED)
+def test_a_word_that_is_no_path_is_refused_in_a_short_line(place, word, trained, photos, tmp_path):
+    command, words = EXPECTED[place]
+    known = {"trained": trained, "photos": photos, "run": tmp_path / "run"}
+    code, line = call(command, *(w.format(word, **known) for w in words))
+    assert code == 2
+    assert (
+        place not in ("run", "data.root", "data.cache", "init_from", "inception")
+        or f"{place}=" in line
+    )
+    assert len(line.splitlines()) == 1 and len(line) < 200, line
+
+
+def test_a_path_is_what_a_shell_makes_of_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert named_path("~/a") == Path("/home/somebody/a")
+    assert named_path("~no-such-user/a") == Path("~no-such-user/a")  # no name of a user: a folder's
+    assert named_path("") == Path()
+    with pytest.raises(UserError, match="no path"):
+        named_path("a\0b")
+
+
+@pytest.mark.parametrize("module", [reproducibility, preference])
+def test_a_page_takes_no_other_files_place(module, trained, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "loop.html").symlink_to(tmp_path / "loop.html")
+    for out in ("", tmp_path, tmp_path / "notes.txt", tmp_path / "loop.html"):
+        code, line = call(module, trained, trained, f"out={out}")
+        assert code == 2 and (f"out={out}" in line or "evaluate" in line), line
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    with pytest.raises(UserError, match="is no page"):
+        page_path(tmp_path / "notes.txt")
+    (tmp_path / "old.html").write_text("a page")
+    assert page_path(tmp_path / "old.html") == tmp_path / "old.html"
+
+
+def test_what_is_echoed_leaves_room_for_the_way_out():
+    assert str(UserError(f"/{'x' * 300}: no such folder; name one")).endswith(
+        ": no such folder; name one"
+    )
+
+
+def test_an_empty_place_and_a_loop_of_links_are_refused(trained, photos, tmp_path):
+    assert call(translate, trained, photos, "", "direction=a_to_b")[0] == 2
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    code, line = call(translate, trained, photos, tmp_path / "loop", "direction=a_to_b")
+    assert code == 2 and "loop" in line
+
+
+def test_the_doctor_looks_at_its_folder_before_the_images(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file/below", ""):
+        code, line = call(doctor, photos, f"out={out}")
+        assert code == 2 and "out=" in line
+    assert "reading" not in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("word", LONG[:3])
+def test_the_program_beside_a_bundle_refuses_them_too(word):
+    with pytest.raises(run_onnx.Mistake, match="too long"):
+        run_onnx.named_path(word)

@@ -1,0 +1,158 @@
+"""Whether one training repeated another is told from what both recorded."""
+
+import json
+import math
+import shutil
+
+import pytest
+
+import train
+from common.errors import UserError
+from comparison import reproducibility
+from comparison.reproducibility import differences, distance, partings, verdict
+from comparison.training_log import read_recorded
+from tests.conftest import TINY, call, written
+
+
+@pytest.fixture
+def twins(trained, tmp_path):
+    """A run and a copy of it, to be altered."""
+    for name in ("one", "other"):
+        shutil.copytree(trained, tmp_path / name, ignore=shutil.ignore_patterns("checkpoints"))
+    return tmp_path / "one", tmp_path / "other"
+
+
+def alter(run, step, name, change):
+    lines = []
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if row["step"] == step:
+            row[name] = change(row[name])
+        lines.append(json.dumps(row))
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def compared(twins, capsys, *words):
+    code = reproducibility.main([*map(str, twins), f"out={twins[0].parent / 'page.html'}", *words])
+    return code, capsys.readouterr().out
+
+
+def test_a_repeated_run_is_equal_bit_for_bit(trained, tmp_path, capsys):
+    assert call(train, trained, f"run={tmp_path / 'again'}") == (0, "")
+    code, out = compared((trained, tmp_path / "again"), capsys)
+    assert code == 0
+    assert "the same experiment: equal bit for bit at all 5 logged steps" in out
+
+
+def test_a_difference_of_rounding_is_told_from_one_of_substance(twins, capsys):
+    alter(twins[1], 4, "cycle_a", lambda value: value * (1 + 1e-7))
+    code, out = compared(twins, capsys)
+    assert (
+        code == 0 and "equal but for rounding (1e-05 of a value), bit for bit before step 4" in out
+    )
+    alter(twins[1], 6, "cycle_b", lambda value: value * 1.001)
+    code, out = compared(twins, capsys)
+    assert code == 1
+    assert "they part at step 6 by more than 1e-05 of a value, in a bit at step 4" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("cycle_b")]
+    assert line.split() == ["cycle_b", "5", "0.001", "6", "6", "6"]
+    code, out = compared(twins, capsys, "tolerance=0.01")
+    assert code == 0 and "equal but for rounding (0.01 of a value)" in out
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [(1.0, 1.0, 0.0), (2.0, 1.0, 0.5), (-1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (math.nan, math.nan, 0.0),
+     (math.nan, 1.0, math.inf), (math.inf, math.inf, 0.0), (math.inf, 1.0, math.inf)],
+)  # fmt: skip
+def test_a_distance_is_a_share_of_the_larger(one, other, expected):
+    assert distance(one, other) == expected
+
+
+def test_another_seed_is_another_experiment_and_parts_at_once(photos, trained, tmp_path, capsys):
+    assert call(train, trained, f"run={tmp_path / 'seeded'}", "seed=1") == (0, "")
+    code, out = compared((trained, tmp_path / "seeded"), capsys)
+    assert code == 1 and "seed 0 -> 1" in out
+    assert "another experiment (not the same: options): they part at step 1" in out
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value", "part"),
+    [
+        ("provenance.json", ("sessions", 0, "code"), "0" * 16, "code"),
+        ("provenance.json", ("sessions", 0, "data_fingerprint", "train"), "0" * 16, "images"),
+        ("provenance.json", ("sessions", 0, "packages", "torch"), "1.0", "versions"),
+        ("provenance.json", ("sessions", 0, "processor"), "abacus", "machine"),
+    ],
+)
+def test_what_was_not_the_same_is_named(twins, file, path, value, part):
+    content = json.loads((twins[1] / file).read_text())
+    inner = content
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (twins[1] / file).write_text(json.dumps(content))
+    found = differences(*map(read_recorded, twins))
+    assert [name for name, lines in found.items() if lines] == [part]
+
+
+def test_the_place_of_the_same_images_does_not_matter_and_their_content_does(twins):
+    text = (twins[1] / "options.yaml").read_text()
+    lines = ["  root: /elsewhere" if x.startswith("  root: ") else x for x in text.splitlines()]
+    (twins[1] / "options.yaml").write_text("\n".join(lines) + "\n")
+    one, other = map(read_recorded, twins)
+    assert other.options["data.root"] == "/elsewhere" and not differences(one, other)["options"]
+    (twins[1] / "provenance.json").unlink()
+    found = differences(one, read_recorded(twins[1]))
+    assert found["images"] and found["options"] and found["code"]
+
+
+def test_an_offline_run_is_compared_with_its_own_folder(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = [word for word in TINY if "wandb" not in word]
+    assert call(train, "cyclegan", f"data.root={photos}", f"run={run}", "duration=3 steps", *words,
+                "log.every=1", "log.wandb=offline") == (0, "")  # fmt: skip
+    written()
+    (folder,) = (run / "wandb").glob("offline-run-*")
+    code, out = compared((run, folder), capsys)
+    assert code == 0 and "the same experiment: equal bit for bit at all 3 logged steps" in out
+    assert len(read_recorded(folder).rows) == 3
+    assert {p.name for p in partings(*map(read_recorded, (run, folder)))} >= {
+        "cycle_a", "gradients/generators", "score/swd"}  # fmt: skip
+
+
+def test_the_page_shows_every_curve_and_where_they_part_and_needs_nothing(twins, capsys):
+    alter(twins[1], 4, "cycle_a", lambda value: value * 2)
+    compared(twins, capsys)
+    page = (twins[0].parent / "page.html").read_text()
+    assert page.count("<polyline") == 2 * page.count("<svg") > 10
+    assert page.count("<line ") == 1 and "http" not in page and "<script" not in page
+
+
+def test_only_steps_that_both_logged_are_compared(twins):
+    lines = (twins[1] / "metrics.jsonl").read_text().splitlines()
+    (twins[1] / "metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"step": 9, "cyc')
+    one, other = map(read_recorded, twins)
+    found = partings(one, other)
+    assert {p.steps for p in found} == {2}
+    assert verdict(one, other, found).endswith("equal bit for bit at all 2 logged steps")
+
+
+def test_mistakes_are_one_line(twins, tmp_path):
+    (tmp_path / "empty").mkdir()
+    one = str(twins[0])
+    for words, line in (
+        ([one], "usage"),
+        ([one, str(tmp_path / "none")], "is no run"),
+        ([one, str(tmp_path / "empty")], "is no run"),
+        ([one, one, "tolerance=-1"], "tolerance must be"),
+        ([one, one, "tolerance=x"], "tolerance must be"),
+    ):
+        with pytest.raises(UserError, match=line):
+            reproducibility.main(words)
+    (twins[1] / "metrics.jsonl").write_text('{"step": 1000, "cycle_a": 1}\n')
+    with pytest.raises(UserError, match="no logged step in common"):
+        reproducibility.main([*map(str, twins)])
+    (twins[1] / "metrics.jsonl").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        reproducibility.main([*map(str, twins)])

@@ -1,0 +1,48 @@
+"""A resident training set has the samples of the one that is read, to the pixel."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from common.errors import UserError
+from data.config import DataConfig
+from data.folders import find_split
+from data.image_store.device import ResidentSamples
+from data.samples import UnpairedSamples
+from tests.conftest import write_images
+
+
+@pytest.mark.parametrize("fit", ["stretch", "short_side", "crop"])
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_batches_are_those_of_the_files_to_the_pixel(tmp_path, fit, flip):
+    for number, folder in enumerate(("trainA", "trainB")):
+        write_images(
+            tmp_path / folder, 3, size=(300 + 10 * number, 270)
+        )  # over a byte of positions
+    config = DataConfig(root=str(tmp_path), fit=fit, load_size=280, crop_size=8, flip=flip)
+    files = find_split(config, "train")
+    read = UnpairedSamples(files, config, seed=4)
+    resident = ResidentSamples(files, config, seed=4, device=torch.device("cpu"))
+    pairs = zip(read.batches(3, 2, 10, 0, False), resident.batches(3, 2, 10, 0, False), strict=True)
+    for expected, found in pairs:
+        assert all(torch.equal(expected[domain], found[domain]) for domain in ("a", "b"))
+
+
+@pytest.mark.parametrize("option", ["rotate", "colour_jitter"])
+def test_what_it_cannot_do_is_said(photos, option):
+    config = replace(DataConfig(root=str(photos), load_size=20, crop_size=16), **{option: 0.5})
+    with pytest.raises(UserError, match=f"data.{option}=0"):
+        ResidentSamples(find_split(config, "train"), config, 0, torch.device("cpu"))
+
+
+def test_crops_grow_as_those_that_are_read(photos):
+    config = DataConfig(root=str(photos), load_size=20, crop_size=16, progressive=[8, 16])
+    files = find_split(config, "train")
+    read = UnpairedSamples(files, config, seed=4)
+    resident = ResidentSamples(files, config, seed=4, device=torch.device("cpu"))
+    for samples in (read, resident):
+        samples.grow(steps=4, batch_size=2)
+    pairs = zip(read.batches(2, 0, 4, 0, False), resident.batches(2, 0, 4, 0, False), strict=True)
+    for expected, found in pairs:
+        assert all(torch.equal(expected[domain], found[domain]) for domain in ("a", "b"))

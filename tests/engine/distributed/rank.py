@@ -1,0 +1,94 @@
+"""One rank of the runs in test_distributed.py: train.py, with a fault where the environment names one.
+
+FAULT=kind:rank:step is one of kill, hang, nan, or a signal's name, in the first attempt only. RECORD is
+a folder that gets, of every rank, a line of sample digests a step, and the first step's gradients,
+as they are and in float64.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import train
+from common.command import run_command
+from data.tensors import normalise
+from engine.runtime import Runtime
+from engine.train_step import Trainer
+
+kind, at_rank, at_step = (*os.environ.get("FAULT", "").split(":"), "", "", "")[:3]
+rank = os.environ.get("RANK", "0")
+first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+faulty = bool(kind) and rank == at_rank and first_attempt
+take_step, average_gradients = Trainer.take_step, Runtime.average_gradients
+
+
+def take_recorded_step(self, batch):
+    if faulty and kind in ("kill", "hang") and self.step == int(at_step):
+        run = next(word for word in sys.argv if word.startswith("run=")).removeprefix("run=")
+        (Path(run) / kind).touch()  # when it happened
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(1000)
+    if faulty and kind.startswith("SIG") and self.step == int(at_step):
+        os.kill(os.getpid(), getattr(signal, kind))
+    Runtime.step = self.step
+    if self.step == 0 and "RECORD" in os.environ:
+        record_exact_gradients(Path(os.environ["RECORD"]), self, batch)
+    losses = take_step(self, batch)
+    if folder := os.environ.get("RECORD"):
+        record(Path(folder), self, batch)
+    return losses
+
+
+def record(folder: Path, trainer: Trainer, batch) -> None:
+    folder.mkdir(exist_ok=True)
+    digests = {
+        domain: [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest()[:12] for image in images]
+        for domain, images in batch.items()
+    }
+    with open(folder / f"samples_{rank}.jsonl", "a") as file:
+        file.write(json.dumps({"step": trainer.step, **digests}) + "\n")
+    if trainer.step == 1:
+        gradients = {
+            n: p.grad.cpu() for n, p in trainer.method.named_parameters() if p.grad is not None
+        }
+        torch.save(gradients, folder / f"gradients_{rank}.pt")
+
+
+def record_exact_gradients(folder: Path, trainer: Trainer, batch) -> None:
+    """Save the gradients of the first step in float64, where rounding hides nothing."""
+    folder.mkdir(exist_ok=True)
+    method = type(trainer.method)(trainer.config.method, trainer.method.channels).double()
+    method.load_state_dict(trainer.method.state_dict())
+    method.to(trainer.runtime.device)
+    images = {
+        domain: normalise(x.to(trainer.runtime.device)).double() for domain, x in batch.items()
+    }
+    for turn in method.turns(images, 0):
+        parameters = [p for name in turn.players for p in method.players()[name].parameters()]
+        turn.total().backward(inputs=parameters)
+        trainer.runtime.average_gradients(parameters, turn.losses)
+    gradients = {n: p.grad.cpu() for n, p in method.named_parameters() if p.grad is not None}
+    torch.save(gradients, folder / f"exact_gradients_{rank}.pt")
+
+
+def average_with_fault(self, parameters, losses):
+    if faulty and kind == "nan" and self.step == int(at_step):
+        losses = {name: loss * float("nan") for name, loss in losses.items()}
+    return average_gradients(self, parameters, losses)
+
+
+Trainer.take_step = take_recorded_step
+Runtime.average_gradients = average_with_fault
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run_command(train.main)

@@ -1,0 +1,349 @@
+"""Several processes train one run: what they compute equals one process, and they stand or fall together."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import RunError, UserError
+from engine.checkpoint import Checkpoints
+from engine.config import TrainingConfig
+from engine.distributed.context import Processes
+from engine.distributed.gradient_averaging import averaged, buckets
+from engine.distributed.rank_state import check_equal, dealt, fingerprint
+from engine.distributed.rendezvous import name_of_start
+from engine.hardware.device import RuntimeConfig
+from engine.runtime import Runtime
+from engine.schedule import plan
+from engine.train_step import Trainer
+from models import methods
+from tests.conftest import TINY, assert_same, shrink
+from training.signals import StopSignals
+
+RANK = Path(__file__).with_name("rank.py")
+STEPS = 12
+
+
+def words(photos, run, *more):
+    """Return a run of 12 steps of 4 images whose histories never swap: randomness plays no part."""
+    return ["cyclegan", f"data.root={photos}", f"run={run}", f"duration={STEPS} steps", "checkpoint_every=5",
+            "log.every=1", "log.previews_every=0", "method.history=50", "batch_size=4", "ema_half_life=8",
+            "data.colour_jitter=0.2", *TINY, *more]  # fmt: skip
+
+
+def launch(count, arguments, torchrun=(), **environment) -> subprocess.Popen:
+    """Start torchrun with `count` processes, or one process without it."""
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}",
+            "--shutdown-timeout=20", *torchrun]  # fmt: skip
+    inherited = {n: v for n, v in os.environ.items() if n not in ("RANK", "WORLD_SIZE")}
+    return subprocess.Popen(
+        [sys.executable, *(many if count > 1 else []), str(RANK), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**inherited, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", **environment},
+    )  # fmt: skip
+
+
+def finish(process) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def trained(count, arguments, torchrun=(), **environment) -> tuple[int, str, str]:
+    return finish(launch(count, arguments, torchrun, **environment))
+
+
+def said(err: str) -> list[str]:
+    """Return the lines that are ours among torchrun's own."""
+    return [line for line in err.splitlines() if line.startswith("error: ")]
+
+
+def final(run):
+    return Checkpoints(run / "checkpoints").load_latest()
+
+
+def losses(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def samples(folder: Path, count: int, domain: str) -> list[str]:
+    """Return the digests of all samples that a recorded run has seen, in the order of positions."""
+    ranks = [
+        [json.loads(line) for line in (folder / f"samples_{r}.jsonl").read_text().splitlines()]
+        for r in range(count)
+    ]
+    return [digest for rows in zip(*ranks, strict=True) for row in rows for digest in row[domain]]
+
+
+def difference(one: Path, other: Path, kind: str) -> float:
+    """Return how far the gradients of two recorded first steps are apart, relative to their norm."""
+    a, b = (torch.load(f / f"{kind}gradients_0.pt", weights_only=True) for f in (one, other))
+    assert a.keys() == b.keys() and len(a) > 10
+    apart = sum((a[name] - b[name]).double().square().sum() for name in a)
+    return float((apart / sum(x.double().square().sum() for x in a.values())).sqrt())
+
+
+def figure(record_property, text: str) -> None:
+    """Keep a figure for docs/distributed.md: in the report, and for -rP."""
+    record_property("figure", text)
+    print(f"measured: {text}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("distributed")
+
+
+@pytest.fixture(scope="module")
+def alone(photos, folder):
+    code, _, err = trained(1, words(photos, folder / "one"), RECORD=str(folder / "record_1"))
+    assert (code, err) == (0, "")
+    return folder / "one"
+
+
+@pytest.fixture(scope="module")
+def together(photos, folder):
+    code, out, err = trained(2, words(photos, folder / "two"), RECORD=str(folder / "record_2"))
+    assert code == 0 and said(err) == []
+    assert out.count("on 2 x cpu") == 1 and out.count("finished: 12 steps") == 1  # one voice
+    return folder / "two"
+
+
+def compare(folder, count, record_property):
+    for domain in "ab":
+        seen = samples(folder / f"record_{count}", count, domain)
+        assert seen == samples(folder / "record_1", 1, domain) and len(seen) == 4 * STEPS
+    exact, rounded = (
+        difference(folder / "record_1", folder / f"record_{count}", kind) for kind in ("exact_", "")
+    )
+    figure(record_property, f"gradients of {count} processes and of one: {exact:.1e} apart in float64, "
+           f"{rounded:.1e} in float32; {8 * STEPS} of {8 * STEPS} samples equal")  # fmt: skip
+    assert exact < 1e-6 and rounded < 1e-5
+
+
+def test_two_processes_see_the_samples_and_have_the_gradients_of_one(
+    alone, together, folder, record_property
+):
+    compare(folder, 2, record_property)
+    ours, theirs = (
+        torch.load(folder / f"record_2/gradients_{r}.pt", weights_only=True) for r in (0, 1)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    one, two = ([{n: v for n, v in row.items() if "/" not in n} for row in losses(run)]
+                for run in (alone, together))  # fmt: skip
+    assert two[0] == pytest.approx(one[0], rel=1e-5)
+    # Adam's first steps turn a rounded zero into a whole step: later losses are alike, not equal.
+    assert all(x == pytest.approx(y, rel=2e-2) for x, y in zip(two, one, strict=True))
+
+
+@pytest.mark.slow
+def test_four_processes_see_the_samples_and_have_the_gradients_of_one(
+    alone, photos, folder, record_property
+):
+    more = {"RECORD": str(folder / "record_4")}
+    assert trained(4, words(photos, folder / "four"), **more)[0] == 0
+    compare(folder, 4, record_property)
+
+
+def test_after_a_killed_process_torchrun_continues_from_the_checkpoint_bit_by_bit(
+    together, photos, folder, record_property
+):
+    run = folder / "killed"
+    process = launch(2, words(photos, run), ["--max-restarts=1"], FAULT="kill:1:7")
+    assert process.stderr is not None
+    err, noticed = [], 0.0
+    for line in process.stderr:
+        err.append(line.strip())
+        noticed = time.time() if said(line) else noticed
+    code, out, _ = finish(process)
+    assert code == 0 and f"{run} continues at step 5" in out
+    assert said("\n".join(err)) == ["error: another process of this run has ended; checkpoints are "
+                                    "intact, the same command continues"]  # fmt: skip
+    assert not any("Traceback" in line for line in err)
+    seconds = noticed - (run / "kill").stat().st_mtime
+    figure(record_property, f"killed: the other process said so and left {seconds:.1f} s later")
+    assert seconds < 10
+    assert losses(run) == losses(together)
+    assert_same(final(run), final(together))
+
+
+def test_a_signal_to_one_process_saves_once_and_one_process_continues(
+    alone, photos, folder, record_property
+):
+    run, record = folder / "signalled", folder / "record_signal"
+    code, out, err = trained(2, words(photos, run), FAULT="SIGTERM:1:7", RECORD=str(record))
+    assert code == 1 and out.count("the same command continues") == 1 and said(err) == []
+    assert set(re.findall(r"exitcode\s*: (-?\d+)", err)) == {"143"}  # torchrun's own report
+    state = final(run)
+    assert state["step"] == 8 and len(state["memories"]) == 2
+    for memory in state["memories"]:
+        assert memory["history_a._extra_state"]["images"].shape == (16, 3, 16, 16)
+    seen = samples(record, 2, "a")
+    code, out, err = trained(1, words(photos, run), RECORD=str(folder / "record_then"))
+    assert (code, err) == (0, "") and f"{run} continues at step 8" in out
+    assert seen + samples(folder / "record_then", 1, "a") == samples(folder / "record_1", 1, "a")
+    # 8 steps of 4 fakes came from two histories, 4 steps of 4 were added.
+    assert len(final(run)["method"]["history_a._extra_state"]["images"]) == 48
+
+
+def test_a_signal_to_torchrun_saves_and_a_loss_that_is_no_number_in_one_process_is_so_in_all(
+    photos, folder
+):
+    run = folder / "stopped"
+    more = (
+        "duration=100000 steps",
+        "checkpoint_every=1000000",
+        "data.workers=1",
+        "not_finite=skip",
+    )
+    process = launch(2, words(photos, run, *more), FAULT="nan:1:2")
+    for _ in range(1000):
+        if (run / "metrics.jsonl").exists() and len(losses(run)) > 4:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, out, err = finish(process)
+    assert out.count("stopped and saved in") == 1 and said(err) == []
+    assert "became nan at step 3; the step is left out" in out
+    rows = losses(run)
+    assert "cycle_a" not in rows[2] and all("cycle_a" in row for row in rows[3:])
+    assert final(run)["step"] == rows[-1]["step"]  # and the weights of both were compared in saving
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_left_after_the_timeout(photos, folder, record_property):
+    run = folder / "hung"
+    code, _, err = trained(2, words(photos, run, "runtime.timeout=6"), FAULT="hang:1:7")
+    seconds = time.time() - (run / "hang").stat().st_mtime
+    figure(record_property, f"hung: all had ended {seconds:.0f} s later, runtime.timeout=6")
+    assert code == 1 and seconds < 30
+    (line,) = said(err)
+    assert "nothing was heard of it for 6 s (runtime.timeout)" in line and "Traceback" not in line
+    assert final(run)["step"] == 5
+
+
+@pytest.mark.slow
+def test_two_processes_continue_what_one_began(alone, photos, folder):
+    run, record = folder / "begun_alone", folder / "record_grown"
+    first = trained(1, words(photos, run), FAULT="SIGTERM:0:5", RECORD=str(record))
+    assert first[0] == 143
+    before = samples(record, 1, "b")
+    after = folder / "record_after"
+    assert trained(2, words(photos, run), RECORD=str(after))[0] == 0
+    assert before + samples(after, 2, "b") == samples(folder / "record_1", 1, "b")
+    # Both went on with the 24 fakes of the one, and added 6 steps of 2.
+    for memory in final(run)["memories"]:
+        assert len(memory["history_b._extra_state"]["images"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (2, 2, [[0, 2, 4], [1, 3, 5]]),  # each its own
+        (2, 1, [[0, 1, 2, 3, 4, 5]]),  # all; the module keeps what it has room for
+        (1, 2, [[0, 1, 2], [0, 1, 2]]),  # dealt, then filled up from the other share
+        (2, 4, [[0, 1, 4], [0, 1, 5], [0, 1, 2], [0, 1, 3]]),
+        (4, 2, [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]),
+    ],
+)  # fmt: skip
+def test_memories_are_dealt_out_to_other_numbers_of_processes(old, new, expected):
+    # Process r of `old` remembers entries r, r + old, r + 2 old.
+    memories = [
+        {"x": {"images": torch.tensor([[float(r + old * i)] for i in range(3)])}}
+        for r in range(old)
+    ]
+    dealt_out = [dealt(memories, rank, new)["x"]["images"] for rank in range(new)]
+    assert [rows.flatten().int().tolist() for rows in dealt_out] == expected
+
+
+def test_memories_that_are_empty_or_no_tensors_pass_through():
+    memories = [{"x": {"images": None}, "y": {"count": n}} for n in range(3)]
+    assert dealt(memories, 1, 2) == {"x": {"images": None}, "y": {"count": 1}}
+
+
+def test_gradients_and_losses_become_their_means_and_none_travels_twice():
+    sent = []
+
+    def begin(flat):  # as if the other process had three times ours
+        sent.append(flat.numel())
+        flat.mul_(4)
+
+    gradients = [torch.full((3, 2), 1.0), torch.full((4,), 2.0)]
+    found = averaged(gradients, {"x": torch.tensor(5.0)}, 2, None, begin, lambda _: None)
+    # (1 + 3) / 2 of ours
+    assert [g.unique().tolist() for g in gradients] == [[2.0], [4.0]]
+    assert found["x"].item() == 10 and sent == [1, 10]
+
+
+def test_buckets_hold_everything_in_order_within_their_size(monkeypatch):
+    monkeypatch.setattr("engine.distributed.gradient_averaging.BUCKET", 16)  # bytes: four numbers
+    sizes = [1, 3, 1, 5, 2, 2]
+    assert [[len(x) for x in group] for group in buckets([torch.zeros(n) for n in sizes])] == [
+        [1, 3], [1], [5], [2, 2],
+    ]  # fmt: skip
+
+
+def test_other_weights_are_noticed_and_other_memories_are_not():
+    one = {"w": torch.ones(3), "h._extra_state": {"images": torch.ones(2)}}
+    other = {"w": torch.ones(3), "h._extra_state": {"images": torch.zeros(1)}}
+    moved = {"w": torch.tensor([1, 1, 1 + 2e-7])}
+    check_equal([fingerprint(one), fingerprint(other)])
+    with pytest.raises(RunError, match="process 1 has other weights"):
+        check_equal([fingerprint(one), fingerprint(moved)])
+
+
+def test_every_start_finds_its_own_processes_in_a_store_that_knows_earlier_ones():
+    store = torch.distributed.HashStore()
+    names = []
+    for _ in range(3):
+        with ThreadPoolExecutor(3) as pool:
+            starting = [pool.submit(name_of_start, store, rank, 3, 20.0) for rank in range(3)]
+            (name,) = {future.result() for future in starting}
+        names.append(name)
+    assert len(set(names)) == 3
+    with pytest.raises(RunError, match=r"within 0\.2 s"):  # the dead of before do not count
+        name_of_start(store, 0, 3, 0.2)
+
+
+def test_what_cannot_be_shared_is_answered():
+    for config, says in (
+        (TrainingConfig(batch_size=3), "batch_size=3 is shared by 2 processes"),
+        (
+            TrainingConfig(batch_size=4, accumulate=4),
+            "accumulate=4 must divide each process's share",
+        ),
+    ):
+        method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
+        runtime = Runtime(RuntimeConfig(device="cpu"), Processes(0, 2))
+        with pytest.raises(UserError, match=says):
+            Trainer(method, config, plan("5 steps", "50%", config.batch_size, 9), runtime)
+    with pytest.raises(UserError, match=r"runtime\.timeout must be more than 0"):
+        RuntimeConfig(timeout=0)
+
+
+def test_an_echo_of_a_signal_is_no_second_one():
+    with StopSignals(echo=60) as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested == signal.SIGTERM
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_see_the_samples_and_have_the_gradients_of_one(photos, folder, record_property):
+    cuda = "runtime.device=cuda"
+    for count in (1, 2):
+        record = str(folder / f"cuda_{count}")
+        run = folder / f"cuda_run_{count}"
+        assert trained(count, words(photos, run, cuda), RECORD=record)[0] == 0
+    for domain in "ab":
+        assert samples(folder / "cuda_2", 2, domain) == samples(folder / "cuda_1", 1, domain)
+    assert difference(folder / "cuda_1", folder / "cuda_2", "exact_") < 1e-6

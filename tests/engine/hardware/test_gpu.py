@@ -1,0 +1,156 @@
+"""What only a CUDA device can show; run by `make test-gpu`."""
+
+import copy
+
+import pytest
+import torch
+
+from benchmarks import inference
+from data.config import DataConfig
+from data.folders import find_split
+from data.image_store.device import ResidentSamples
+from data.samples import UnpairedSamples
+from engine.config import TrainingConfig
+from engine.hardware.cuda_graphs import RecordedSteps, uploaded
+from engine.runtime import Runtime, RuntimeConfig
+from engine.schedule import plan
+from engine.train_step import Trainer
+from models import methods
+from tests.conftest import shrink
+from training.monitor import NotFinite, Watchdog
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:The .grad attribute"),  # of what Dynamo traces
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),  # a prototype, says torch
+]
+
+
+def trainer_on(folder, runtime: RuntimeConfig) -> Trainer:
+    torch.manual_seed(0)
+    method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
+    config = TrainingConfig(duration="20 steps", batch_size=2, ema_half_life=10)
+    schedule = plan("20 steps", "50%", 2, 10)
+    return Trainer(method, config, schedule, Runtime(runtime))
+
+
+def batch_on(device: str, step: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return {
+        d: torch.randint(0, 256, (2, 3, 16, 16), generator=generator).byte().to(device)
+        for d in "ab"
+    }
+
+
+def losses_on(folder, runtime: RuntimeConfig, steps: int = 2) -> list[dict[str, float]]:
+    trainer = trainer_on(folder, runtime)
+    found = [
+        {name: loss.item() for name, loss in trainer.take_step(batch_on("cpu", step)).items()}
+        for step in range(steps)
+    ]
+    trainer.restore(trainer.state())
+    return found
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        RuntimeConfig(device="cuda", precision="fp32"), RuntimeConfig(device="cuda"),
+        RuntimeConfig(device="cuda", precision="bf16"),
+        RuntimeConfig(device="cuda", precision="bf16", compile="regions"),
+        RuntimeConfig(device="cuda", checkpoint_activations=True),
+        RuntimeConfig(device="cuda", cuda_graph=True),
+        RuntimeConfig(device="cuda", precision="bf16", compile="regions", cuda_graph=True),
+        RuntimeConfig(device="cuda", precision="bf16", compile="networks", cuda_graph=True),
+    ],
+)  # fmt: skip
+def test_a_cuda_device_computes_the_losses_of_the_cpu(tmp_path, runtime):
+    tolerance = 0.1 if runtime.precision == "bf16" else 1e-2
+    expected = losses_on(tmp_path, RuntimeConfig(device="cpu"))
+    for one, other in zip(expected, losses_on(tmp_path, runtime), strict=True):
+        assert other == pytest.approx(one, rel=tolerance)
+
+
+def test_a_recorded_run_is_the_run_step_by_step_while_the_history_fills_and_swaps(tmp_path):
+    # A history of 4 is full after 2 steps of 2, the recording begins at the 4th. GANs amplify the last
+    # bit, in which kernels differ: two plain runs part by a tenth of the tolerance.
+    plain = losses_on(tmp_path, RuntimeConfig(device="cuda", precision="fp32"), 9)
+    recorded = losses_on(
+        tmp_path, RuntimeConfig(device="cuda", precision="fp32", cuda_graph=True), 9
+    )
+    for one, other in zip(plain, recorded, strict=True):
+        assert other == pytest.approx(one, rel=0.05)
+
+
+def test_a_recorded_run_continues_from_a_plain_one_and_back(tmp_path):
+    (tmp_path / "options.yaml").write_text("")
+    for first, second in ((False, True), (True, False)):
+        one = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=first))
+        for step in range(6):
+            one.take_step(batch_on("cuda", step))
+        other = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=second))
+        other.restore(copy.deepcopy(one.state()))  # two optimizers would share their moments
+        expected = {n: x.item() for n, x in one.take_step(batch_on("cuda", 6)).items()}
+        found = {n: x.item() for n, x in other.take_step(batch_on("cuda", 6)).items()}
+        assert found == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_step_waits_for_the_device(tmp_path, recorded):
+    trainer = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=recorded))
+    batch = batch_on("cuda")
+    for _ in range(6):
+        trainer.take_step(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            trainer.take_step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_uploaded_batches_are_the_batches():
+    batches = [{"a": torch.full((2, 3), float(n)).pin_memory()} for n in range(5)]
+    for number, batch in enumerate(uploaded(iter(batches), torch.device("cuda"))):
+        assert batch["a"].device.type == "cuda" and (batch["a"] == number).all()
+
+
+def test_resident_samples_on_the_device_are_those_of_the_files(photos):
+    config = DataConfig(root=str(photos), load_size=20, crop_size=16)
+    files = find_split(config, "train")
+    read = UnpairedSamples(files, config, 1).batches(2, 0, 4, 0, False)
+    resident = ResidentSamples(files, config, 1, torch.device("cuda")).batches(2, 0, 4, 0, False)
+    for one, other in zip(read, resident, strict=True):
+        assert all(torch.equal(one[domain], other[domain].cpu()) for domain in ("a", "b"))
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_step_that_is_not_finite_is_named_on_the_device_too_and_moves_nobody(tmp_path, graph):
+    config = RuntimeConfig(device="cuda", cuda_graph=graph)
+    trainer = trainer_on(tmp_path, config)
+    watchdog = Watchdog(trainer.config, trainer.runtime.device)
+    for step in range(6):
+        losses = trainer.take_step(batch_on("cuda", step))
+        watchdog.note(trainer.step, losses, trainer.norms)
+    before = [p.detach().clone() for p in trainer.method.parameters()]
+    with torch.no_grad():
+        first = next(trainer.players["generators"].parameters())
+        kept = first.detach().clone()
+        first.fill_(float("nan"))
+        losses = trainer.take_step(batch_on("cuda", 6))
+        watchdog.note(trainer.step, losses, trainer.norms)
+        first.copy_(kept)
+    with pytest.raises(NotFinite, match="at step 7"):
+        watchdog.settle()
+    for one, other in zip(trainer.method.parameters(), before, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_recorded_translation_is_the_translation():
+    config = RuntimeConfig(device="cuda", precision="fp32")
+    translator, runtime = inference.prepared(config)
+    recorded = inference.recorded(translator, runtime)
+    for size in (64, 96) * (RecordedSteps.WARM_UP + 2):
+        image = torch.rand(1, 3, size, size) * 2 - 1
+        expected = inference.translate(translator, runtime, image)
+        assert torch.allclose(recorded(image), expected, atol=1e-4)

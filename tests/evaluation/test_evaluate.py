@@ -1,0 +1,164 @@
+"""Every held-out image, both directions, and figures that can be checked by hand."""
+
+import json
+import os
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import test as test_command
+import train
+from data.scenes import generate
+from evaluation.evaluate import evaluate
+from evaluation.metrics_table import figures_table
+from inference.open_run import open_run
+from tests.conftest import TINY, call, picture
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory):
+    """A run on generated scenes, whose held-out images have a truth."""
+    folder = tmp_path_factory.mktemp("paired")
+    generate("season", folder / "season", train=4, test=5, size=16)
+    run = folder / "run"
+    code = call(
+        train, "cyclegan", f"data.root={folder / 'season'}", f"run={run}", "duration=2 steps", *TINY
+    )
+    assert code == (0, "")
+    return run
+
+
+def test_every_held_out_image_is_translated_under_its_own_name(trained, photos):
+    assert call(test_command, trained) == (0, "")
+    for direction, source in (("a_to_b", "testA"), ("b_to_a", "testB")):
+        made = sorted(path.name for path in (trained / "test" / direction).iterdir())
+        assert made == sorted(path.name for path in (photos / source).iterdir())
+    metrics = json.loads((trained / "test/metrics.json").read_text())
+    assert metrics["directions"]["a_to_b"]["images"] == 3
+    assert metrics["directions"]["b_to_a"]["images"] == 2
+    assert "truth_psnr" not in metrics["directions"]["a_to_b"]
+    assert metrics["protocol"]["weights"] == "average" and metrics["protocol"]["step"] == 8
+
+
+def test_the_figures_are_those_of_the_pictures_that_were_written(paired, capsys):
+    assert call(test_command, paired) == (0, "")
+    out = capsys.readouterr().out
+    assert "PSNR to truth" in out and "a_to_b" in out
+    metrics = json.loads((paired / "test/metrics.json").read_text())
+    for direction, target in (("a_to_b", "testB"), ("b_to_a", "testA")):
+        squared, copied = [], []
+        for file in sorted((paired / "test" / direction).iterdir()):
+            fake = np.asarray(picture(file), dtype=float)
+            truth = np.asarray(picture(paired.parent / "season" / target / file.name), dtype=float)
+            source = {"testA": "testB", "testB": "testA"}[target]
+            real = np.asarray(picture(paired.parent / "season" / source / file.name), dtype=float)
+            squared.append(((fake - truth) ** 2).mean())
+            copied.append(((real - truth) ** 2).mean())
+        figures = metrics["directions"][direction]
+        assert figures["truth_psnr"] == pytest.approx(
+            10 * np.log10(255**2 / np.mean(squared)), abs=1e-4
+        )
+        assert figures["copy_psnr"] == pytest.approx(
+            10 * np.log10(255**2 / np.mean(copied)), abs=1e-4
+        )
+        assert -1 <= figures["truth_ssim"] <= 1 and figures["cycle_l1"] > 0
+
+
+def test_identity_translators_have_a_perfect_cycle_and_the_score_of_the_copy(paired):
+    run = open_run(paired)
+    for translator in run.translators.values():
+        translator.forward = lambda image, style=None: image
+    result = evaluate(run, run.options.data, keep_rows=0)
+    for figures in result.figures.values():
+        assert figures["cycle_l1"] == 0 and figures["cycle_psnr"] is None
+        assert figures["truth_psnr"] == figures["copy_psnr"]
+        assert figures["truth_ssim"] == figures["copy_ssim"]
+    assert [len(rows) for rows in result.rows.values()] == [5, 5]
+    assert "-" in figures_table(result.figures)
+
+
+def test_the_average_is_what_is_measured_unless_the_live_weights_are_asked_for(trained):
+    average, live = open_run(trained), open_run(trained, weights="live")
+    image = torch.rand(1, 3, 16, 16)
+    assert (average.weights, live.weights) == ("average", "live")
+    assert not torch.equal(average.translators["a_to_b"](image), live.translators["a_to_b"](image))
+
+
+def test_test_equals_preview_bit_for_bit(trained, photos):
+    from data.samples import held_out
+
+    run = open_run(trained)
+    data = replace(run.options.data, root=str(photos))
+    (image, *_) = held_out(sorted((photos / "trainA").iterdir()), data, 3)
+    fake = run.translators["a_to_b"](image)
+    grid = np.asarray(picture(trained / "previews/step_00000008_a_to_b.png"))
+    shown = grid[
+        20 : 20 + 96 : 6, 4 + 96 + 4 : 4 + 96 + 4 + 96 : 6
+    ]  # 16 pixels, drawn 6 times as large
+    assert np.array_equal(shown, ((fake[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 9])
+def test_the_report_stands_alone_and_shows_what_was_asked_for(paired, count):
+    assert call(test_command, paired, f"report_images={count}") == (0, "")
+    page = (paired / "test/report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "$" not in re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    captions = r"<article><details>.*?</details>"
+    shown = re.sub(captions, "<article>", page, flags=re.DOTALL)
+    shown = re.sub(r"<details>.*?</details>", "", shown, flags=re.DOTALL)  # without the worst
+    assert shown.count("<article>") == 2 * (min(count, 5) or 5)
+    assert "PSNR to the truth" in page and "<polyline" in page
+
+
+def test_other_images_may_be_evaluated_and_mistakes_are_answered(trained, photos, tmp_path):
+    assert call(test_command, trained, f"data.test.a={photos / 'trainA'}", "data.limit=2")[0] == 0
+    metrics = json.loads((trained / "test/metrics.json").read_text())
+    assert metrics["directions"]["a_to_b"]["images"] == 2
+    for words, says in [
+        ((), "name a run"), ((tmp_path / "x",), "no such run"), ((tmp_path,), "is no run"),
+        ((trained, "data.test.c=x"), "data.test.a"), ((trained, "data.root=/nowhere"), "no such folder"),
+        ((trained, "data.pairs=both"), "has no partner"), ((trained, "checkpoint=first"), "checkpoint"),
+        ((trained, "stray"), "not understood"), ((trained, "data.domains=[x,y]"), "trained on"),
+        ((trained, "data.channels=1"), "trained on"), ((trained, "report_images=-1"), "report_images"),
+    ]:  # fmt: skip
+        code, error = call(test_command, *words)
+        assert code == 2 and says in error, error
+
+
+def test_the_protocol_names_the_data_that_was_evaluated_and_old_pictures_are_gone(trained, photos):
+    assert call(test_command, trained)[0] == 0
+    assert call(test_command, trained, f"data.test.a={photos / 'trainA'}", "data.limit=1")[0] == 0
+    metrics = json.loads((trained / "test/metrics.json").read_text())
+    assert (
+        metrics["data"]["test"] == {"a": str(photos / "trainA")} and metrics["data"]["limit"] == 1
+    )
+    assert [path.name for path in (trained / "test/a_to_b").iterdir()] == ["000.png"]
+
+
+def test_a_torn_metrics_file_and_strange_names_do_not_spoil_the_report(trained, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "cyc')
+    (tmp_path / "odd").mkdir()
+    shutil.copy(
+        next((trained / "test/a_to_b").iterdir()), os.fsencode(tmp_path / "odd") + b"/caf\xe9.png"
+    )
+    assert call(test_command, run, f"data.test.a={tmp_path / 'odd'}") == (0, "")
+    assert "caf" in (run / "test/report.html").read_text()
+
+
+def test_a_truth_of_another_size_is_answered_with_both_names(trained, tmp_path):
+    from tests.conftest import write_images
+
+    write_images(tmp_path / "a", 1, size=(48, 24))
+    write_images(tmp_path / "b", 1, size=(24, 48))
+    words = [f"data.test.{d}={tmp_path / d}" for d in "ab"]
+    code, error = call(test_command, trained, *words, "data.fit=short_side", "data.pairs=both")
+    assert code == 2 and "differ in size" in error

@@ -1,0 +1,143 @@
+"""Distances of sets with their floor and ceiling, and the features they may use."""
+
+import re
+
+import pytest
+import torch
+import torchvision
+
+from common.errors import UserError
+from data.scenes import draw_scene, to_uint8
+from evaluation.features import Lpips, find_inception, find_lpips
+from evaluation.image_metrics import Measurements
+from evaluation.set_metrics import set_figures
+
+CPU = torch.device("cpu")
+
+
+def scenes(domain: int, first: int, count: int = 24) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(to_uint8(draw_scene(32, domain, n).pixels).copy()).permute(2, 0, 1)[None]
+        for n in range(first, first + count)
+    ]
+
+
+class Pooled:
+    """Features that need no weights: the image in sixteen pieces."""
+
+    def __call__(self, images) -> torch.Tensor:
+        pool = torch.nn.functional.adaptive_avg_pool2d
+        return torch.cat([pool(image.float(), 2).flatten(1) for image in images])
+
+
+def test_real_images_are_the_floor_and_the_input_is_the_ceiling():
+    fakes = [((x.float() * 0.8) + 20).byte() for x in scenes(0, 100)]  # between the two
+    found = set_figures(fakes, scenes(0, 0), [255 - x for x in fakes], scenes(0, 200, 60), Pooled())  # pyright: ignore
+    names = {
+        "swd",
+        "colour",
+        "spectrum",
+        "fid",
+        "kid",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    }
+    assert (
+        found.figures.keys() == names | {"mifid"}
+        and found.floor.keys() == names == found.ceiling.keys()
+    )
+    for name in ("swd", "colour", "fid", "kid"):
+        assert found.floor[name] < found.figures[name] < found.ceiling[name], name
+        low, high = found.intervals[name]
+        assert low < high
+    assert found.figures["mifid"] >= found.figures["fid"]
+
+
+def test_held_out_images_of_the_same_scenes_are_the_floor_and_no_reference():
+    fakes = scenes(1, 0)  # a perfect translator's: the truth itself
+    truth, trained = scenes(1, 0), scenes(1, 200, 60)
+    sources = [255 - x for x in truth]
+    found = set_figures(fakes, truth, sources, trained, None, paired=True)
+    assert found.figures == found.floor and 0 < found.figures["swd"] < found.ceiling["swd"]
+    naive = set_figures(fakes, truth, sources, trained, None)
+    assert naive.figures["swd"] == 0 < naive.floor["swd"]  # better than real images, it would seem
+
+
+def test_channels_that_differ_have_no_ceiling_and_one_image_no_distance():
+    grey = [x[:, :1] for x in scenes(0, 0)]
+    found = set_figures(scenes(0, 9), scenes(0, 50), grey, [], None)
+    assert (
+        found.ceiling == {}
+        and found.floor == {}
+        and found.figures.keys() == {"swd", "colour", "spectrum"}
+    )
+    assert set_figures(scenes(0, 0, 1), scenes(0, 50), [], [], None).figures == {}
+
+
+def test_missing_weights_are_a_line_and_wrong_ones_a_mistake(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    line = find_inception("", CPU)
+    assert isinstance(line, str) and "inception=FILE" in line and "\n" not in line
+    with pytest.raises(UserError, match="no such file"):
+        find_inception(str(tmp_path / "none.pth"), CPU)
+    pytest.importorskip("torch_fidelity")
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth").write_bytes(b"broken")
+    with pytest.raises(UserError, match="not the weights of Inception"):
+        find_inception("", CPU)
+
+
+def test_lpips_is_torchmetrics_own_with_the_backbone_in_the_cache(tmp_path, monkeypatch):
+    lpip = pytest.importorskip("torchmetrics.image.lpip")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    assert find_lpips(CPU) is None
+    torch.manual_seed(0)
+    backbone = tmp_path / "checkpoints/squeezenet1_1-b8a52dc0.pth"
+    backbone.parent.mkdir()
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), backbone)
+    lpips = find_lpips(CPU)
+    assert isinstance(lpips, Lpips) and re.fullmatch(
+        "squeeze, sha256 .{8}, unknown weights", lpips.name
+    )
+    one, other = torch.rand(2, 1, 3, 80, 64).mul(2).sub(1)
+    direct = lpip.LearnedPerceptualImagePatchSimilarity("squeeze").eval()
+    assert lpips(one, other) == pytest.approx(direct(one, other).item(), rel=1e-6)
+    assert lpips(one, one) == 0 < (lpips(one, other) or 0)
+    assert lpips(one[:, :1], other[:, :1]) is None and lpips(one[..., :32], other[..., :32]) is None
+    measured = Measurements(None, lpips)
+    measured.update(one, other, None, one)
+    measured.update(one, one, None, one)
+    assert measured.result()["truth_lpips"] == pytest.approx(
+        direct(one, other).item() / 2, rel=1e-6
+    )
+    backbone.write_bytes(b"broken")
+    line = find_lpips(CPU)  # what is in a cache never stops an evaluation
+    assert isinstance(line, str) and "LPIPS is left out" in line and "squeeze" in line
+
+
+def test_a_way_back_that_reads_a_hidden_signal_is_told_from_one_that_does_not():
+    torch.manual_seed(0)
+    real = torch.rand(4, 3, 32, 32).mul(2).sub(1)
+    smooth = torch.nn.functional.avg_pool2d(real, 5, 1, 2)
+
+    def hiding(fake):  # the picture lies in the fake's last digits
+        return ((fake - smooth_fake(fake)) * 500).clamp(-1, 1)
+
+    def smooth_fake(fake):
+        return (fake * 32).round() / 32
+
+    ramps = torch.linspace(-1, 1, 32).expand(4, 3, 32, 32)
+    figures = {}
+    for name, back, fakes, reals in (
+        ("hiding", hiding, (smooth * 32).round() / 32 + real / 500, real),
+        ("honest", lambda fake: -0.9 * fake, -ramps, ramps),  # what it lacks is no secret
+    ):
+        measured = Measurements(back)
+        for fake, image in zip(fakes.split(1), reals.split(1), strict=True):
+            measured.update(image, fake, None, None)
+            measured.update_secrets(fake, image)
+        figures[name] = measured.result()["steganography"]
+    assert figures["hiding"] > 5
+    assert 0 < figures["honest"] < 1

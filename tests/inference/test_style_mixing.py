@@ -1,0 +1,62 @@
+"""What is done with styles, on vectors and through a translator that renders them."""
+
+import pytest
+import torch
+
+from inference.style_selection import interpolated, mixed, truncated
+from models.methods.stargan_v2 import DomainTranslator, StarGANv2
+from tests.conftest import shrink
+
+
+@pytest.fixture
+def translator() -> DomainTranslator:
+    config = shrink("stargan_v2")
+    assert isinstance(config, StarGANv2.Config)
+    found = StarGANv2(config, {"a": 3, "b": 3}).translators()["a_to_b"]
+    assert isinstance(found, DomainTranslator)
+    return found
+
+
+IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
+
+
+def test_different_styles_give_different_images(translator):
+    one, other = translator.sample_style(2).split(1)
+    assert (translator(IMAGE, one) - translator(IMAGE, other)).abs().mean() > 1e-3
+
+
+def test_an_interpolation_begins_and_ends_at_its_ends(translator):
+    one, other = translator.sample_style(2).split(1)
+    assert interpolated(one, other, 0).equal(one) and interpolated(one, other, 1).equal(other)
+    # A quarter of the way from 0 to 4 is 1.
+    assert interpolated(torch.zeros(1, 2), torch.full((1, 2), 4.0), 0.25).tolist() == [[1, 1]]
+
+
+def test_psi_0_is_the_usual_style_and_psi_1_the_style_itself(translator):
+    style, usual = translator.sample_style(3, seed=2), translator.usual_style()
+    assert truncated(style, usual, 0).equal(usual.expand(3, -1))
+    assert truncated(style, usual, 1).equal(style)
+    # From 2 towards 1: at psi 0.5 the middle, 1.5.
+    assert truncated(torch.full((1, 1), 2.0), torch.ones(1, 1), 0.5).item() == 1.5
+    shown = translator(IMAGE, truncated(style[:1], usual, 0))
+    assert shown.equal(translator(IMAGE))  # without a style it shows the usual one
+
+
+def test_one_style_in_every_block_is_that_style(translator):
+    one, other = translator.sample_style(2).split(1)
+    blocks = translator.style_blocks
+    assert blocks == 2  # of one block in the middle and one that doubles
+    for count, whole in ((0, other), (blocks, one)):
+        style = mixed(one, other, blocks, count)
+        assert style.shape == (1, blocks, 64)
+        torch.testing.assert_close(translator(IMAGE, style), translator(IMAGE, whole))
+    between = translator(IMAGE, mixed(one, other, blocks, 1))
+    assert not between.equal(translator(IMAGE, one))
+    assert not between.equal(translator(IMAGE, other))
+
+
+def test_the_coarse_style_has_the_first_blocks():
+    style = mixed(torch.zeros(1, 1), torch.ones(2, 1), blocks=3, coarse_blocks=2)
+    assert style[..., 0].tolist() == [[0, 0, 1], [0, 0, 1]]
+    with pytest.raises(ValueError, match="coarse_blocks must be 0 to 3, got 4"):
+        mixed(torch.zeros(1, 1), torch.ones(1, 1), blocks=3, coarse_blocks=4)

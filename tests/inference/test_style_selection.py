@@ -1,0 +1,126 @@
+"""Styles of a trained run: chosen on the command line, shown in grids, and measured."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import test as test_command
+import train
+import translate
+from inference.open_run import open_run
+from inference.style_selection import chosen_style, interpolated, mixed, truncated
+from options.config import StyleOptions
+from tests.conftest import call, picture
+
+WORDS = [
+    "data.load_size=20", "data.crop_size=16", "data.workers=0", "log.wandb=disabled", "score_images=2",
+    "runtime.device=cpu", "log.previews=2", "duration=2 steps", "batch_size=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def styled(photos, tmp_path_factory):
+    """A tiny StarGAN v2 of two steps: its styles have several blocks."""
+    run = tmp_path_factory.mktemp("styled") / "run"
+    small = ["method.size=16", "method.generator.layers=1"] + [
+        f"method.{part}.channels=4"
+        for part in ("generator", "mapping", "style_encoder", "discriminator")
+    ]
+    code, error = call(train, "stargan_v2", f"data.root={photos}", f"run={run}", *small, *WORDS)
+    assert code == 0, error
+    return run
+
+
+def translated(run, photos, out, *words) -> np.ndarray:
+    file = sorted((photos / "testA").iterdir())[0]
+    code, error = call(translate, run, file, out, "direction=a_to_b", *words)
+    assert code == 0, error
+    return np.asarray(picture(out)).astype(int)
+
+
+def test_previews_show_sources_in_the_styles_of_references(styled):
+    names = {path.name for path in (styled / "previews").iterdir()}
+    assert "step_00000002_a_to_b_styles.png" in names
+    # Two references above two rows of a source and its two translations, 96 pixels each and gaps of 4.
+    assert picture(styled / "previews/step_00000002_a_to_b_styles.png").size == (
+        304,
+        16 + 3 * 100 + 4,
+    )
+
+
+def test_a_style_is_a_number_or_a_picture_and_the_same_twice(styled, photos, tmp_path):
+    reference = sorted((photos / "testB").iterdir())[0]
+    usual = translated(styled, photos, tmp_path / "0.png")
+    one = translated(styled, photos, tmp_path / "1.png", "style.first=1")
+    again = translated(styled, photos, tmp_path / "2.png", "style.first=1")
+    other = translated(styled, photos, tmp_path / "3.png", "style.first=2")
+    read = translated(styled, photos, tmp_path / "4.png", f"style.first={reference}")
+    assert (one == again).all()
+    assert len({x.tobytes() for x in (usual, one, other, read)}) == 4
+
+
+def test_styles_are_interpolated_mixed_and_truncated(styled):
+    run = open_run(styled)
+    translator = run.translators["a_to_b"]
+    first, second = (translator.sample_style(1, seed=n) for n in (1, 2))
+    usual = translator.usual_style()
+
+    def chosen(**options):
+        return chosen_style(run, "a_to_b", StyleOptions(first="1", **options))
+
+    assert chosen().equal(first)
+    assert torch.allclose(chosen(second="2", share=0.25), interpolated(first, second, 0.25))
+    assert torch.allclose(chosen(truncation=0.0), usual)
+    assert torch.allclose(chosen(truncation=0.5), truncated(first, usual, 0.5))
+    both = chosen(second="2", coarse=2)
+    assert torch.allclose(both, mixed(first, second, translator.style_blocks, 2))
+    assert chosen_style(run, "a_to_b", StyleOptions()) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["style.first=nowhere.png"],
+            "style.first=nowhere.png: neither a whole number nor a picture",
+        ),
+        (["style.coarse=1"], "style.coarse mixes two styles; name style.second too"),
+        (["style.first=1", "style.second=2", "style.coarse=99"], "style.coarse must be 1 to "),
+    ],
+)
+def test_styles_that_cannot_be_are_answered(styled, photos, tmp_path, words, says):
+    code, error = call(
+        translate, styled, photos / "testA", tmp_path / "o", "direction=a_to_b", *words
+    )
+    assert code == 2
+    assert says in error
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_run_without_styles_says_so(trained, photos, tmp_path):
+    words = [trained, photos / "testA", tmp_path / "o", "direction=a_to_b", "style.first=1"]
+    code, error = call(translate, *words)
+    assert code == 2
+    assert "a_to_b of" in error
+    assert "has one output for one input" in error
+
+
+def test_an_evaluation_measures_diversity_and_shows_a_sheet(styled, capsys):
+    assert call(test_command, styled)[0] == 0
+    figures = json.loads((styled / "test/metrics.json").read_text())["directions"]["a_to_b"]
+    assert figures["diversity"] > 0
+    assert 0 <= figures["style_followed"] <= 1
+    page = (styled / "test/report.html").read_text()
+    assert 'class="sheet"' in page
+    assert "diversity" in capsys.readouterr().out
+
+
+def test_pictures_in_many_formats_take_the_style_of_one(styled, photos, tmp_path):
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "reference.jpg")
+    out = tmp_path / "out"
+    words = [f"style.first={tmp_path / 'reference.jpg'}", "direction=a_to_b"]
+    assert call(translate, styled, photos / "testA", out, *words)[0] == 0
+    assert len(list(out.iterdir())) == 3

@@ -1,0 +1,101 @@
+"""The discriminator of UVCGAN v2: its size, and the company in which it sees an image."""
+
+import pytest
+import torch
+
+from models.networks.discriminators.batch_head_discriminator import (
+    BatchDeviation,
+    BatchHeadDiscriminator,
+)
+
+
+def tiny(**changes) -> BatchHeadDiscriminator:
+    config = {"channels": 4, "layers": 1} | changes
+    return BatchHeadDiscriminator(3, BatchHeadDiscriminator.Config(**config))
+
+
+def image(seed: int = 0, side: int = 16) -> torch.Tensor:
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize(("head", "count"), [("batch_norm", 5_122_881), ("batch_stdev", 5_126_465)])
+def test_the_discriminators_of_the_paper_have_their_authors_parameter_counts(head, count):
+    # Counted in the authors' own networks: a body of 2,757,440 and heads of 2,365,441 and 2,369,025.
+    network = BatchHeadDiscriminator(3, BatchHeadDiscriminator.Config(head=head))
+    assert sum(p.numel() for p in network.parameters()) == count
+    body = sum(p.numel() for p in network.patches.parameters())
+    assert body == 2_757_440
+
+
+@pytest.mark.parametrize(("layers", "side"), [(1, 16), (1, 23), (2, 24), (3, 64)])
+def test_it_gives_as_many_scores_as_it_says(layers, side):
+    network = tiny(layers=layers)
+    scores = network(image(side=side))
+    assert scores.shape == (1, 1, network.score_size(side), network.score_size(side))
+
+
+def test_an_image_whose_features_are_one_place_is_too_small():
+    network = tiny(layers=3)  # 23 pixels: 11, 5, 2, and 1 place
+    assert network.score_size(16) < 1 and network.score_size(24) == 2
+
+
+def test_the_added_channel_is_how_much_images_differ():
+    # Two images of 0 and 2 everywhere: deviation 1 at every place, sqrt(1 + 1e-6) with its guard.
+    found = BatchDeviation()(torch.tensor([0.0, 2.0])[:, None, None, None].expand(2, 3, 4, 5))
+    assert found.shape == (2, 4, 4, 5)
+    assert found[:, 3].unique().tolist() == pytest.approx([1.0], abs=1e-6)
+    alone = BatchDeviation()(torch.rand(1, 3, 4, 5))[:, 3]
+    assert alone.unique().tolist() == pytest.approx(
+        [0.001]
+    )  # sqrt(1e-6): one image differs from none
+
+
+@pytest.mark.parametrize("head", ["batch_norm", "batch_stdev"])
+def test_reals_are_judged_beside_reals_and_fakes_beside_fakes(head):
+    network = tiny(head=head).eval()  # the power iteration stands still
+    network.head.train()  # statistics of the batch, as in training
+    with torch.no_grad():
+        as_fake, as_real = network(image()), network(image(), 1.0)
+        assert as_fake.equal(as_real)  # nobody is there yet
+        network(image(1), 1.0, remember=True)
+        assert network(image()).equal(as_fake)
+        assert not network(image(), 1.0).allclose(as_real, atol=1e-5)
+
+
+def test_looking_without_remembering_leaves_the_past_alone():
+    network = tiny()
+    network(image(), remember=True)
+    network(image(1))
+    network(image(2), torch.tensor(0.5))
+    assert network.past_fake.count == 1 and network.past_real.count == 0
+
+
+def test_a_mixture_has_the_company_of_its_parts_mixed_alike():
+    network = tiny()
+    network(image(1), 1.0, remember=True)
+    features = network.patches.body(image())
+    assert network.company(features, torch.tensor(0.25)) is None  # no fakes to mix with
+    network(image(2), 0.0, remember=True)
+    of_real, of_fake = network.company(features, 1.0), network.company(features, 0.0)
+    assert of_real is not None and of_fake is not None and not of_real.equal(of_fake)
+    mixed = network.company(features, torch.tensor(0.25))
+    assert mixed is not None and mixed.allclose(0.25 * of_real + 0.75 * of_fake, atol=1e-6)
+
+
+def test_the_body_has_singular_values_of_1_and_the_head_is_free():
+    network = tiny(channels=8)
+    for _ in range(30):
+        network(image())
+    for name, layer in network.named_modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2).item()
+            assert (largest == pytest.approx(1.0, abs=0.02)) == name.startswith("patches"), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"), [({"kind": "pixel"}, "kind=patch"), ({"scales": 2}, "scales=1"),
+                          ({"queue": -1}, "queue must be 0 or more")],
+)  # fmt: skip
+def test_a_head_that_has_nothing_to_stand_on_is_refused(changes, says):
+    with pytest.raises(ValueError, match=rf"method\.discriminator.*{says}"):
+        BatchHeadDiscriminator.Config(**changes)

@@ -1,0 +1,192 @@
+"""The game against a discriminator: every option against a figure worked out by hand."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from models.gan_loss import Adversary, AdversaryConfig
+from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.layers.norm_act_pad import NormActPad, instance_norm_act_pad
+
+REAL, FAKE = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 4, 4), -0.5)
+
+
+class Linear(nn.Module):
+    """D(x) = 0.1 * sum of an image's 48 values + 0.3."""
+
+    def forward(self, image):
+        return 0.1 * image.flatten(1).sum(dim=1) + 0.3
+
+
+class Recorder(nn.Module):
+    """Remember what was seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, image):
+        self.seen.append(image)
+        return image.flatten(1).mean(dim=1)
+
+
+def game(**options) -> Adversary:
+    return Adversary(AdversaryConfig(**options), "b")
+
+
+def test_the_terms_are_those_of_the_objective_with_the_weight_applied():
+    # D(real) = 0.1 * 24 + 0.3 = 2.7, D(fake) = -2.1: ((2.7 - 1)^2 + 2.1^2) / 2 = 3.65; (-3.1)^2 * 2.
+    plain = game(adversarial_weight=2.0)
+    assert plain.discriminator(Linear(), REAL, FAKE, 0)["discriminator_b"].item() == pytest.approx(
+        3.65
+    )
+    assert plain.generator(Linear(), FAKE, 0).item() == pytest.approx(2 * 9.61)
+
+
+def test_scores_of_several_scales_are_added_up():
+    class Twice(Linear):
+        def forward(self, image):
+            return [super().forward(image)] * 2
+
+    assert game().generator(Twice(), FAKE, 0).item() == pytest.approx(2 * 9.61)
+    terms = game().discriminator(Twice(), REAL, FAKE, 0)
+    assert terms["discriminator_b"].item() == pytest.approx(2 * 3.65)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "weight", "expected"),
+    [("r1", 1.0, 0.24), ("wgan_gp", 10.0, 0.943594), ("zero_centred", 1.0, 0.48)],
+)
+def test_penalties_are_those_of_the_papers(penalty, weight, expected):
+    playing = game(penalty=penalty, penalty_weight=weight)
+    terms = playing.discriminator(Linear(), REAL, FAKE, 0)
+    assert terms["penalty_b"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_lazy_penalty_comes_every_kth_step_as_many_times_as_strong():
+    lazy = game(penalty="r1", penalty_weight=1.0, penalty_every=4)
+    terms = [lazy.discriminator(Linear(), REAL, FAKE, step) for step in range(8)]
+    assert ["penalty_b" in row for row in terms] == [step % 4 == 0 for step in range(8)]
+    assert terms[4]["penalty_b"].item() == pytest.approx(4 * 0.24, rel=1e-5)
+
+
+def test_penalties_look_at_reals_or_between_reals_and_fakes():
+    for penalty, whole_batch in (("wgan_gp", False), ("zero_centred", True)):
+        judge = Recorder()
+        game(penalty=penalty).discriminator(judge, REAL, FAKE, 0)
+        between = judge.seen[0].detach().flatten(1)
+        assert (between.abs() < 0.5).all()
+        assert (between == between[:, :1]).all()  # one share for all of an image
+        assert bool((between[0] == between[1]).all()) == whole_batch
+    judge = Recorder()
+    game(penalty="r1").discriminator(judge, REAL, FAKE, 0)
+    assert judge.seen[0].equal(REAL)
+
+
+class Once(torch.autograd.Function):
+    """What a compiled kernel is to autograd: it has a gradient, and that has none."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return gradient
+
+
+def test_a_penalty_reaches_the_weights_whatever_kernels_the_network_runs_on():
+    judge = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
+
+    def kernel(x, shortcut, slope, padding):
+        return Once.apply(instance_norm_act_pad(x, shortcut, slope, padding))
+
+    parts = [part for part in judge.modules() if isinstance(part, NormActPad)]
+    for part in parts:
+        part.kernel = kernel
+    images = torch.rand(2, 3, 16, 16)
+    game(penalty="r1").discriminator(judge, images, -images, 0)["penalty_b"].backward()
+    assert all(p.grad is not None for n, p in judge.named_parameters() if "weight" in n)
+    assert [part.kernel for part in parts] == [kernel] * len(parts)  # put back afterwards
+
+
+def test_smoothed_labels_make_reals_worth_less():
+    # ((2.7 - 0.9)^2 + 2.1^2) / 2 = 3.825
+    terms = game(label_smoothing=0.1).discriminator(Linear(), REAL, FAKE, 0)
+    assert terms["discriminator_b"].item() == pytest.approx(3.825)
+
+
+def test_instance_noise_halves_in_its_half_life():
+    noisy, deviations = game(instance_noise=0.4, noise_half_life=100), []
+    for step in (0, 100, 200):
+        judge = Recorder()
+        noisy.generator(judge, torch.zeros(64, 3, 16, 16), step)
+        deviations.append(judge.seen[0].std().item())
+    assert deviations == pytest.approx([0.4, 0.2, 0.1], rel=0.02)
+
+
+def test_a_recorded_step_reads_the_deviation_of_the_noise_from_a_tensor():
+    noisy = game(instance_noise=0.4, noise_half_life=100)
+    noisy.decide(100, torch.device("cpu"))
+    judge = Recorder()
+    noisy.generator(judge, torch.zeros(64, 3, 16, 16), 0)  # the step that was recorded
+    assert judge.seen[0].std().item() == pytest.approx(0.2, rel=0.02)
+
+
+def test_reals_and_fakes_are_augmented_in_both_turns():
+    judge = Recorder()
+    playing = game(augment="always", augment_kinds=["cutout"])
+    playing.discriminator(judge, REAL, FAKE, 0)
+    playing.generator(judge, FAKE, 0)
+    assert len(judge.seen) == 3
+    assert all((images == 0).any() for images in judge.seen)
+
+
+def test_adaptive_augmentation_rises_while_reals_are_too_easy_and_falls_after():
+    # Every fourth look moves p by 4 batches of 2 images of 500,000.
+    playing, sure, unsure = game(augment="adaptive"), REAL + 1, REAL - 1
+    for _ in range(8):
+        playing.discriminator(Recorder(), sure, FAKE, 0)
+    assert playing.probability.item() == pytest.approx(2 * 8 / 500_000)
+    for _ in range(4):
+        playing.discriminator(Recorder(), unsure, FAKE, 0)
+    assert playing.probability.item() == pytest.approx(8 / 500_000)
+
+
+def test_a_smoothed_label_moves_the_middle_that_adaptive_augmentation_looks_at():
+    # Reals are worth 0.8, so 0.45 is nearer to that than to 0; without smoothing it is not.
+    for smoothing, expected in ((0.2, 2 * 4 / 500_000), (0.0, 0.0)):
+        playing = game(augment="adaptive", label_smoothing=smoothing)
+        for _ in range(4):
+            playing.discriminator(Recorder(), REAL - 0.05, FAKE, 0)
+        assert playing.probability.item() == pytest.approx(expected)
+
+
+def test_the_probability_of_augmentation_is_in_the_checkpoint():
+    playing = game(augment="adaptive")
+    playing.probability.fill_(0.25)
+    other = game(augment="adaptive")
+    other.load_state_dict(copy.deepcopy(playing.state_dict()))
+    assert other.probability.item() == 0.25
+    assert not game().state_dict()  # what is not asked for leaves no trace
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"adversarial_weight": -1}, "method.adversarial_weight"),
+        ({"penalty_every": 0}, "method.penalty_every"),
+        ({"label_smoothing": 0.5}, "method.label_smoothing"),
+        ({"label_smoothing": 0.1, "objective": "hinge"}, "objective=hinge"),
+        ({"augment": "always", "augment_kinds": []}, "method.augment_kinds"),
+        ({"augment_target": 1.0}, "method.augment_target"),
+        ({"augment": "adaptive", "objective": "wgan"}, "objective=wgan"),
+    ],
+)
+def test_what_makes_no_sense_is_answered_by_its_name(options, named):
+    with pytest.raises(ValueError, match=named):
+        AdversaryConfig(**options)

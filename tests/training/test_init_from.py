@@ -1,0 +1,149 @@
+"""A run that starts from weights that were learnt before: what is loaded, what is not, and why."""
+
+import json
+
+import pytest
+import torch
+
+import train
+from common.errors import UserError
+from engine.checkpoint import Checkpoints
+from models.methods.cyclegan import CycleGAN
+from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.resnet_generator import ResnetGenerator
+from tests.conftest import TINY, call, shrink
+from tests.engine.test_cyclegan_repo_checkpoint import Restated, written
+from training.init_from import fresh_and_trained, start_from, table
+
+
+def fresh(channels: int = 4) -> CycleGAN:
+    torch.manual_seed(7)
+    config = shrink("cyclegan")
+    assert isinstance(config, CycleGAN.Config)
+    generator = ResnetGenerator.Config(channels=channels, blocks=1)
+    judge = PatchDiscriminator.Config(channels=4, layers=1)
+    return CycleGAN(CycleGAN.Config(generator=generator, discriminator=judge), {"x": 3, "y": 3})
+
+
+class Judge(torch.nn.Module):
+    """The reference's discriminator of one layer, restated with its names."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        nn = torch.nn
+        self.model = nn.Sequential(
+            nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, 2 * channels, 4, 1, 1), nn.InstanceNorm2d(2 * channels),
+            nn.LeakyReLU(0.2), nn.Conv2d(2 * channels, 1, 4, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.model(x)
+
+
+def test_a_run_gives_its_average_and_its_discriminators_to_another_pair_of_domains(trained):
+    method = fresh()
+    rows = start_from(method, trained, partial=False)
+    assert [(row.network, row.loaded == row.tensors, row.reason) for row in rows] == [
+        (name, True, "") for name in ("to_b", "to_a", "judge_a", "judge_b")
+    ]
+    state = Checkpoints(trained / "checkpoints").load_latest()
+    average, live = state["average"], state["method"]
+    names = [name for name, _ in method.to_b.named_parameters()]
+    for name, value in zip(names, method.to_b.parameters(), strict=True):
+        assert torch.equal(value, average[f"a_to_b.generator.{name}"])
+    assert torch.equal(method.judge_a.body[0].weight, live["judge_a.body.0.weight"])  # pyright: ignore
+    assert fresh_and_trained(method, rows) == ([], ["generators", "discriminators"])
+
+
+def test_the_references_files_land_where_they_belong(tmp_path):
+    torch.manual_seed(0)
+    networks = {"G_A": Restated(4, 1), "G_B": Restated(4, 1), "D_A": Judge(4), "D_B": Judge(4)}
+    for name, network in networks.items():
+        written(tmp_path, network, name=f"latest_net_{name}.pth")
+        written(tmp_path, Restated(4, 1) if name[0] == "G" else Judge(4), name=f"5_net_{name}.pth")
+    method = fresh().eval()
+    rows = start_from(method, tmp_path, partial=False)
+    assert all(row.loaded == row.tensors for row in rows)
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        for ours, theirs in (
+            (method.to_b, "G_A"), (method.to_a, "G_B"), (method.judge_b, "D_A"), (method.judge_a, "D_B"),
+        ):  # fmt: skip
+            assert (ours(x) - networks[theirs](x)).abs().max() < 1e-5, theirs
+
+
+def test_what_does_not_fit_is_refused_or_left_fresh_with_the_reason(trained):
+    method = fresh(channels=6)
+    with pytest.raises(
+        UserError, match=r"to_b does not fit .*encoder\.1\.weight is 4x3x7x7, not 6x3x7x7"
+    ):
+        start_from(method, trained, partial=False)
+    rows = start_from(fresh(channels=6), trained, partial=True)
+    assert [row.loaded == row.tensors for row in rows] == [False, False, True, True]
+    shown = table(rows)
+    assert "6x3x7x7" in shown and len(shown.splitlines()) == 5
+
+
+def test_a_generator_alone_leaves_the_judges_fresh(tmp_path):
+    written(tmp_path, Restated(4, 1), name="latest_net_G_A.pth")
+    method = fresh()
+    rows = start_from(method, tmp_path / "latest_net_G_A.pth", partial=False)
+    assert [row.loaded > 0 for row in rows] == [True, False, False, False]
+    assert {row.reason for row in rows[1:]} == {"not there: fresh"}
+    assert fresh_and_trained(method, rows) == (["generators", "discriminators"], [])
+
+
+def test_mistakes_are_one_line_and_leave_no_checkpoint(photos, trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x_net_G_A.pth").write_bytes(b"broken")
+    written(tmp_path / "odd", Restated(4, 1), name="generator.pth")
+    for path, says in (
+        (tmp_path / "none", "no such file or folder"), (tmp_path / "empty", "neither a run nor"),
+        (tmp_path / "x_net_G_A.pth", "damaged"), (tmp_path / "odd/generator.pth", "must end with"),
+        (trained / "options.yaml", "not a readable checkpoint"),
+    ):  # fmt: skip
+        code, error = call(train, "cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}",
+                           "duration=2 steps", *TINY, f"init_from={path}")  # fmt: skip
+        assert code == 2 and says in error and "\n" not in error, error
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_loaded_generators_wait_for_fresh_discriminators_and_a_resume_keeps_that(
+    photos, tmp_path, capsys
+):
+    for name in ("G_A", "G_B"):
+        written(tmp_path, Restated(4, 1), name=f"latest_net_{name}.pth")
+    words = ["cyclegan", f"data.root={photos}", *TINY, f"init_from={tmp_path}", "init_warm_up=4",
+             "checkpoint_every=2", "keep_checkpoints=9", "log.every=1"]  # fmt: skip
+    assert call(train, *words, f"run={tmp_path / 'run'}", "duration=8 steps") == (0, "")
+    assert "the generators wait 4 steps for the discriminators" in capsys.readouterr().out
+    folder = Checkpoints(tmp_path / "run/checkpoints").folder
+    states = [
+        torch.load(folder / f"step_{n:08d}.pt", weights_only=True)["method"] for n in (2, 4, 6)
+    ]
+    name, judge = "to_b.encoder.1.weight", "judge_a.body.0.weight"
+    assert torch.equal(states[0][name], states[1][name])
+    assert not torch.equal(states[1][name], states[2][name])
+    assert not torch.equal(states[0][judge], states[1][judge])
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert "gradients/generators" not in rows[3] and "gradients/generators" in rows[4]
+
+    part = tmp_path / "part"
+    real, count = Checkpoints.save, []
+
+    def stopping(self, *words):
+        path = real(self, *words)
+        count.append(path)
+        if len(count) == 1:
+            raise KeyboardInterrupt
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            call(train, *words, f"run={part}", "duration=8 steps")
+    assert call(train, *words, f"run={part}", "duration=8 steps") == (0, "")
+    for one, two in zip(*(Checkpoints(r / "checkpoints").load_latest()["method"].values()
+                          for r in (tmp_path / "run", part)), strict=True):  # fmt: skip
+        assert not torch.is_tensor(one) or torch.equal(one, two)

@@ -1,0 +1,210 @@
+"""The same command continues a run, and what a run was planned to be it stays."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import train
+from common.errors import RunError
+from engine.checkpoint import Checkpoints
+from engine.train_step import Trainer
+from tests.conftest import TINY, call, write_images
+from training import loop
+from training.metrics_log import MetricsFile
+
+
+def rows(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def words(photos, run, *more):
+    return ["cyclegan", f"data.root={photos}", f"run={run}", *TINY, *more]
+
+
+@pytest.fixture
+def images(tmp_path):
+    for name, first in (("trainA", 0), ("trainB", 50)):
+        write_images(tmp_path / "photos" / name, 6, first=first)
+    return tmp_path / "photos"
+
+
+class Stop(Exception):
+    """What ends a run at a step, as a power cut would."""
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """Let runs end after a step."""
+    real = Trainer.take_step
+
+    def at(step):
+        def take_step(self, batch):
+            if self.step == step:
+                raise Stop
+            return real(self, batch)
+
+        monkeypatch.setattr(Trainer, "take_step", take_step)
+
+    return at
+
+
+def test_a_run_counted_in_epochs_is_as_long_as_planned_when_images_are_gone(
+    images, tmp_path, cut, capsys
+):
+    command = words(images, tmp_path / "run", "duration=3 epochs", "checkpoint_every=7")
+    cut(10)  # of 18
+    with pytest.raises(Stop):
+        call(train, *command)
+    for name in ("trainA", "trainB"):
+        for file in sorted((images / name).iterdir())[3:]:
+            file.unlink()
+    cut(-1)
+    capsys.readouterr()
+    assert call(train, *command) == (0, "")
+    assert rows(tmp_path / "run")[-1]["step"] == 18 and rows(tmp_path / "run")[-1]["epoch"] == 3
+    assert "3 train images of a are not those that the run began with" in capsys.readouterr().out
+
+
+def test_a_byte_that_is_no_text_costs_its_line_and_not_the_run(images, tmp_path, cut):
+    run = tmp_path / "run"
+    command = words(images, run, "duration=8 steps", "checkpoint_every=4", "log.every=1")
+    cut(5)
+    with pytest.raises(Stop):
+        call(train, *command)
+    content = bytearray((run / "metrics.jsonl").read_bytes())
+    content[20] = 0xFF
+    (run / "metrics.jsonl").write_bytes(content)
+    cut(-1)
+    assert call(train, *command) == (0, "")
+    assert [row["step"] for row in rows(run)] in ([1, *range(2, 9)], [*range(2, 9)])
+
+
+@pytest.mark.parametrize("way", ["removed", "edited"])
+def test_options_are_those_of_the_checkpoint_whatever_options_yaml_says(images, tmp_path, cut, way):
+    run = tmp_path / "run"
+    command = words(images, run, "duration=8 steps", "checkpoint_every=4")
+    cut(5)
+    with pytest.raises(Stop):
+        call(train, *command)
+    path = run / "options.yaml"
+    text = path.read_text()
+    assert "learning_rate: 0.0002" in text
+    if way == "removed":
+        path.unlink()
+    else:
+        path.write_text(text.replace("learning_rate: 0.0002", "learning_rate: 0.01"))
+    before = path.exists() and path.read_text()
+    cut(-1)
+    code, error = call(train, *command, "learning_rate=0.01")
+    assert code == 2 and "learning_rate 0.0002 -> 0.01" in error
+    assert (path.exists() and path.read_text()) == before
+    if way == "removed":
+        assert call(train, *command) == (0, "") and path.read_text() == text
+
+
+def test_what_a_run_began_with_is_not_needed_to_continue_it(trained, images, tmp_path, cut):
+    origin = tmp_path / "origin"
+    shutil.copytree(trained, origin)
+    command = words(images, tmp_path / "run", "duration=8 steps", "checkpoint_every=4", f"init_from={origin}",
+                    "ema_half_life=4")  # fmt: skip
+    cut(5)
+    with pytest.raises(Stop):
+        call(train, *command)
+    shutil.rmtree(origin)
+    cut(-1)
+    assert call(train, *command) == (0, "")
+    code, error = call(train, *command, f"run={tmp_path / 'other'}")
+    assert code == 2 and error.startswith("init_from=") and error.endswith("no such file or folder")
+
+
+def test_a_last_checkpoint_that_cannot_be_saved_ends_in_an_error_even_where_others_are_warned_of(
+    images, tmp_path, monkeypatch, capsys
+):
+    real = Checkpoints.save
+
+    def save(self, state, step, score=None):
+        if step > 4:
+            raise RunError(f"step {step}: disk full")
+        return real(self, state, step, score)
+
+    command = words(images, tmp_path / "run", "duration=9 steps", "checkpoint_every=2",
+                    "on_save_error=warn")  # fmt: skip
+    with monkeypatch.context() as context:
+        context.setattr(Checkpoints, "save", save)
+        assert call(train, *command) == (1, "step 9: disk full")
+    out = capsys.readouterr().out
+    assert "step 6: disk full; training goes on without" in out and "finished" not in out
+    assert call(train, *command) == (0, "")
+    assert rows(tmp_path / "run")[-1]["step"] == 9
+
+
+def test_a_preview_or_a_line_that_the_disk_does_not_take_is_no_end(
+    images, tmp_path, monkeypatch, capsys
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "draw_previews", full)
+    command = words(
+        images, tmp_path / "run", "duration=4 steps", "log.every=2", "log.previews_every=2"
+    )
+    assert call(train, *command) == (1, f"{tmp_path / 'run'}: No space left on device")
+    assert call(train, *command, f"run={tmp_path / 'two'}", "on_save_error=warn") == (0, "")
+    assert "warning: a preview could not be written" in capsys.readouterr().out
+
+    monkeypatch.setattr(MetricsFile, "write", full)
+    assert call(train, *command, f"run={tmp_path / 'three'}", "on_save_error=warn") == (0, "")
+    assert "a line of metrics.jsonl could not be written" in capsys.readouterr().out
+
+
+def test_a_line_that_is_cut_off_by_a_full_disk_leaves_no_half(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    file.write({"step": 1})
+    limit = len((tmp_path / "metrics.jsonl").read_bytes()) + 5
+    script = (
+        "import resource, signal, sys; from training.metrics_log import MetricsFile\n"
+        "from pathlib import Path\n"
+        f"file = MetricsFile(Path({str(tmp_path / 'metrics.jsonl')!r}), 1)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "try: file.write({'step': 2})\n"
+        "except OSError: sys.exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 7
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("decay_after=200%", "decay_after: '200%' is more than the run"),
+        ("batch_size=[1,2]", "batch_size: '[1, 2]' is not a whole number"),
+        ("batch_size=many", "batch_size: 'many' is not a whole number"),
+        ("learning_rate=fast", "learning_rate: 'fast' is not a number"),
+    ],
+)
+def test_odd_numbers_are_answered_in_words(setting, line):
+    code, error = call(train, "cyclegan", setting, "run=never")
+    assert code == 2 and error.startswith(line)
+
+
+def test_words_that_look_like_others_are_named():
+    assert "did you mean --list?" in call(train, "demo", "--lst")[1]
+    assert call(train, "demoo")[1] == "unknown preset 'demoo'; did you mean demo?"
+
+
+def test_variables_of_torchrun_that_are_no_numbers_are_answered(monkeypatch):
+    names = {
+        "RANK": "x",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "a",
+        "MASTER_PORT": "1",
+    }
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    code, error = call(train, "demo")
+    assert code == 2 and "RANK" in error and "torchrun" in error

@@ -1,0 +1,88 @@
+"""The images of a run: the files it learns from, how they are held, and the few that are always shown."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from common.command import say
+from common.progress import counted
+from data.bad_images import sound_files
+from data.config import DataConfig
+from data.doctor.quick_check import quick_check
+from data.folders import find_split, spread
+from data.image_store.device import ResidentSamples
+from data.samples import UnpairedSamples, held_out
+from engine.hardware.memory import free_memory
+
+SKIPPED = {"train": "skipped.json", "validation": "skipped_validation.json"}  # in the run's folder
+
+
+def usable_files(
+    config: DataConfig, split: Literal["train", "validation"], run: Path
+) -> dict[str, list[Path]]:
+    """Return domain -> the files of a split; of those to learn from with advice, before a run begins."""
+    files = find_split(config, split)
+    if config.bad_images == "skip":
+        files = _without_bad(files, config, run / SKIPPED[split])
+    if split == "train" and not (run / "checkpoints").exists():
+        for advice in quick_check(files, config):
+            say(f"note: {advice}")
+    return files
+
+
+def _without_bad(
+    files: dict[str, list[Path]], config: DataConfig, record: Path
+) -> dict[str, list[Path]]:
+    """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
+    samples = UnpairedSamples(files, replace(config, cache="", keep=0, resident=False), seed=0)
+    channels = config.channels_of()
+    kept = sound_files(
+        files, lambda domain, file: samples.read(file, channels[domain]), record,
+        lambda found, count: counted(found, count, "reading every image once"),
+    )  # fmt: skip
+    if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
+        say(f"left out: {lost} image{'s' if lost > 1 else ''}, see {record}")
+    return kept
+
+
+def samples_of(
+    files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device,
+    sharing: int = 1,
+) -> UnpairedSamples:  # fmt: skip
+    """Return the training samples, decoded now where the options say so.
+
+    What is kept of decoded images takes a quarter of the free memory at most, for all `sharing`
+    processes of this machine together.
+    """
+
+    def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
+        images = list(paths)
+        return counted(images, len(images), "decoding")
+
+    if config.resident:
+        return ResidentSamples(files, config, seed, device, counted_files)
+    room = min(config.keep, free_memory(torch.device("cpu")) / 4e9)
+    pixels = sum(len(paths) * config.channels_of()[domain] for domain, paths in files.items())
+    needed = pixels * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
+    if room < min(config.keep, needed) and not config.cache:
+        say(
+            f"note: {room:.2g} GB of decoded images are kept, a quarter of the free memory; the rest is "
+            "decoded each time (data.cache=FOLDER keeps all on disk)"
+        )
+    return UnpairedSamples(files, replace(config, keep=room / sharing), seed, counted_files)
+
+
+def fixed_images(
+    files: Mapping[str, Sequence[Path]], config: DataConfig, count: int
+) -> dict[str, list[Tensor]]:
+    """Return `count` images of each domain, evenly spread, [1, C, crop, crop] in [-1, 1]."""
+    channels = config.channels_of()
+    return {
+        domain: list(held_out(spread(paths, count), config, channels[domain], cropped=True))
+        for domain, paths in files.items()
+    }

@@ -1,0 +1,162 @@
+"""Start a run from weights that were learnt before: a run's, a checkpoint's, or the reference's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.text_table import aligned
+from engine.checkpoint import Checkpoints, load
+from engine.cyclegan_repo_checkpoint import read_discriminator, read_reference
+from models import methods
+from models.method import Method
+from options.load import from_yaml
+
+# The reference names generators by what they read, and discriminators after them: D_A judges what G_A
+# makes, the images of B. CUT has one of each.
+REFERENCE = {
+    "G_A": "to_b", "G_B": "to_a", "D_A": "judge_b", "D_B": "judge_a", "G": "to_b", "D": "judge_b",
+}  # fmt: skip
+ABSENT = "not there: fresh"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a network: how many of its tensors were loaded, and why not the others."""
+
+    network: str
+    loaded: int
+    tensors: int
+    reason: str = ""
+
+
+def start_from(method: Method, path: Path, partial: bool) -> list[Taken]:
+    """Load the weights at `path` into `method`; return what was loaded, a row a network.
+
+    `path` is a run folder, a checkpoint, one *_net_*.pth of the reference, or a folder of them. A
+    moving average is taken before live weights; image histories and optimizers are not taken.
+    UserError where nothing fits, or, unless `partial`, where a network there does not fit whole.
+    """
+    found = weights_at(path)
+    rows = []
+    for name, network in method.named_children():
+        if not (own := dict(network.named_parameters())):
+            continue
+        there = {
+            k.removeprefix(f"{name}."): v for k, v in found.items() if k.startswith(f"{name}.")
+        }
+        fits = {key: x for key, x in there.items() if key in own and x.shape == own[key].shape}
+        with torch.no_grad():
+            for key, value in fits.items():
+                own[key].copy_(value)
+            for key, buffer in network.named_buffers():
+                if key in there and there[key].shape == buffer.shape:
+                    buffer.copy_(there[key])
+        rows.append(Taken(name, len(fits), len(own), _reason(own, there)))
+    if not rows:
+        raise UserError("init_from: this method has no networks that learn; leave it out")
+    if not any(row.loaded for row in rows):
+        raise UserError(f"init_from={path}: nothing in it fits these networks ({rows[0].reason})")
+    misfit = next((row for row in rows if row.reason and row.reason != ABSENT), None)
+    if misfit is not None and not partial:
+        raise UserError(
+            f"init_from={path}: {misfit.network} does not fit ({misfit.reason}); "
+            "init_partial=true takes what fits"
+        )
+    return rows
+
+
+def _reason(own: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> str:
+    """Return why not every tensor of a network was loaded, or nothing."""
+    if not there:
+        return ABSENT
+    missing = [key for key in own if key not in there]
+    misfits = [
+        f"{key} is {_shape(there[key])}, not {_shape(x)}"
+        for key, x in own.items()
+        if key in there and there[key].shape != x.shape
+    ]
+    extra = [key for key in there if key not in own and there[key].ndim > 1]
+    return "; ".join([
+        *misfits[:2],
+        *([f"{len(missing)} not there, such as {missing[0]}"] if missing else []),
+        *([f"{len(extra)} more there, such as {extra[0]}"] if extra else []),
+    ])  # fmt: skip
+
+
+def _shape(x: Tensor) -> str:
+    return "x".join(map(str, x.shape)) or "a number"
+
+
+def weights_at(path: Path) -> dict[str, Tensor]:
+    """Return the weights at a path under the names of our methods; UserError where there are none."""
+    if path.suffix == ".pth":
+        return _reference_weights([path])
+    if path.is_dir() and (files := sorted(path.glob("*_net_*.pth"))):
+        return _reference_weights(_newest(files))
+    if path.is_dir():
+        if not (path / "checkpoints").is_dir():
+            raise UserError(f"init_from={path}: neither a run nor a folder of *_net_*.pth files")
+        return _own_weights(Checkpoints(path / "checkpoints").load_latest(), path)
+    return _own_weights(load(path), path)
+
+
+def _own_weights(state: dict, path: Path) -> dict[str, Tensor]:
+    options = from_yaml(state["options"], str(path))
+    try:
+        method = methods.find(options.method.name)(options.method, options.data.channels_of())
+        method.load_state_dict(state["method"])
+        if state["average"] is not None:
+            method.translators().load_state_dict(state["average"])  # the same generators
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: its weights do not fit its options ({type(error).__name__})"
+        ) from None
+    return {name: x for name, x in method.state_dict().items() if isinstance(x, Tensor)}
+
+
+def _reference_weights(files: list[Path]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for file in files:
+        kind = file.stem.rpartition("_net_")[2]
+        if kind not in REFERENCE:
+            continue  # CUT's patch sampler, which is learnt in a moment
+        network: nn.Module = read_reference(file) if kind[0] == "G" else read_discriminator(file)
+        found |= {f"{REFERENCE[kind]}.{name}": x for name, x in network.state_dict().items()}
+    if not found:
+        raise UserError(
+            f"init_from={files[0]}: its name must end with _net_G_A.pth, _net_D_B.pth or alike"
+        )
+    return found
+
+
+def _newest(files: list[Path]) -> list[Path]:
+    """Return the files of one epoch: `latest`, or the highest number."""
+    epochs = {file.stem.partition("_net_")[0] for file in files}
+    numbered = sorted((epoch for epoch in epochs if epoch.isdecimal()), key=int)
+    chosen = "latest" if "latest" in epochs or not numbered else numbered[-1]
+    return [file for file in files if file.stem.startswith(f"{chosen}_net_")]
+
+
+def fresh_and_trained(method: Method, rows: list[Taken]) -> tuple[list[str], list[str]]:
+    """Return the players that were not loaded whole, and those that were."""
+    networks = {id(network): name for name, network in method.named_children()}
+    whole = {row.network for row in rows if row.loaded == row.tensors}
+    fresh, trained = [], []
+    for player, module in method.players().items():
+        members = module if isinstance(module, nn.ModuleList) else [module]
+        names = {networks.get(id(member), "") for member in members}
+        (trained if names <= whole else fresh).append(player)
+    return fresh, trained
+
+
+def table(rows: list[Taken]) -> str:
+    """Return what was loaded for the terminal."""
+    cells = [("network", "loaded", "")]
+    cells += [(r.network, f"{r.loaded} of {r.tensors} tensors", r.reason) for r in rows]
+    return aligned(cells)
