@@ -4,7 +4,7 @@ import sys
 
 from common.command import run_command
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from options.config import ExportOptions
 from options.load import split_words, with_settings
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     require_packages(options.formats)
     # Plain kernels on the CPU, never compiled: what is traced is what is written down.
     run = open_run(
-        named_path(paths[0]),
+        parse_path(paths[0]),
         RuntimeConfig(device="cpu"),
         options.checkpoint,
         options.weights,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from common.command import run_command
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from options.config import TestOptions
 from options.load import with_settings
 
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("name a run, such as: python test.py runs/demo; --help explains")
     from inference.open_run import open_run, options_of
 
-    path, settings = named_path(arguments[0]), arguments[1:]
+    path, settings = parse_path(arguments[0]), arguments[1:]
     whole = replace(options_of(path).data, limit=0)  # a training run's limit is not the test's
     options = with_settings(TestOptions(data=whole), settings, USAGE)
     if options is None:

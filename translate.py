@@ -4,7 +4,7 @@ import sys
 
 from common.command import run_command
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from options.config import TranslateOptions
 from options.load import split_words, with_settings
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     from inference.open_run import direction_of, open_run
     from inference.translate import translate_paths, translate_stream
 
-    run = open_run(named_path(paths[0]), options.runtime, options.checkpoint, options.weights)
+    run = open_run(parse_path(paths[0]), options.runtime, options.checkpoint, options.weights)
     for note in run.options.method.notes():
         print(f"note: {note}", file=sys.stderr)  # a picture may go to standard output
     direction = direction_of(run, options.direction)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     if paths[1] == "-":
         translate_stream(run, direction, paths[2], options)
         return
-    count = translate_paths(run, direction, paths[1], named_path(paths[2]), options)
+    count = translate_paths(run, direction, paths[1], parse_path(paths[2]), options)
     print(f"{count} translated {direction} into {paths[2]}")
 
 

@@ -23,11 +23,11 @@ import torch
 
 from common.command import run_command
 from engine.config import TrainingConfig
-from engine.distributed.context import Processes
+from engine.distributed.context import DistributedContext
 from engine.hardware.device import RuntimeConfig
 from engine.runtime import Runtime
-from engine.schedule import plan
-from engine.train_step import Trainer
+from engine.schedule import make_schedule
+from engine.train_step import TrainStep
 from models import methods
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.resnet_generator import ResnetGenerator
@@ -69,11 +69,11 @@ def paper() -> None:
 
 def work(known: argparse.Namespace) -> None:
     """Take steps as one of the processes; the first prints what it found."""
-    with Processes.of_environment() as processes:
+    with DistributedContext.from_env() as distributed:
         config = RuntimeConfig(
             device=known.device, threads=known.threads, gradient_compression=known.compression
         )
-        processes.start(config)
+        distributed.init_process_group(config)
         torch.manual_seed(0)
         kind = methods.find("cyclegan")
         networks = {
@@ -81,38 +81,38 @@ def work(known: argparse.Namespace) -> None:
             "discriminator": PatchDiscriminator.Config(channels=known.channels),
         }
         method = kind(kind.Config(**networks), {"a": 3, "b": 3})  # pyright: ignore[reportCallIssue]
-        training = TrainingConfig(batch_size=known.batch * processes.count)
-        schedule = plan("1000000 steps", "50%", training.batch_size, 1)
-        trainer = Trainer(method, training, schedule, Runtime(config, processes))
+        training = TrainingConfig(batch_size=known.batch * distributed.world_size)
+        schedule = make_schedule("1000000 steps", "50%", training.batch_size, 1)
+        train_step = TrainStep(method, training, schedule, Runtime(config, distributed))
         shape = (known.batch, 3, known.size, known.size)
         batch = {domain: torch.randint(0, 256, shape).byte() for domain in "ab"}
         steps, talks = [], []
         for number in range(WARM_UP + known.steps):
-            processes.largest(0)
+            distributed.all_reduce_max(0)
             began = time.perf_counter()
-            float(next(iter(trainer.take_step(batch).values())))
+            float(next(iter(train_step.take_step(batch).values())))
             steps.append(time.perf_counter() - began)
-            talks.append(seconds_of_talking(trainer))
+            talks.append(seconds_of_talking(train_step))
             if number < WARM_UP:
                 steps, talks = [], []
         seconds, talking = statistics.median(steps), statistics.median(talks)
         row = {
-            "processes": processes.count, "seconds": round(seconds, 4),
+            "processes": distributed.world_size, "seconds": round(seconds, 4),
             "images_per_second": round(training.batch_size / seconds, 2),
             "talking": round(talking / seconds, 4), "talking_seconds": round(talking, 4),
             "megabytes": round(sum(4 * p.numel() for p in method.parameters()) / 1e6, 1),
             "size": known.size, "batch": training.batch_size, "compression": known.compression,
-            **trainer.runtime.describe(),
+            **train_step.runtime.describe(),
         }  # fmt: skip
         print(json.dumps(row), flush=True)
 
 
-def seconds_of_talking(trainer: Trainer) -> float:
+def seconds_of_talking(train_step: TrainStep) -> float:
     """Return how long it takes to average every player's gradients once, when all are there."""
-    runtime = trainer.runtime
-    runtime.processes.largest(0)
+    runtime = train_step.runtime
+    runtime.distributed.all_reduce_max(0)
     began = time.perf_counter()
-    for player in trainer.players.values():
+    for player in train_step.players.values():
         losses = runtime.average_gradients(list(player.parameters()), {"x": torch.zeros(())})
         float(losses["x"])
     return time.perf_counter() - began

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import chosen, seconds_of
 from common.command import run_command
-from engine.hardware.cuda_graphs import RecordedSteps
+from engine.hardware.cuda_graphs import CudaGraphStep
 from engine.runtime import Runtime, RuntimeConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
@@ -59,12 +59,12 @@ def translate(translator: nn.Module, runtime: Runtime, image: Tensor) -> Tensor:
     """Translate one batch as translate.py does."""
     runtime.set_tf32()  # of all variants the one that was made last has set it
     with runtime.autocast():
-        return translator(runtime.receive(image))
+        return translator(runtime.to_device(image))
 
 
 def recorded(translator: nn.Module, runtime: Runtime) -> Callable[[Tensor], Tensor]:
     """Return the same as kernels that are launched all at once, from the fourth picture of a size on."""
-    steps = RecordedSteps(
+    steps = CudaGraphStep(
         lambda batch: {"output": translate(translator, runtime, batch["image"])}, runtime.device
     )
     return lambda image: steps("translation", {"image": image})["output"]
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> None:
         image = torch.rand(known.batch, 3, size, size) * 2 - 1
         times: dict[str, list[float]] = {name: [] for name in ready}
         # The first round compiles; what is recorded is played a few times before.
-        untimed = RecordedSteps.WARM_UP + 1 if device.type == "cuda" else 1
+        untimed = CudaGraphStep.WARM_UP + 1 if device.type == "cuda" else 1
         for number in range(untimed + known.rounds):
             for name, action in ready.items():
                 seconds = seconds_of(functools.partial(action, image), device)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.reference_repository import ReferenceStep
-from benchmarks.step import images, trainer_for
+from benchmarks.step import images, train_step_for
 from benchmarks.timing import chosen
 from common.command import run_command
 from common.errors import RunError
@@ -50,11 +50,11 @@ def measure(name: str, size: int, batch: int, reference: str, channels: int) -> 
         before, weights = _resident(), PUBLISHED
         theirs.steps(a, b, 2)
     else:
-        trainer = trainer_for(ROWS[name], batch, channels, 9)
-        device, before = trainer.runtime.device, _resident()
-        weights = sum(p.numel() for p in trainer.method.parameters())
+        train_step = train_step_for(ROWS[name], batch, channels, 9)
+        device, before = train_step.runtime.device, _resident()
+        weights = sum(p.numel() for p in train_step.method.parameters())
         for _ in range(2):
-            trainer.take_step(batch_of)
+            train_step.take_step(batch_of)
     if device.type == "cuda":
         allocated = torch.cuda.max_memory_allocated() / 2**30
         return allocated, allocated

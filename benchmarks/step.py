@@ -34,8 +34,8 @@ from common.errors import RunError
 from data.tensors import normalise
 from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
-from engine.schedule import plan
-from engine.train_step import Trainer
+from engine.schedule import make_schedule
+from engine.train_step import TrainStep
 from models.methods.cyclegan import CycleGAN
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.resnet_generator import ResnetGenerator
@@ -56,7 +56,7 @@ TOLERANCE = 1e-5  # relative, of losses and of gradients without rounding
 CPU_VARIANTS = ("fp32", "fp32 compiled", "bf16", "bf16 compiled")
 
 
-def trainer_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: int) -> Trainer:
+def train_step_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: int) -> TrainStep:
     """Return a trainer of CycleGAN at full size, without data."""
     torch.manual_seed(0)
     config = CycleGAN.Config(
@@ -65,8 +65,8 @@ def trainer_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: int) 
     )
     method = CycleGAN(config, {"a": 3, "b": 3})
     training = TrainingConfig(duration="1000000 steps", batch_size=batch)
-    schedule = plan(training.duration, training.decay_after, batch, 1000)
-    return Trainer(method, training, schedule, Runtime(runtime))
+    schedule = make_schedule(training.duration, training.decay_after, batch, 1000)
+    return TrainStep(method, training, schedule, Runtime(runtime))
 
 
 def images(size: int, batch: int) -> dict[str, torch.Tensor]:
@@ -99,27 +99,27 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
     return max(rates)
 
 
-def operations_of(trainer: Trainer, batch: dict[str, torch.Tensor]) -> float:
+def operations_of(train_step: TrainStep, batch: dict[str, torch.Tensor]) -> float:
     """Return the floating-point operations of one step, counted as it runs (no replay)."""
-    trainer.runtime.set_tf32()
+    train_step.runtime.set_tf32()
     with FlopCounterMode(display=False) as counter:
-        trainer.take_step(batch)
+        train_step.take_step(batch)
     return counter.get_total_flops()
 
 
-def seconds_a_step(trainer: Trainer, batch: dict[str, torch.Tensor], steps: int) -> float:
+def seconds_a_step(train_step: TrainStep, batch: dict[str, torch.Tensor], steps: int) -> float:
     """Return the mean time of a few steps in a row, the device's work done."""
 
     def play() -> None:
         for _ in range(steps):
-            trainer.take_step(batch)
+            train_step.take_step(batch)
 
-    trainer.runtime.set_tf32()  # of all variants the one that was made last has set it
-    return seconds_of(play, trainer.runtime.device) / steps
+    train_step.runtime.set_tf32()  # of all variants the one that was made last has set it
+    return seconds_of(play, train_step.runtime.device) / steps
 
 
 def compare(
-    trainer: Trainer, reference: ReferenceProcess, batch: dict[str, torch.Tensor]
+    train_step: TrainStep, reference: ReferenceProcess, batch: dict[str, torch.Tensor]
 ) -> dict[str, float]:
     """Return the largest relative differences of losses and gradients in a step from equal weights.
 
@@ -127,7 +127,7 @@ def compare(
     L1), so two ways of adding differ more: `rounding` is how far the reference is from its own
     gradients in float64.
     """
-    method = trainer.method
+    method = train_step.method
     assert isinstance(method, CycleGAN)
     networks = (method.to_b, method.to_a, method.judge_a, method.judge_b)
     weights = [
@@ -135,12 +135,12 @@ def compare(
     ]
     reference.ask("take_weights", weights)
     exact = copy.deepcopy(method).double()
-    ours = {name: loss.item() for name, loss in trainer.take_step(batch).items()}
+    ours = {name: loss.item() for name, loss in train_step.take_step(batch).items()}
     reference.ask("steps", 1)
     theirs, rounded = reference.ask("losses"), reference.ask("gradients")
     found = [gradients_of(network) for network in networks]
 
-    device = trainer.runtime.device
+    device = train_step.runtime.device
     images_of = {d: normalise(x.to(device)).double() for d, x in batch.items()}
     for turn in exact.turns(images_of, 0):
         parameters = [p for name in turn.players for p in exact.players()[name].parameters()]
@@ -196,20 +196,20 @@ def main(arguments: list[str]) -> None:
     names = [*chosen("--variants", known.variants, VARIANTS)] if known.variants else list(
         CPU_VARIANTS if device.type == "cpu" else VARIANTS
     )  # fmt: skip
-    trainers = {
-        name: trainer_for(VARIANTS[name], known.batch, known.channels, known.blocks)
+    train_steps = {
+        name: train_step_for(VARIANTS[name], known.batch, known.channels, known.blocks)
         for name in names
     }
     steps = 10 if device.type == "cuda" else 1  # without waiting for the device between them
     actions: dict[str, Callable[[], float]] = {
-        name: functools.partial(seconds_a_step, trainer, batch, steps)
-        for name, trainer in trainers.items()
+        name: functools.partial(seconds_a_step, train_step, batch, steps)
+        for name, train_step in train_steps.items()
     }
     if known.reference:
         reference = ReferenceProcess(known.reference, device, [normalise(batch[d]) for d in "ab"])
         exact_names = [name for name in names if name.startswith("fp32")] or ["fp32"]
         for name in [] if known.only_time else exact_names:
-            plain = trainer_for(VARIANTS[name], known.batch, known.channels, known.blocks)
+            plain = train_step_for(VARIANTS[name], known.batch, known.channels, known.blocks)
             differences = compare(plain, reference, batch)
             print(json.dumps({"difference_to_reference": differences, "of": name}), flush=True)
             checked = ["gradients_in_float64", *(["losses"] if device.type == "cpu" else [])]
@@ -229,7 +229,7 @@ def main(arguments: list[str]) -> None:
     first = {name: action() for name, action in actions.items()}  # compiles
     operations = {
         name: operations_of(
-            trainer_for(replace(VARIANTS[name], cuda_graph=False), known.batch, known.channels, known.blocks),
+            train_step_for(replace(VARIANTS[name], cuda_graph=False), known.batch, known.channels, known.blocks),
             batch,
         )
         for name in names

@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Callable
 
-from common.errors import Ended, Interrupted, RunError, UserError, one_line
+from common.errors import Interrupted, PeerExit, RunError, UserError, one_line
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line at once; where nobody reads any more (`| head`), go on in silence."""
     try:
         print(line, flush=True)
@@ -28,8 +28,8 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
     try:
         code = main(sys.argv[1:]) or 0
         sys.stdout.flush()
-    except (UserError, RunError, Interrupted, Ended) as error:
-        code = answer(error)
+    except (UserError, RunError, Interrupted, PeerExit) as error:
+        code = print_error(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
@@ -39,7 +39,7 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
     sys.exit(code)
 
 
-def answer(error: UserError | RunError | Interrupted | Ended, aloud: bool = True) -> int:
+def print_error(error: UserError | RunError | Interrupted | PeerExit, aloud: bool = True) -> int:
     """Print the line of an error that has one, where `aloud`; return the exit code."""
     if aloud and isinstance(error, UserError | RunError):
         print(f"error: {one_line(error)}", file=sys.stderr)

@@ -33,7 +33,7 @@ class Interrupted(Exception):
         self.exit_code = exit_code
 
 
-class Ended(Exception):
+class PeerExit(Exception):
     """This process leaves with the others of its run; one of them has said why."""
 
     def __init__(self, exit_code: int) -> None:

@@ -66,7 +66,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def sole_owner(run: Path) -> Iterator[None]:
+def run_lock(run: Path) -> Iterator[None]:
     """Hold the run folder for this process; UserError where another one trains in it.
 
     The lock belongs to the process and dies with it, however it dies.

@@ -16,7 +16,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def counted(
+def with_progress(
     items: Iterable[Item], total: int, label: str, stream: TextIO | None = None
 ) -> Iterator[Item]:
     """Yield the items; on a terminal, show how many of `total` are done on a line that goes away."""
@@ -36,7 +36,7 @@ def counted(
 
 
 @contextmanager
-def share_done(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float], None]]:
+def fraction_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float], None]]:
     """Give a function that is told the share of a long piece of work, 0 to 1, and shows it on a terminal."""
     screen = stream or sys.stderr
     live, started = screen.isatty(), time.monotonic()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from common.errors import UserError
 
-SHOWN = 60  # characters of a word that is no path
-MOST = 3800  # bytes: what lies below a folder needs room in the 4096 of a system
+MAX_SHOWN = 60  # characters of a word that is no path
+MAX_PATH_BYTES = 3800  # bytes: what lies below a folder needs room in the 4096 of a system
 
 
-def named_path(word: str | os.PathLike[str], option: str = "") -> Path:
+def parse_path(word: str | os.PathLike[str], option: str = "") -> Path:
     """Return the path that a word, or an option's value, means; nothing need be there.
 
     A ~ is read as a shell reads it. UserError where no file system could hold the path: it is too
@@ -23,15 +23,15 @@ def named_path(word: str | os.PathLike[str], option: str = "") -> Path:
         reason = "it has a byte of zero"
     except OSError as error:
         reason = "too long" if error.errno == errno.ENAMETOOLONG else ""
-    if not reason and len(os.fsencode(os.path.abspath(path))) > MOST:
+    if not reason and len(os.fsencode(os.path.abspath(path))) > MAX_PATH_BYTES:
         reason = "too long"
     if reason:
         name = f"{option}=" if option else ""
-        raise UserError(f"{name}{str(word)[:SHOWN]}... is no path: {reason}; name another")
+        raise UserError(f"{name}{str(word)[:MAX_SHOWN]}... is no path: {reason}; name another")
     return path
 
 
-def made_folder(path: Path, option: str) -> Path:
+def make_folder(path: Path, option: str) -> Path:
     """Return the folder that an option names, made where it is missing; UserError where it cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def made_folder(path: Path, option: str) -> Path:
 
 def page_path(word: str | os.PathLike[str], option: str = "out") -> Path:
     """Return where a page may be written; UserError where something else than a page has its place."""
-    path = named_path(word, option)
+    path = parse_path(word, option)
     is_page = path.suffix.lower() in (".html", ".htm") and path.is_file()
     if path.is_symlink() or (path.exists() and not is_page):
         raise UserError(f"{option}={word} is there and is no page; name a file, such as page.html")

@@ -20,7 +20,7 @@ from PIL import Image
 from common.command import run_command
 from common.errors import UserError
 from common.files import write_text
-from common.user_paths import named_path, page_path
+from common.user_paths import page_path, parse_path
 from comparison.side_by_side import differences, read_metrics
 from data.config import DataConfig
 from data.folders import files_in, find_split, folder_of
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         print(USAGE, end="")
         return
     out = next((word[4:] for word in arguments if word.startswith("out=")), "preference.html")
-    paths = [named_path(word) for word in arguments if not word.startswith("out=")]
+    paths = [parse_path(word) for word in arguments if not word.startswith("out=")]
     if paths and all(path.suffix == ".json" for path in paths):
         print(scores_table(bradley_terry(read_answers(paths))))
         return

@@ -9,7 +9,7 @@ from common.command import run_command
 from common.errors import UserError
 from common.files import write_text
 from common.text_table import aligned
-from common.user_paths import named_path, page_path
+from common.user_paths import page_path, parse_path
 from comparison.curves import page
 from comparison.training_log import Recorded, read_recorded
 from options.help import shown
@@ -53,11 +53,11 @@ def main(arguments: Sequence[str]) -> int:
             "usage: python -m comparison.reproducibility RUN RUN [tolerance=1e-5] [out=page.html]"
         )
     tolerance = _tolerance(settings.get("tolerance", str(TOLERANCE)))
-    one, other = (read_recorded(named_path(path)) for path in paths)
+    one, other = (read_recorded(parse_path(path)) for path in paths)
     found = partings(one, other, tolerance)
     lines = [_experiment(one, other), "", _losses(found), "", verdict(one, other, found, tolerance)]
     print("\n".join(lines))
-    beside = named_path(paths[0])  # what the first path is may be a file, or in W&B
+    beside = parse_path(paths[0])  # what the first path is may be a file, or in W&B
     usual = beside / "repeated.html" if beside.is_dir() else "repeated.html"
     out = page_path(settings.get("out", usual))
     curves = {p.name: (_curve(one, p.name), _curve(other, p.name), p.rounding) for p in found}

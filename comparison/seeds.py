@@ -10,7 +10,7 @@ from common.command import run_command
 from common.errors import UserError
 from common.metric_columns import COLUMNS
 from common.text_table import aligned
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from comparison.side_by_side import differences, read_metrics
 from options.load import saved_options
 from options.resume_check import differing
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & {*arguments}:
         print(USAGE, end="")
         return
-    paths = [named_path(word) for word in arguments if not word.startswith("markdown=")]
+    paths = [parse_path(word) for word in arguments if not word.startswith("markdown=")]
     markdown = [word.partition("=")[2] for word in arguments if word.startswith("markdown=")]
     if not paths or not {*markdown} <= {"true", "false"}:
         raise UserError("usage: python -m comparison.seeds RUN RUN [...] [markdown=true]")

@@ -9,7 +9,7 @@ from common.command import run_command
 from common.errors import UserError
 from common.metric_columns import COLUMNS
 from common.text_table import aligned
-from common.user_paths import named_path
+from common.user_paths import parse_path
 
 # What may differ between two measurements that can still be compared: it is what is compared.
 FREE = frozenset(["step", "weights", "seed", "device"])
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             "usage: python -m comparison.side_by_side RUN RUN [...], evaluated by test.py"
         )
-    measured = {path: read_metrics(named_path(path)) for path in arguments}
+    measured = {path: read_metrics(parse_path(path)) for path in arguments}
     first, *others = measured
     for other in others:
         found = differences(measured[first]["protocol"], measured[other]["protocol"])

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from common.command import run_command
 from common.errors import UserError, one_line
-from common.user_paths import named_path
+from common.user_paths import parse_path
 
 HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
 PAUSES = (1.0, 3.0, 10.0)  # seconds before another try
@@ -206,7 +206,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{name}: {NOT_PUBLISHED[name]}")
     if name not in ARCHIVES:
         raise UserError(f"unknown data set '{name}'; there are {names}")
-    out = named_path(arguments[1]) if len(arguments) > 1 else Path("datasets") / name
+    out = parse_path(arguments[1]) if len(arguments) > 1 else Path("datasets") / name
     digest = download(ARCHIVES[name], out)
     print(
         f"{out}: ready (sha256 {digest}); train with: python train.py {name} data.root={os.fspath(out)}"

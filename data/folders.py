@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from data.config import DataConfig
 
 SUFFIXES = frozenset([
@@ -69,7 +69,7 @@ def absolute(config: DataConfig) -> DataConfig:
     """Return the options with every folder as an absolute path: they mean the same from anywhere."""
 
     def resolved(folder: str, option: str) -> str:
-        return os.path.abspath(named_path(folder, f"data.{option}")) if folder else folder
+        return os.path.abspath(parse_path(folder, f"data.{option}")) if folder else folder
 
     folders = {
         split: {d: resolved(f, f"{split}.{d}") for d, f in getattr(config, split).items()}
@@ -87,13 +87,13 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
     if domain in explicit:
         if not explicit[domain]:
             raise UserError(f"{option} is empty; name a folder")
-        folder = named_path(explicit[domain], option)
+        folder = parse_path(explicit[domain], option)
         if not folder.is_dir():
             raise UserError(f"{option}: no such folder: {folder}")
         return folder
     if not config.root:
         raise UserError(f"no images: set data.root=FOLDER, or {option}=FOLDER for every domain")
-    root = named_path(config.root, "data.root")
+    root = parse_path(config.root, "data.root")
     if not root.is_dir():
         fetch = f"; fetch it with: python -m data.download {root.name}"
         raise UserError(

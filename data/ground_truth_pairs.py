@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from data.config import DataConfig
 from data.folders import folder_of
 
@@ -52,7 +52,7 @@ def _by_scene(config: DataConfig, domain: str, files: Sequence[Path]) -> dict[st
 
 
 def _described(config: DataConfig) -> dict[str, str]:
-    description = named_path(config.root, "data.root") / "dataset.json"
+    description = parse_path(config.root, "data.root") / "dataset.json"
     if not config.root or not description.is_file():
         return {}
     try:

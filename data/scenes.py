@@ -23,7 +23,7 @@ from PIL import Image
 
 from common.command import run_command
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 
 TRAIN_A, TRAIN_B, HELD_OUT = 0, 1, 2  # which scenes: none stands in two sets
 TINT = 3  # what a scene's tint is drawn from besides its key
@@ -165,7 +165,7 @@ def _write(
 
 def provide(root: str) -> None:
     """Generate the default set for a root of the form scenes/KIND that is not there yet."""
-    path = named_path(root, "data.root")
+    path = parse_path(root, "data.root")
     if path.parent.name == "scenes" and path.name in TRANSLATIONS and not path.exists():
         print(f"{path}: generating scenes")
         generate(path.name, path)
@@ -205,7 +205,7 @@ def main(arguments: list[str]) -> None:
                 f"{key} must be a whole number, at least {16 if key == 'size' else 1}, got '{value}'"
             )
         numbers[key] = int(value)
-    out = named_path(words[1])
+    out = parse_path(words[1])
     generate(words[0], out, **numbers)
     print(
         f"{out}: {numbers['train']} + {numbers['train']} images to train, {numbers['test']} pairs held out"

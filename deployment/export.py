@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 
 from common.errors import RunError, UserError, one_line
 from common.files import write_atomically, write_text
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from deployment import graph_export, parity, quantization
 from deployment.model_card import RUNNER, TEMPLATES, card, metrics_of
 from engine.provenance import provenance
@@ -69,7 +69,7 @@ def export_run(run: Run, options: ExportOptions) -> Iterator[Path]:
         raise UserError(
             f"{run.path}: a checkpoint of the reference has no run folder; set out=FOLDER"
         )
-    out = named_path(options.out, "out") if options.out else run.path / "export"
+    out = parse_path(options.out, "out") if options.out else run.path / "export"
     for direction in [options.direction] if options.direction else list(run.translators):
         _export(*in_one_style(run, direction, options.style), out / direction, options)
         yield out / direction

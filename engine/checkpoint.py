@@ -19,7 +19,7 @@ from common.files import write_atomically, write_text
 FORMAT = 1
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_\d+\.pt")  # of a checkpoint; a manifest names nothing else
-MOST_PICKLED = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
+MAX_PICKLE_BYTES = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
 
 
 class Checkpoints:
@@ -60,7 +60,7 @@ class Checkpoints:
                 print(f"note: {self.folder / name} could not be removed", file=sys.stderr)
         return path
 
-    def improved_by(self, score: float | None) -> bool:
+    def is_best(self, score: float | None) -> bool:
         """Say whether a score is below that of every checkpoint that has one."""
         if score is None or not math.isfinite(score):
             return False
@@ -79,7 +79,7 @@ class Checkpoints:
                   "at", file=sys.stderr)  # fmt: skip
         for name in sorted(files, key=lambda name: files[name]["step"], reverse=True):
             try:
-                return load(self.folder / name, files[name]["sha256"])
+                return load_checkpoint(self.folder / name, files[name]["sha256"])
             except UserError as error:
                 print(f"note: {error}; trying the one before", file=sys.stderr)
         raise UserError(
@@ -90,9 +90,13 @@ class Checkpoints:
         """Return the checkpoint of the lowest score, or the newest where none was scored."""
         files = self._files()
         best = _best(files)
-        return load(self.folder / best, files[best]["sha256"]) if best else self.load_latest()
+        return (
+            load_checkpoint(self.folder / best, files[best]["sha256"])
+            if best
+            else self.load_latest()
+        )
 
-    def chosen(self) -> dict[str, dict[str, Any]]:
+    def latest_and_best(self) -> dict[str, dict[str, Any]]:
         """Return a manifest for the best checkpoint alone and one for the last, or one for both in one."""
         files = self._files()
         last, best = max(files, key=lambda name: files[name]["step"]), _best(files)
@@ -121,7 +125,7 @@ class Checkpoints:
             }  # fmt: skip
 
 
-def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
+def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, loading tensors and plain values only.
 
     UserError, in one line that names the file, where it is missing, damaged (its sha256 differs from
@@ -132,7 +136,7 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     if sha256 is not None and _sha256(path) != sha256:
         raise UserError(f"{path}: the file is damaged (its checksum is wrong)")
-    check_records(path, checksums=sha256 is None)
+    verify_checksums(path, checksums=sha256 is None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch wonders at in a file is for the line below
@@ -146,7 +150,7 @@ def load(path: Path, sha256: str | None = None) -> dict[str, Any]:
     return state
 
 
-def check_records(path: Path, checksums: bool = True) -> None:
+def verify_checksums(path: Path, checksums: bool = True) -> None:
     """Raise UserError where torch.load would unpack, believe or run what torch.save never writes.
 
     torch does not look at the checksums of its records, unpacks compressed ones of any size, and hands
@@ -158,7 +162,7 @@ def check_records(path: Path, checksums: bool = True) -> None:
             pickled = [member for member in members if member.filename.endswith(".pkl")]
             if (
                 len(pickled) != 1
-                or pickled[0].file_size > MOST_PICKLED
+                or pickled[0].file_size > MAX_PICKLE_BYTES
                 or any(member.compress_type != zipfile.ZIP_STORED for member in members)
                 or sum(member.file_size for member in members) > path.stat().st_size
             ):
@@ -172,7 +176,7 @@ def check_records(path: Path, checksums: bool = True) -> None:
         raise UserError(f"{path}: the file is damaged (the checksum of {damaged[:60]} is wrong)")
 
 
-def misfit(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def state_dict_mismatch(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Return how the weights `found` do not fit those `wanted`, in three names of each kind; or nothing."""
 
     def shape(value: Any) -> Any:

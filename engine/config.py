@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import UserError
-from engine.schedule import check
+from engine.schedule import check_durations
 
 SaveError = Literal["raise", "warn"]
-NotFinite = Literal["raise", "skip", "rollback"]
-MOST_IMAGES = 65_536  # of a batch: beyond it the machine ends the run, not a line of ours
-Score = Literal["swd", "colour", "spectrum"]  # distances of engine/validation.py
+OnNonfinite = Literal["raise", "skip", "rollback"]
+MAX_BATCH_SIZE = 65_536  # of a batch: beyond it the machine ends the run, not a line of ours
+ValidationMetric = Literal["swd", "colour", "spectrum"]  # distances of engine/validation.py
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,17 @@ class TrainingConfig:
     ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
     checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
     keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
-    not_finite: NotFinite = "raise"  # such a step stops the run, is skipped, or rolled back
+    not_finite: OnNonfinite = "raise"  # such a step stops the run, is skipped, or rolled back
     not_finite_limit: int = 10  # steps skipped in a row, or rolled back in all, before it stops
     on_save_error: SaveError = "raise"  # warn goes on without the checkpoint that did not fit
     evaluate_every: int = 0  # steps between two scores of the translators; 0: at each checkpoint
-    scores: list[Score] = field(default_factory=lambda: ["swd"])  # the first chooses the best
+    scores: list[ValidationMetric] = field(
+        default_factory=lambda: ["swd"]
+    )  # the first chooses the best
     score_images: int = 16  # images of data.validation, or of training, that are scored; 0: none
 
     def __post_init__(self) -> None:
-        check(self.duration, self.decay_after, self.warm_up)
+        check_durations(self.duration, self.decay_after, self.warm_up)
         for option in ("rates", "every", "clip_norm"):
             for player, value in getattr(self, option).items():
                 if value <= 0:
@@ -48,8 +50,8 @@ class TrainingConfig:
         for option in positive:
             if getattr(self, option) <= 0:
                 raise UserError(f"{option} must be more than 0, got {getattr(self, option)}")
-        if self.batch_size > MOST_IMAGES:
-            raise UserError(f"batch_size must be at most {MOST_IMAGES}, got {self.batch_size}")
+        if self.batch_size > MAX_BATCH_SIZE:
+            raise UserError(f"batch_size must be at most {MAX_BATCH_SIZE}, got {self.batch_size}")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"accumulate must divide batch_size={self.batch_size}, got {self.accumulate}"

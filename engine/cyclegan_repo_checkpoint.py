@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from engine.checkpoint import check_records
+from engine.checkpoint import verify_checksums
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.resnet_generator import ResnetGenerator
 
@@ -48,7 +48,7 @@ def read_discriminator(path: Path) -> PatchDiscriminator:
 
 def _state(path: Path) -> dict[str, Any]:
     if zipfile.is_zipfile(path):  # the old kind is no archive, and cannot unpack to more than it is
-        check_records(path)
+        verify_checksums(path)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class MovingAverage:
+class ExponentialMovingAverage:
     """An exponential moving average of translators, with its half-life counted in images.
 
     Karras et al. 2024 (arXiv:2312.02696, Sec. 3) and its forerunners: the decay of a step of B images

@@ -50,8 +50,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 @torch.no_grad()
-def step_where_finite(
-    optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float = math.inf
+def step_if_finite(
+    optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float = math.inf
 ) -> Tensor:
     """Take a step unless the loss or a gradient is not finite; return the gradients' L2 norm.
 
@@ -61,8 +61,8 @@ def step_where_finite(
     gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     finite = torch.isfinite(norm + loss)
-    if gradients and clip_norm < math.inf:
-        torch._foreach_mul_(gradients, (clip_norm / norm).clamp(max=1.0).nan_to_num())  # pyright: ignore[reportPrivateImportUsage]
+    if gradients and max_norm < math.inf:
+        torch._foreach_mul_(gradients, (max_norm / norm).clamp(max=1.0).nan_to_num())  # pyright: ignore[reportPrivateImportUsage]
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = (~finite).float()  # pyright: ignore[reportAttributeAccessIssue]
         optimizer.step()

@@ -26,7 +26,7 @@ def translate_all(
         back = f"{target}_to_{source}"
         rows[direction] = []
         for real in images[source]:
-            row = [runtime.receive(real)]
+            row = [runtime.to_device(real)]
             with runtime.autocast():
                 row.append(translator(row[0]))
                 if back in translators:
@@ -35,7 +35,7 @@ def translate_all(
     return rows
 
 
-def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str]) -> np.ndarray:
+def image_grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str]) -> np.ndarray:
     """Lay images [1, C, H, W] in [-1, 1] out in rows under `titles`; return uint8 [H, W, 3]."""
     pictures = [[_enlarged(to_rgb(image)) for image in row] for row in rows]
     widths = [max(row[column].shape[1] for row in pictures) for column in range(len(pictures[0]))]
@@ -78,15 +78,15 @@ def style_sheet(
 ) -> np.ndarray:
     """Return each source [1, C, H, W] (a row) in the style of each reference (a column), uint8 [H, W, 3]."""
     with runtime.autocast():
-        styles = [translator.style_of(runtime.receive(reference)) for reference in references]
+        styles = [translator.style_of(runtime.to_device(reference)) for reference in references]
         rows = [
             [source]
-            + [translator(runtime.receive(source), style).float().cpu() for style in styles]
+            + [translator(runtime.to_device(source), style).float().cpu() for style in styles]
             for source in sources
         ]
     corner = torch.full_like(references[0], -1.0)
     titles = [f"real {translator.source}"] + ["in the style above"] * len(references)
-    return grid([[corner, *references], *rows], titles)
+    return image_grid([[corner, *references], *rows], titles)
 
 
 def draw_previews(
@@ -104,7 +104,9 @@ def draw_previews(
     grids = {}
     for direction, rows in translate_all(translators, images, runtime).items():
         source, target = (str(getattr(translators[direction], end)) for end in ("source", "target"))
-        grids[direction] = grid(rows, [f"real {source}", f"fake {target}", f"restored {source}"])
+        grids[direction] = image_grid(
+            rows, [f"real {source}", f"fake {target}", f"restored {source}"]
+        )
         translator = translators[direction]
         if isinstance(translator, StyledTranslator) and images[target]:
             shown = images[source], images[target]

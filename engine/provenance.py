@@ -25,7 +25,7 @@ SOURCES = (
     "training",
 )
 KINDS = (".py", ".yaml", ".html")
-MOST_CHANGED = 5 * 2**20  # bytes of code.diff; more is no change of code
+MAX_DIFF_BYTES = 5 * 2**20  # bytes of code.diff; more is no change of code
 PACKAGES = (
     "torch",
     "torchvision",
@@ -45,7 +45,7 @@ def provenance() -> dict[str, Any]:
     """
     return {
         "git_commit": git_commit(ROOT),
-        "code": code_name(ROOT),
+        "code": code_hash(ROOT),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -78,10 +78,10 @@ def code_changes(folder: Path = ROOT) -> bytes:
     except (OSError, subprocess.SubprocessError):
         return b""
     whole = b"".join(parts)
-    return whole if len(whole) <= MOST_CHANGED else b""
+    return whole if len(whole) <= MAX_DIFF_BYTES else b""
 
 
-def code_name(folder: Path) -> str:
+def code_hash(folder: Path) -> str:
     """Return 16 hexadecimal digits that stand for the sources in `folder`, tests and texts aside."""
     digest = hashlib.sha256()
     for pattern in SOURCES:

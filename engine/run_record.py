@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.command import say
+from common.command import print_line
 from common.errors import UserError
 from common.files import write_atomically, write_text
-from common.progress import counted
+from common.progress import with_progress
 from data.config import DataConfig
 from data.fingerprint import Fingerprint, Images, differing, from_json, look_at, name_of, to_json
 from data.folders import find_split, folder_of
@@ -25,7 +25,7 @@ Splits = dict[str, dict[str, Images]]
 """train, validation and test, where they are -> domain -> images."""
 
 
-def record(
+def record_run(
     run: Path, step: int, files: Mapping[str, Sequence[Path]], config: DataConfig, how: Fingerprint,
     machine: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
@@ -35,12 +35,12 @@ def record(
     is said in a line, and recorded.
     """
     began = read_data(run)
-    splits = look(files, config, how, began)
+    splits = hash_splits(files, config, how, began)
     facts = {**provenance(), **machine, "data_fingerprint": fingerprints(splits)}
     sessions = read_sessions(run) if step else []
     if sessions and began:
-        for note in changes(began, splits, sessions[0], facts):
-            say(f"note: {note}")
+        for note in changes_since_start(began, splits, sessions[0], facts):
+            print_line(f"note: {note}")
     else:
         content = {"format": FORMAT, "looked_at": how, "fingerprint": fingerprints(splits)}
         images = {split: to_json(found) for split, found in splits.items()}
@@ -55,7 +55,7 @@ def record(
     return facts
 
 
-def look(
+def hash_splits(
     files: Mapping[str, Sequence[Path]], config: DataConfig, how: Fingerprint, known: Splits
 ) -> Splits:
     """Return what the training images `files`, those kept out of them, and the held-out ones are."""
@@ -71,7 +71,7 @@ def look(
             label = f"looking at {domain} ({split})"
 
             def shown(names: Iterable[str], total: int, label: str = label) -> Iterable[str]:
-                return counted(names, total, label)
+                return with_progress(names, total, label)
 
             folder = folder_of(config, "test" if split == "test" else "train", domain)
             before = known.get(split, {}).get(domain)
@@ -84,7 +84,7 @@ def fingerprints(splits: Splits) -> dict[str, str]:
     return {split: name_of(images) for split, images in splits.items()}
 
 
-def changes(
+def changes_since_start(
     began: Splits, now: Splits, then: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> list[str]:
     """Return a line for each thing that is no longer as it was when the run began."""
@@ -110,7 +110,7 @@ def read_data(run: Path) -> Splits:
     return {str(split): from_json(images) for split, images in content.items()}
 
 
-def images_at_begin(run: Path) -> int:
+def epoch_images_at_start(run: Path) -> int:
     """Return how many images the largest domain had when a run with checkpoints began; 0 if unknown.
 
     What an epoch is stays what it was: a run is as long as it was planned, whatever becomes of its data.

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from common.command import say
+from common.command import print_line
 from common.errors import UserError
-from engine.distributed.context import Processes
-from engine.distributed.gradient_averaging import averaged
+from engine.distributed.context import DistributedContext
+from engine.distributed.gradient_averaging import average_gradients
 from engine.hardware.compilation import (
     compile_network,
-    compiled,
-    fast_convolution,
+    compile_once,
+    compiled_winograd,
     missing_compiler,
 )
 from engine.hardware.device import Precision, RuntimeConfig, choose_device
@@ -35,17 +35,21 @@ from models.networks.layers.winograd import Conv3x3
 class Runtime:
     """The machine as the rest of the code sees it."""
 
-    def __init__(self, config: RuntimeConfig, processes: Processes | None = None) -> None:
+    def __init__(
+        self, config: RuntimeConfig, distributed: DistributedContext | None = None
+    ) -> None:
         """Choose the device; UserError where the one asked for is not there."""
         self.config = config
-        self.processes = processes or Processes()
-        self.device = choose_device(config.device, self.processes.local, self.processes.count)
+        self.distributed = distributed or DistributedContext()
+        self.device = choose_device(
+            config.device, self.distributed.local_rank, self.distributed.world_size
+        )
         self.precision: Precision = config.precision
         if config.precision == "auto":
             self.precision = "tf32" if self.device.type == "cuda" else "fp32"
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.compiling: Literal["regions", "networks"] | None = None
+        self.compile_mode: Literal["regions", "networks"] | None = None
         if config.compile != "none":
             missing = missing_compiler(self.device)
             if missing:
@@ -54,16 +58,16 @@ class Runtime:
                     file=sys.stderr,
                 )
             else:
-                self.compiling = config.compile
+                self.compile_mode = config.compile
         # A GPU's libraries choose such kernels themselves.
         self.winograd = config.winograd and self.device.type == "cpu"
         # Eager instance norm copies to the contiguous layout and back; the fused one takes either.
-        laid_out = self.compiling is not None or self.device.type == "cuda"
+        laid_out = self.compile_mode is not None or self.device.type == "cuda"
         self.memory_format = torch.channels_last if laid_out else torch.contiguous_format
-        self.records = config.cuda_graph
-        if self.records and self.device.type != "cuda":
+        self.uses_cuda_graph = config.cuda_graph
+        if self.uses_cuda_graph and self.device.type != "cuda":
             raise UserError("runtime.cuda_graph needs a CUDA device; leave it out")
-        if self.records and not self.processes.alone:
+        if self.uses_cuda_graph and self.distributed.is_distributed:
             raise UserError("runtime.cuda_graph records the step of one process; leave it out")
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -93,29 +97,32 @@ class Runtime:
         """Move `module` to the device, and make it and its `networks` run as the options say."""
         module.to(self.device).to(memory_format=self.memory_format)
         for part in module.modules():
-            if isinstance(part, Adversary) and not self.processes.alone:
-                part.average, part.processes = self.processes.average, self.processes.count
+            if isinstance(part, Adversary) and self.distributed.is_distributed:
+                part.all_reduce_mean, part.world_size = (
+                    self.distributed.all_reduce_mean,
+                    self.distributed.world_size,
+                )
             if isinstance(part, ResnetGenerator):
                 part.recompute_trunk = self.config.checkpoint_activations
-            if self.compiling == "regions":
+            if self.compile_mode == "regions":
                 if isinstance(part, ReflectPad):
-                    part.kernel = compiled(reflect_pad)
+                    part.kernel = compile_once(reflect_pad)
                 if isinstance(part, NormActPad):
-                    part.kernel = compiled(fusible_norm_act_pad)
+                    part.kernel = compile_once(fusible_norm_act_pad)
                 if isinstance(part, Conv3x3) and self.winograd:
-                    part.kernel = fast_convolution()
-            elif self.compiling == "networks" and isinstance(part, NormActPad):
+                    part.kernel = compiled_winograd()
+            elif self.compile_mode == "networks" and isinstance(part, NormActPad):
                 part.kernel = fusible_norm_act_pad
         trunks = any(isinstance(part, ResnetGenerator) for part in module.modules())
         if self.config.checkpoint_activations and not trunks:
-            say(
+            print_line(
                 "note: runtime.checkpoint_activations recomputes the trunks of ResNets; there are none"
             )
-        if self.compiling == "networks":
+        if self.compile_mode == "networks":
             for network in networks:
                 compile_network(network)
 
-    def receive(self, images: Tensor) -> Tensor:
+    def to_device(self, images: Tensor) -> Tensor:
         """Bring images to the device, in the memory layout of the networks."""
         return images.to(self.device, non_blocking=True, memory_format=self.memory_format)
 
@@ -123,18 +130,20 @@ class Runtime:
         self, parameters: list[nn.Parameter], losses: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Average gradients in place, and `losses`, over all processes; one has nothing to do."""
-        if self.processes.alone:
+        if not self.distributed.is_distributed:
             return losses
         gradients = [p.grad for p in parameters if p.grad is not None]
-        wire = torch.bfloat16 if self.config.gradient_compression == "bf16" else None
-        begin, finish = self.processes.begin_sum, self.processes.finish
-        return averaged(gradients, losses, self.processes.count, wire, begin, finish)
+        transfer_dtype = torch.bfloat16 if self.config.gradient_compression == "bf16" else None
+        all_reduce_async, wait = self.distributed.all_reduce_async, self.distributed.wait
+        return average_gradients(
+            gradients, losses, self.distributed.world_size, transfer_dtype, all_reduce_async, wait
+        )
 
     def average_statistics(self, buffers: list[Tensor]) -> None:
         """Average what is counted over batches, in place: each process has seen its part of them."""
-        if self.processes.alone or not buffers:
+        if not self.distributed.is_distributed or not buffers:
             return
-        flat = self.processes.average(torch.cat([buffer.flatten() for buffer in buffers]))
+        flat = self.distributed.all_reduce_mean(torch.cat([buffer.flatten() for buffer in buffers]))
         pieces = flat.split([buffer.numel() for buffer in buffers])
         for buffer, piece in zip(buffers, pieces, strict=True):
             buffer.copy_(piece.view(buffer.shape))
@@ -150,7 +159,7 @@ class Runtime:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
         return {
             "device": str(self.device), "gpu": name, "precision": self.precision,
-            "threads": torch.get_num_threads(), "processes": self.processes.count,
+            "threads": torch.get_num_threads(), "processes": self.distributed.world_size,
         }  # fmt: skip
 
 

@@ -21,18 +21,18 @@ class Schedule:
     batch_size: int
     epoch_images: int
     unit_images: int  # images in a unit of the law: an epoch, or a batch
-    flat: int
-    falling: int
+    constant_units: int
+    decay_units: int
     warm_up: int = 0  # steps over which the rate rises to its full height
 
     def factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by in step number `step` (from 0)."""
         unit = step * self.batch_size // self.unit_images + 1
         rising = min(1.0, (step + 1) / (self.warm_up + 1))
-        return rising * (1.0 - max(0, unit - self.flat) / (self.falling + 1))
+        return rising * (1.0 - max(0, unit - self.constant_units) / (self.decay_units + 1))
 
     @property
-    def never_risen(self) -> bool:
+    def warm_up_exceeds_run(self) -> bool:
         """Whether the rate would still be rising when the run ends."""
         return self.warm_up > self.steps
 
@@ -41,7 +41,7 @@ class Schedule:
         return step * self.batch_size / self.epoch_images
 
 
-def plan(
+def make_schedule(
     duration: str, decay_after: str, batch_size: int, epoch_images: int, warm_up: str = "0 steps"
 ) -> Schedule:
     """Lay out a run of `duration` ("200 epochs", "5000 steps") that decays after `decay_after`.
@@ -62,18 +62,18 @@ def plan(
     start_images = start * (epoch_images if start_unit == "epochs" else batch_size)
     rise, rise_unit = _parse("warm_up", warm_up)
     rise_images = {"%": total_images / 100, "epochs": epoch_images, "steps": batch_size}[rise_unit]
-    units, flat = math.ceil(total_images / unit_images), round(start_images / unit_images)
+    units, constant_units = math.ceil(total_images / unit_images), round(start_images / unit_images)
     return Schedule(
         steps=max(1, math.ceil(total_images / batch_size)), batch_size=batch_size,
         epoch_images=epoch_images, unit_images=unit_images,
-        flat=min(flat, units), falling=max(0, units - flat),
+        constant_units=min(constant_units, units), decay_units=max(0, units - constant_units),
         warm_up=round(rise * rise_images / batch_size),
     )  # fmt: skip
 
 
-def check(duration: str, decay_after: str, warm_up: str) -> None:
+def check_durations(duration: str, decay_after: str, warm_up: str) -> None:
     """Raise UserError where the texts do not say a length, before any image is looked for."""
-    plan(duration, decay_after, 1, 1, warm_up)
+    make_schedule(duration, decay_after, 1, 1, warm_up)
 
 
 def _parse(option: str, text: str) -> tuple[float, str]:
@@ -88,7 +88,7 @@ def _parse(option: str, text: str) -> tuple[float, str]:
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
-def seconds_of(budget: str) -> float:
+def parse_budget(budget: str) -> float:
     """Return the seconds of a text such as "6h", "90min" or "1.5d"; UserError where it is none."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d)\s*", budget)
     if not match or not (seconds := float(match[1]) * UNITS[match[2]]):
@@ -96,7 +96,7 @@ def seconds_of(budget: str) -> float:
     return seconds
 
 
-def fitting(schedule: Schedule, seconds: float, step_seconds: float) -> tuple[str, str]:
+def fit_to_budget(schedule: Schedule, seconds: float, step_seconds: float) -> tuple[str, str]:
     """Return duration and decay_after of a run that takes `seconds`, of the shape of `schedule`.
 
     UserError where not even ten steps fit.
@@ -104,5 +104,5 @@ def fitting(schedule: Schedule, seconds: float, step_seconds: float) -> tuple[st
     steps = int(seconds / step_seconds)
     if steps < 10:
         raise UserError(f"budget: a step takes {step_seconds:.3g} s, so only {steps} fit")
-    share = schedule.flat / max(schedule.flat + schedule.falling, 1)
+    share = schedule.constant_units / max(schedule.constant_units + schedule.decay_units, 1)
     return f"{steps} steps", f"{round(steps * share)} steps"

@@ -9,20 +9,24 @@ from torch import Tensor, nn
 
 from common.errors import UserError, one_line
 from data.tensors import normalise
-from engine.checkpoint import misfit
+from engine.checkpoint import state_dict_mismatch
 from engine.config import TrainingConfig
-from engine.ema import MovingAverage
-from engine.hardware.cuda_graphs import RecordedSteps
-from engine.optimizer import adam, set_learning_rate, step_where_finite
+from engine.ema import ExponentialMovingAverage
+from engine.hardware.cuda_graphs import CudaGraphStep
+from engine.optimizer import adam, set_learning_rate, step_if_finite
 from engine.runtime import Runtime, seed_step
 from engine.schedule import Schedule
 from models.method import Method, Turn, networks_of
 
-NORM = "gradient_norm/"  # what the names of gradients' norms begin with, beside the losses
-DETOUR = 1_000_003  # between the seeds of a run and of its continuation after it went back
+GRAD_NORM_PREFIX = (
+    "gradient_norm/"  # what the names of gradients' norms begin with, beside the losses
+)
+ROLLBACK_SEED_STRIDE = (
+    1_000_003  # between the seeds of a run and of its continuation after it went back
+)
 
 
-class Trainer:
+class TrainStep:
     """One step for every method: for each turn clear, backward, average, move.
 
     A player whose losses or gradients are not finite does not move, without anybody waiting for the
@@ -37,44 +41,50 @@ class Trainer:
         self.config = config
         self.schedule = schedule
         self.runtime = runtime
-        self.share = self._share()
+        self.local_batch_size = self._local_batch_size()
         self.step = 0
-        self.detours = 0  # how often the run went back to a checkpoint, to go on with another seed
+        self.rollbacks = (
+            0  # how often the run went back to a checkpoint, to go on with another seed
+        )
         self.players = method.players()
-        self._check_players()
+        self._check_group_options()
         networks = [network for player in self.players.values() for network in networks_of(player)]
         runtime.prepare(method, networks)
         betas = (config.adam_betas[0], config.adam_betas[1])
         self.optimizers = {
-            name: adam(network, config.learning_rate, betas, runtime.records, config.weight_decay)
+            name: adam(
+                network, config.learning_rate, betas, runtime.uses_cuda_graph, config.weight_decay
+            )
             for name, network in self.players.items()
         }
-        self.recorded: RecordedSteps | None = None
-        if runtime.records:
+        self.cuda_graph_step: CudaGraphStep | None = None
+        if runtime.uses_cuda_graph:
             if config.accumulate > 1:
                 raise UserError("runtime.cuda_graph records a batch in one part; set accumulate=1")
-            self.recorded = RecordedSteps(self._moves, runtime.device)
+            self.cuda_graph_step = CudaGraphStep(self._run_updates, runtime.device)
         translators = method.translators()
         self.average = (
-            MovingAverage(translators, config.ema_half_life) if config.ema_half_life else None
+            ExponentialMovingAverage(translators, config.ema_half_life)
+            if config.ema_half_life
+            else None
         )
         saved = method.state_dict().keys()  # what is not in there is a constant
-        self.statistics = [
+        self.running_statistics = [
             x for name, x in method.named_buffers() if name in saved and x.is_floating_point()
         ]
-        self.waiting: dict[str, int] = {}  # player -> the step before which it does not move
-        self.norms: dict[str, Tensor] = {}  # of each player's gradients in the last step
+        self.frozen_until: dict[str, int] = {}  # player -> the step before which it does not move
+        self.grad_norms: dict[str, Tensor] = {}  # of each player's gradients in the last step
 
     @property
     def seed(self) -> int:
         """What the randomness of the steps from here on is a function of."""
-        return self.config.seed + DETOUR * self.detours
+        return self.config.seed + ROLLBACK_SEED_STRIDE * self.rollbacks
 
     def translators(self) -> nn.ModuleDict:
         """Return what the run is for: the averaged translators, or the live ones without averaging."""
         return self.average.average if self.average else self.method.translators()
 
-    def restart_average(self) -> None:
+    def restart_ema(self) -> None:
         """Let the moving average begin with the weights as they are now."""
         if self.average:
             self.average.average.load_state_dict(self.method.translators().state_dict())
@@ -88,30 +98,34 @@ class Trainer:
 
         `norms` then holds the L2 norm of each player's gradients, on the device too.
         """
-        seed_step(self.seed, self.step, self.runtime.processes.rank)
+        seed_step(self.seed, self.step, self.runtime.distributed.rank)
         for name, optimizer in self.optimizers.items():
             rate = self.learning_rate(self.step) * self.config.rates.get(name, 1.0)
             set_learning_rate(optimizer, rate)
-        if self.recorded:
-            self.method.decide(self.share, self.step)
-            values = self.recorded((self.method.variant(self.step), *self._still()), batch)
+        if self.cuda_graph_step:
+            self.method.decide(self.local_batch_size, self.step)
+            values = self.cuda_graph_step(
+                (self.method.variant(self.step), *self._skipped_groups()), batch
+            )
         else:
-            values = self._moves(batch)
+            values = self._run_updates(batch)
         self.step += 1
         if self.average:
             self.average.update(self.step * self.config.batch_size, self.config.batch_size)
-        self.norms = {
-            name.removeprefix(NORM): x for name, x in values.items() if name.startswith(NORM)
+        self.grad_norms = {
+            name.removeprefix(GRAD_NORM_PREFIX): x
+            for name, x in values.items()
+            if name.startswith(GRAD_NORM_PREFIX)
         }
-        return {name: x for name, x in values.items() if not name.startswith(NORM)}
+        return {name: x for name, x in values.items() if not name.startswith(GRAD_NORM_PREFIX)}
 
-    def _moves(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _run_updates(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Play every turn of a step; nothing in here reads a value back from the device."""
         values: dict[str, Tensor] = {}
-        before = [buffer.clone() for buffer in self.statistics]
-        plays = [self.method.turns(part, self.step) for part in self._parts(batch)]
-        still = self._still()
-        while turn := self._play(plays[0]):
+        before = [buffer.clone() for buffer in self.running_statistics]
+        plays = [self.method.turns(part, self.step) for part in self._microbatches(batch)]
+        still = self._skipped_groups()
+        while turn := self._next_update(plays[0]):
             moving = [name for name in turn.players if name not in still]
             parameters = [p for name in moving for p in self.players[name].parameters()]
             for parameter in parameters:
@@ -119,7 +133,7 @@ class Trainer:
             sums: dict[str, Tensor] = {}
             for number in range(len(plays)):
                 # The parts of a batch play the same turn before anybody moves: gradients add up.
-                current = turn if number == 0 else self._play(plays[number])
+                current = turn if number == 0 else self._next_update(plays[number])
                 assert current is not None and current.players == turn.players
                 if parameters:
                     (current.total() / len(plays)).backward(inputs=parameters)
@@ -129,29 +143,35 @@ class Trainer:
             total = torch.stack([loss.float() for loss in sums.values()]).sum()
             for name in moving:
                 limit = self.config.clip_norm.get(name, math.inf)
-                norm = step_where_finite(self.optimizers[name], total, limit)
-                before_it = values.get(NORM + name)  # of a turn that the player had before
-                values[NORM + name] = norm if before_it is None else torch.hypot(before_it, norm)
+                norm = step_if_finite(self.optimizers[name], total, limit)
+                before_it = values.get(
+                    GRAD_NORM_PREFIX + name
+                )  # of a turn that the player had before
+                values[GRAD_NORM_PREFIX + name] = (
+                    norm if before_it is None else torch.hypot(before_it, norm)
+                )
             values |= sums
-        self.runtime.average_statistics(self.statistics)
-        self._keep_finite(before, torch.stack([x.float() for x in values.values()]))
+        self.runtime.average_statistics(self.running_statistics)
+        self._restore_nonfinite_statistics(
+            before, torch.stack([x.float() for x in values.values()])
+        )
         return values
 
     @torch.no_grad()
-    def _keep_finite(self, before: list[Tensor], values: Tensor) -> None:
+    def _restore_nonfinite_statistics(self, before: list[Tensor], values: Tensor) -> None:
         """Take running statistics back to what they were where the step, or they, are not finite."""
         finite = values.isfinite().all()
-        for buffer, old in zip(self.statistics, before, strict=True):
+        for buffer, old in zip(self.running_statistics, before, strict=True):
             buffer.copy_(torch.where(finite & buffer.isfinite().all(), buffer, old))
 
-    def _still(self) -> list[str]:
+    def _skipped_groups(self) -> list[str]:
         """Return the players that do not move in this step."""
-        waiting = [name for name, until in self.waiting.items() if self.step < until]
+        waiting = [name for name, until in self.frozen_until.items() if self.step < until]
         return waiting + [name for name, n in self.config.every.items() if self.step % n]
 
-    def _share(self) -> int:
+    def _local_batch_size(self) -> int:
         """Return how many images of a batch are this process's."""
-        batch, count = self.config.batch_size, self.runtime.processes.count
+        batch, count = self.config.batch_size, self.runtime.distributed.world_size
         if batch % count:
             raise UserError(
                 f"batch_size={batch} is shared by {count} processes; make it a multiple of {count}"
@@ -163,7 +183,7 @@ class Trainer:
             )
         return batch // count
 
-    def _check_players(self) -> None:
+    def _check_group_options(self) -> None:
         """Raise UserError where an option names a player that the method does not have."""
         for option in ("rates", "every", "clip_norm"):
             for name in getattr(self.config, option).keys() - self.players.keys():
@@ -177,14 +197,14 @@ class Trainer:
                     f"would count {both} times; choose numbers without one, or leave one of them at 1"
                 )
 
-    def _play(self, turns: Iterator[Turn]) -> Turn | None:
+    def _next_update(self, turns: Iterator[Turn]) -> Turn | None:
         """Return the next turn of a play, computed in the run's precision, or None at its end."""
         with self.runtime.autocast():
             return next(turns, None)
 
-    def _parts(self, batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    def _microbatches(self, batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Return the batch, normalised and on the device, in as many parts as it is computed in."""
-        images = {domain: normalise(self.runtime.receive(x)) for domain, x in batch.items()}
+        images = {domain: normalise(self.runtime.to_device(x)) for domain, x in batch.items()}
         parts = {domain: x.chunk(self.config.accumulate) for domain, x in images.items()}
         count = len(next(iter(parts.values())))
         return [{domain: pieces[i] for domain, pieces in parts.items()} for i in range(count)]
@@ -193,8 +213,8 @@ class Trainer:
         """Return everything that steps depend on: randomness, rate and order follow from the step."""
         return {
             "step": self.step,
-            "detours": self.detours,
-            "waiting": self.waiting,
+            "detours": self.rollbacks,
+            "waiting": self.frozen_until,
             "method": self.method.state_dict(),
             "optimizers": {
                 name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
@@ -205,9 +225,9 @@ class Trainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; UserError names what in it does not fit."""
         try:
-            problem = misfit(self.method.state_dict(), state["method"])
+            problem = state_dict_mismatch(self.method.state_dict(), state["method"])
             if self.average and not problem:
-                problem = misfit(self.average.average.state_dict(), state["average"])
+                problem = state_dict_mismatch(self.average.average.state_dict(), state["average"])
             if problem:
                 raise UserError(f"the checkpoint does not fit these networks: {problem}")
             self.method.load_state_dict(state["method"])
@@ -222,7 +242,7 @@ class Trainer:
                 f"the checkpoint does not fit these networks ({one_line(error, 150)})"
             ) from None
         self.step = state["step"]
-        self.detours = state.get("detours", 0)
-        if self.recorded:  # a recording reads the memory of what was replaced
-            self.recorded = RecordedSteps(self._moves, self.runtime.device)
-        self.waiting = dict(state.get("waiting", {}))
+        self.rollbacks = state.get("detours", 0)
+        if self.cuda_graph_step:  # a recording reads the memory of what was replaced
+            self.cuda_graph_step = CudaGraphStep(self._run_updates, self.runtime.device)
+        self.frozen_until = dict(state.get("waiting", {}))

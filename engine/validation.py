@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from engine.config import Score
+from engine.config import ValidationMetric
 from metrics.colour_and_spectrum import colour_distance, spectrum_distance
 from metrics.sliced_wasserstein import sliced_wasserstein
 
@@ -13,9 +13,9 @@ DISTANCES: dict[str, Callable[[list[Tensor], list[Tensor]], float]] = {
 }  # fmt: skip
 
 
-def scores_of(
+def validation_scores(
     rows: Mapping[str, Sequence[Sequence[Tensor]]], reals: Mapping[str, Sequence[Tensor]],
-    names: Sequence[Score],
+    names: Sequence[ValidationMetric],
 ) -> dict[str, float]:  # fmt: skip
     """Return each distance of fakes to real images, the mean over all directions; less is better.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.files import write_text
-from common.progress import counted
+from common.progress import with_progress
 from data.config import DataConfig
 from data.fingerprint import fingerprint_of
 from data.folders import find_split, folder_of, spread
@@ -179,7 +179,7 @@ def _translate_all(
     def restore(fake: Tensor) -> Tensor:
         assert back is not None
         with run.runtime.autocast():
-            return back(run.runtime.receive(fake.float())).float().cpu()
+            return back(run.runtime.to_device(fake.float())).float().cpu()
 
     channels = data.channels_of()
     truths = held_out(truth_files, data, channels[translator.target]) if truth_files else None
@@ -189,9 +189,9 @@ def _translate_all(
     shutil.rmtree(building, ignore_errors=True)
     done = _Direction(Measurements(restore if back else None, lpips))
     probed = set(spread(files, SECRETS)) if checks else set()
-    for file, real in zip(counted(files, len(files), direction), images, strict=True):
+    for file, real in zip(with_progress(files, len(files), direction), images, strict=True):
         with run.runtime.autocast():
-            fake = translator(run.runtime.receive(real))
+            fake = translator(run.runtime.to_device(real))
         fake_bytes = denormalise(fake).cpu()
         restored = restore(fake) if back is not None else None
         name = file.relative_to(folder)
@@ -234,7 +234,7 @@ def _training_images(
     found = {}
     for domain in held_out_files:
         files = split[domain][:TRAINED]
-        shown = counted(files, len(files), f"training images of {domain}")
+        shown = with_progress(files, len(files), f"training images of {domain}")
         found[domain] = (files, _read(list(shown), data, data.channels_of()[domain]))
     return found
 

@@ -11,7 +11,7 @@ import torch.hub
 from torch import Tensor
 
 from common.errors import UserError, one_line
-from common.user_paths import named_path
+from common.user_paths import parse_path
 
 SHA256 = "6726825d"  # what the weights of every published FID begin with
 NAMES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
@@ -62,7 +62,7 @@ def find_inception(path: str, device: torch.device) -> Inception | str:
     `path` names its weights; empty looks in the usual cache. UserError where a path is given in vain.
     """
     cache = _cache()
-    found = [named_path(path, "inception")] if path else [cache / name for name in NAMES]
+    found = [parse_path(path, "inception")] if path else [cache / name for name in NAMES]
     weights = next((file for file in found if file.is_file()), None)
     missing = importlib.util.find_spec("torch_fidelity") is None
     install = "pip install -r requirements-optional.txt"
@@ -135,7 +135,7 @@ def find_lpips(device: torch.device) -> Lpips | str | None:
 
 
 def _cache() -> Path:
-    return named_path(torch.hub.get_dir()) / "checkpoints"
+    return parse_path(torch.hub.get_dir()) / "checkpoints"
 
 
 def _sha256(path: Path) -> str:

@@ -37,7 +37,7 @@ def style_figures(
 
     def rendered(source: Tensor, style: Tensor) -> Tensor:
         with runtime.autocast():
-            fake = translator(runtime.receive(source), style)
+            fake = translator(runtime.to_device(source), style)
         return fake.float().clamp(-1, 1).cpu()
 
     drawn = translator.sample_style(STYLES, seed=0)
@@ -46,7 +46,7 @@ def style_figures(
         pairwise_distance([rendered(source, style[None]) for style in drawn]) for source in sources
     ]
     with runtime.autocast():
-        read = [translator.style_of(runtime.receive(x)).float() for x in references[:IMAGES]]
+        read = [translator.style_of(runtime.to_device(x)).float() for x in references[:IMAGES]]
     fakes = [[rendered(source, style) for style in read] for source in sources]
     return {
         "diversity": sum(diversity) / len(diversity),

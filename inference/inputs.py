@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from data.folders import SUFFIXES, files_in
 from data.reading import open_upright, read_image
 from inference.outputs import written_name
@@ -36,7 +36,7 @@ class Work:
 
 def find_work(source: str, target: Path) -> Work:
     """Return the pictures that `source` names; UserError where there is none or one would be lost."""
-    path = named_path(source)
+    path = parse_path(source)
     if target.is_symlink() and not target.exists():
         raise UserError(f"{target}: a link that leads nowhere; name another place")
     inside = _real(target)
@@ -94,7 +94,7 @@ class Masks:
     """The mask of each picture: none, the same for all, or the one of its name in a folder."""
 
     def __init__(self, mask: str, base: Path) -> None:
-        self.path = named_path(mask, "mask") if mask else None
+        self.path = parse_path(mask, "mask") if mask else None
         self.base = base
         if self.path is not None and not self.path.exists():
             raise UserError(f"mask={mask}: no such file or folder")

@@ -7,10 +7,10 @@ from torch import nn
 
 from common.errors import UserError
 from data.config import DataConfig
-from engine.checkpoint import Checkpoints, load, misfit
+from engine.checkpoint import Checkpoints, load_checkpoint, state_dict_mismatch
 from engine.cyclegan_repo_checkpoint import direction_of_file, read_reference
 from engine.runtime import Runtime, RuntimeConfig
-from engine.tracking.wandb_api import PREFIX, fetched
+from engine.tracking.wandb_api import PREFIX, download_artifact
 from inference.exported_bundle import is_bundle, options_of_bundle, read_bundle, translator_of
 from models import methods
 from models.methods.cyclegan import CycleGAN
@@ -47,7 +47,7 @@ def open_run(
     if path.is_dir() and is_bundle(path):
         return _open_bundle(path, Runtime(runtime or RuntimeConfig()))
     if path.is_file():
-        state, path = load(path), path.resolve().parent.parent
+        state, path = load_checkpoint(path), path.resolve().parent.parent
     elif (path / "checkpoints").is_dir():
         checkpoints = Checkpoints(path / "checkpoints")
         if not checkpoints.exist():
@@ -66,7 +66,7 @@ def open_run(
     translators: nn.ModuleDict = method.translators()
     average = state["average"] if weights == "average" else None
     wanted, found = (method, state["method"]) if average is None else (translators, average)
-    if problem := misfit(wanted.state_dict(), found):
+    if problem := state_dict_mismatch(wanted.state_dict(), found):
         raise UserError(f"{path}: its weights do not fit its options: {problem}")
     wanted.load_state_dict(found)
     translators.eval().requires_grad_(False)
@@ -80,7 +80,9 @@ def open_run(
 def local(path: str | Path) -> Path:
     """Return a path, that of wandb:ENTITY/PROJECT/NAME:ALIAS once it is downloaded into runs/artifacts."""
     word = str(path)
-    return fetched(word, Path("runs/artifacts")) if word.startswith(PREFIX) else Path(path)
+    return (
+        download_artifact(word, Path("runs/artifacts")) if word.startswith(PREFIX) else Path(path)
+    )
 
 
 def _open_reference(path: Path, machine: Runtime) -> Run:

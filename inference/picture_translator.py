@@ -68,7 +68,7 @@ class PictureTranslator:
     def tensor(self, batch: Tensor) -> Tensor:
         """Translate [B, C, H, W] in [-1, 1]."""
         with self.runtime.autocast():
-            return self.translator(self.runtime.receive(batch), self.style).float()
+            return self.translator(self.runtime.to_device(batch), self.style).float()
 
     def pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Translate uint8 [H, W, C]."""

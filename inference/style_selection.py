@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from data.reading import read_image
 from data.tensors import normalise, to_tensor
 from engine.runtime import Runtime
@@ -47,12 +47,12 @@ def _one(translator: StyledTranslator, runtime: Runtime, option: str, word: str)
         if int(word) >= 2**63:
             raise UserError(f"{option} must be below 2^63, or a picture, got {word[:40]}")
         return translator.sample_style(1, seed=int(word))
-    path = named_path(word, option)
+    path = parse_path(word, option)
     if not path.is_file():
         raise UserError(f"{option}={word}: neither a whole number nor a picture")
     pixels = read_image(path, translator.out_channels)
     with runtime.autocast():
-        reference = normalise(runtime.receive(to_tensor(pixels)[None]))
+        reference = normalise(runtime.to_device(to_tensor(pixels)[None]))
         return translator.style_of(reference).float()
 
 

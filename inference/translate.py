@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from common.errors import RunError, UserError, one_line
-from common.progress import counted, share_done
-from common.user_paths import named_path
+from common.progress import fraction_bar, with_progress
+from common.user_paths import parse_path
 from data.folders import SUFFIXES
 from data.reading import open_upright, pixels_of
 from engine.hardware.memory import is_out_of_memory
@@ -93,7 +93,7 @@ def translate_paths(
 
     at_once = 0 if options.video or masks.differ else BATCH_PIXELS[run.runtime.device.type]
     with smoothed(translator) if options.video else nullcontext():
-        pictures = counted(decoded(work.files, channels), len(work.files), direction)
+        pictures = with_progress(decoded(work.files, channels), len(work.files), direction)
         for group in of_one_size(pictures, at_once):
             for (file, picture), result in zip(
                 group, results_of(group, run, direction, options, masks, style), strict=True
@@ -122,7 +122,7 @@ def results_of(
         if isinstance(picture, UserError):
             raise picture
         controls = Controls(options.strength, options.keep_colour, masks.of(file))
-        with share_done(direction) as report:
+        with fraction_bar(direction) as report:
             tile = "off" if options.video else options.tile
             translate = PictureTranslator(
                 run.translators[direction], run.runtime, tile, controls, report, style
@@ -142,7 +142,7 @@ def results_of(
 
 def translate_stream(run: Run, direction: str, target: str, options: TranslateOptions) -> None:
     """Translate the picture on standard input into the file `target`, or to standard output as PNG."""
-    path = named_path(target)
+    path = parse_path(target)
     if target != "-" and (path.is_dir() or path.suffix.lower() not in SUFFIXES):
         raise UserError(f"{target}: name a picture, such as out.png, or - for standard output")
     content = sys.stdin.buffer.read()

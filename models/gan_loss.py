@@ -89,8 +89,8 @@ class Adversary(nn.Module):
         self.domain = domain
         self.deviation: Tensor | None = None  # of the noise, where a step is recorded
         # engine/runtime.py: where several processes share a batch, the mean over them.
-        self.average: Callable[[Tensor], Tensor] = unchanged
-        self.processes = 1
+        self.all_reduce_mean: Callable[[Tensor], Tensor] = unchanged
+        self.world_size = 1
         if config.augment == "adaptive":
             self.register_buffer("probability", torch.zeros(()))
             self.register_buffer("sureness", torch.zeros(2))
@@ -207,11 +207,11 @@ class Adversary(nn.Module):
         label = 1 - self.config.label_smoothing
         middle = label / 2 if self.config.objective == "lsgan" else 0.0
         sure = torch.stack([(score.float() - middle).sign().mean() for score in scores]).mean()
-        sure = self.average(sure)
+        sure = self.all_reduce_mean(sure)
         self.sureness += torch.stack([sure.nan_to_num(), torch.ones_like(sure)])
         looks = self.sureness[1] >= ADAPT_STEPS  # on the device: nothing waits for it
         too_sure = (self.sureness[0] / self.sureness[1] - self.config.augment_target).sign()
-        change = too_sure * (images * self.processes * ADAPT_STEPS / ADAPT_IMAGES)
+        change = too_sure * (images * self.world_size * ADAPT_STEPS / ADAPT_IMAGES)
         self.probability.add_(torch.where(looks, change, 0.0)).clamp_(0, 1)
         self.sureness.mul_(~looks)
 

@@ -7,7 +7,7 @@ from common.errors import UserError
 from data.config import DataConfig
 from engine.config import TrainingConfig
 from engine.runtime import RuntimeConfig
-from engine.schedule import seconds_of
+from engine.schedule import parse_budget
 from engine.tracking.wandb_run import LogConfig, WandbMode
 from models.method import Method
 
@@ -39,7 +39,7 @@ class TrainOptions(TrainingConfig):
         if len({*self.seeds}) < len(self.seeds) or not all(0 <= s < 2**63 for s in self.seeds):
             raise UserError(f"seeds must be different numbers, 0 or more, got {self.seeds}")
         if self.budget:
-            seconds_of(self.budget)
+            parse_budget(self.budget)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from common.errors import UserError, one_line
-from common.user_paths import named_path
-from engine.tracking.wandb_api import is_remote, run_config
+from common.user_paths import parse_path
+from engine.tracking.wandb_api import is_wandb_name, run_config
 from options.config import TrainOptions
 from options.suggest import did_you_mean
 
@@ -27,7 +27,7 @@ def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
     seen: set[str] = set()
     current: str | None = name
     while current:
-        if is_remote(current):
+        if is_wandb_name(current):
             layers.insert(0, (current, remote_values(current)))
             break
         path = _preset_path(current)
@@ -102,7 +102,7 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def _preset_path(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = named_path(name)
+        path = parse_path(name)
         if path.is_dir():
             path = path / "options.yaml"
         if not path.is_file():

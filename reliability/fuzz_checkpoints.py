@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from engine.checkpoint import FORMAT, load
+from engine.checkpoint import FORMAT, load_checkpoint
 from models.methods.cyclegan import CycleGAN
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.resnet_generator import ResnetGenerator
@@ -216,7 +216,7 @@ def judge(path: Path) -> str:
     outcome = "refused"
     for sha256 in (None, hashlib.sha256(original).hexdigest()):
         try:
-            state = load(path, sha256)
+            state = load_checkpoint(path, sha256)
         except UserError as error:
             text = str(error)
             assert path.name in text and "\n" not in text, f"not one line that names it: {text}"

@@ -117,7 +117,7 @@ CLAIMS = (
             *tests_of(OPTIONS, "a_preset_that_is_not_there_is_answered"),
             *tests_of(STATE, "without_its_manifest_a_run_goes_on_from_what_is_whole_and_loses_nothing"),
             *tests_of(
-                "tests/training/test_resume.py", 
+                "tests/training/test_resume.py",
                 "options_are_those_of_the_checkpoint_whatever_options_yaml_says",
                 "a_run_counted_in_epochs_is_as_long_as_planned_when_images_are_gone",
             ),

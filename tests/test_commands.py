@@ -13,7 +13,7 @@ from PIL import Image
 
 import test
 import train
-from common.files import sole_owner
+from common.files import run_lock
 from tests.conftest import ROOT, TINY, call, write_images
 
 
@@ -174,7 +174,7 @@ def test_a_second_run_is_refused_in_the_shell_within_two_seconds_of_importing_to
     run = tmp_path / "run"
     run.mkdir()
     words = ["cyclegan", f"data.root={photos}", f"run={run}", *TINY]
-    with sole_owner(run):
+    with run_lock(run):
         began = time.monotonic()
         done = shell("train.py", *words)
         seconds = time.monotonic() - began

@@ -25,7 +25,7 @@ from options.load import split_words, train_options, with_settings
 from options.presets import OWN, preset_names
 from tests.conftest import PYTHON, TINY, call, picture, write_images
 from tests.documents import PAGES, ROOT, Command, anchors, commands, inline, links
-from training.failure_modes import SYMPTOMS
+from training.failure_modes import FAILURE_MODES
 
 # Commands that are only parsed here (what they name must exist), and where they are run instead.
 ONLY_PARSED = {
@@ -319,7 +319,7 @@ def test_every_figure_of_a_report_is_explained():
 
 def test_every_symptom_stands_in_the_tips_under_its_own_words():
     tips = text_of("docs/training_tips.md")
-    assert not [symptom.title for symptom in SYMPTOMS if f"`{symptom.title}`" not in tips]
+    assert not [symptom.title for symptom in FAILURE_MODES if f"`{symptom.title}`" not in tips]
     said = text_of("training/monitor.py").replace('"\n                    "', "")
     for words in ("the discriminator is never in doubt, and the generator learns nothing from it",
                   "has been near 0 up to step"):  # fmt: skip

@@ -12,8 +12,8 @@ import torch
 
 from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
-from engine.schedule import plan
-from engine.train_step import Trainer
+from engine.schedule import make_schedule
+from engine.train_step import TrainStep
 from models import methods
 from tests.conftest import shrink
 
@@ -25,14 +25,14 @@ def trajectory(name: str, folder: Path) -> list[dict[str, float]]:
     torch.manual_seed(0)
     method = methods.find(name)(shrink(name), {"a": 3, "b": 3})
     config = TrainingConfig(duration="5 steps", batch_size=2)
-    schedule = plan(config.duration, config.decay_after, 2, 10)
+    schedule = make_schedule(config.duration, config.decay_after, 2, 10)
     runtime = Runtime(RuntimeConfig(device="cpu"))
-    trainer = Trainer(method, config, schedule, runtime)
+    train_step = TrainStep(method, config, schedule, runtime)
     generator = torch.Generator().manual_seed(1)
     rows = []
     for _ in range(5):
         batch = {d: torch.randint(0, 256, (2, 3, 16, 16), generator=generator).byte() for d in "ab"}
-        rows.append({term: loss.item() for term, loss in trainer.take_step(batch).items()})
+        rows.append({term: loss.item() for term, loss in train_step.take_step(batch).items()})
     return rows
 
 

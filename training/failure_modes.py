@@ -19,16 +19,16 @@ Images = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
-class Symptom:
+class FailureMode:
     """A way to fail: what it is called, what helps, and how it is told."""
 
     title: str
     advice: str
-    shown: Callable[[Images, Images, Images], bool]
+    detect: Callable[[Images, Images, Images], bool]
     """Takes the inputs, their translations, and real images of the target domain."""
 
 
-def unchanged(sources: Images, fakes: Images, _: Images) -> bool:
+def is_unchanged(sources: Images, fakes: Images, _: Images) -> bool:
     """Say whether the translations are the inputs."""
     if sources[0].shape != fakes[0].shape:
         return False
@@ -36,7 +36,7 @@ def unchanged(sources: Images, fakes: Images, _: Images) -> bool:
     return float(torch.stack(changes).mean()) < COPIED
 
 
-def collapsed(sources: Images, fakes: Images, _: Images) -> bool:
+def is_mode_collapse(sources: Images, fakes: Images, _: Images) -> bool:
     """Say whether different inputs become one picture."""
     if len(fakes) < 2 or any(x.shape != fakes[0].shape for x in fakes):
         return False
@@ -45,19 +45,19 @@ def collapsed(sources: Images, fakes: Images, _: Images) -> bool:
     return _spread(fakes) < ALIKE * _spread(sources)
 
 
-def inverted(sources: Images, fakes: Images, _: Images) -> bool:
+def is_inverted(sources: Images, fakes: Images, _: Images) -> bool:
     """Say whether light and dark have changed places."""
     pairs = zip(fakes, sources, strict=True)
     return float(torch.cat([colour_inversion(*pair) for pair in pairs]).mean()) < INVERTED
 
 
-def dead(_: Images, fakes: Images, reals: Images) -> bool:
+def has_dead_regions(_: Images, fakes: Images, reals: Images) -> bool:
     """Say whether parts of the translations are black or burnt out, more than in real images."""
     found, usual = (torch.cat([dead_tiles(x) for x in images]).mean() for images in (fakes, reals))
     return float(found - usual) > DEAD
 
 
-def gridded(_: Images, fakes: Images, reals: Images) -> bool:
+def has_checkerboard(_: Images, fakes: Images, reals: Images) -> bool:
     """Say whether a grid of a few pixels lies over the translations, and not over real images."""
     if any(min(x.shape[2:]) < WINDOW for x in (*fakes, *reals)):
         return False
@@ -71,25 +71,25 @@ def _spread(images: Images) -> float:
     return float(torch.cat(list(images)).std(0, correction=0).mean())
 
 
-SYMPTOMS = (
-    Symptom(
+FAILURE_MODES = (
+    FailureMode(
         "the translations are their inputs, hardly changed",
-        "try a lower method.identity_weight or method.cycle_weight", unchanged,
+        "try a lower method.identity_weight or method.cycle_weight", is_unchanged,
     ),
-    Symptom(
+    FailureMode(
         "all translations are one picture",
-        "try a higher method.cycle_weight, or a lower learning_rate", collapsed,
+        "try a higher method.cycle_weight, or a lower learning_rate", is_mode_collapse,
     ),
-    Symptom(
+    FailureMode(
         "light and dark have changed places",
-        "try method.identity_weight=1, or another seed", inverted,
+        "try method.identity_weight=1, or another seed", is_inverted,
     ),
-    Symptom(
+    FailureMode(
         "parts of the translations are black or burnt out",
-        "try a lower learning_rate, or another seed", dead,
+        "try a lower learning_rate, or another seed", has_dead_regions,
     ),
-    Symptom(
+    FailureMode(
         "a grid lies over the translations",
-        "try method.generator.upsampling=resize", gridded,
+        "try method.generator.upsampling=resize", has_checkerboard,
     ),
 )  # fmt: skip

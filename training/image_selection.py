@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from common.command import say
-from common.progress import counted
+from common.command import print_line
+from common.progress import with_progress
 from data.bad_images import sound_files
 from data.config import DataConfig
 from data.doctor.quick_check import quick_check
@@ -31,7 +31,7 @@ def usable_files(
         files = _without_bad(files, config, run / SKIPPED[split])
     if split == "train" and not (run / "checkpoints").exists():
         for advice in quick_check(files, config):
-            say(f"note: {advice}")
+            print_line(f"note: {advice}")
     return files
 
 
@@ -43,14 +43,14 @@ def _without_bad(
     channels = config.channels_of()
     kept = sound_files(
         files, lambda domain, file: samples.read(file, channels[domain]), record,
-        lambda found, count: counted(found, count, "reading every image once"),
+        lambda found, count: with_progress(found, count, "reading every image once"),
     )  # fmt: skip
     if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
-        say(f"left out: {lost} image{'s' if lost > 1 else ''}, see {record}")
+        print_line(f"left out: {lost} image{'s' if lost > 1 else ''}, see {record}")
     return kept
 
 
-def samples_of(
+def make_samples(
     files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device,
     sharing: int = 1,
 ) -> UnpairedSamples:  # fmt: skip
@@ -62,7 +62,7 @@ def samples_of(
 
     def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
         images = list(paths)
-        return counted(images, len(images), "decoding")
+        return with_progress(images, len(images), "decoding")
 
     if config.resident:
         return ResidentSamples(files, config, seed, device, counted_files)
@@ -70,7 +70,7 @@ def samples_of(
     pixels = sum(len(paths) * config.channels_of()[domain] for domain, paths in files.items())
     needed = pixels * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
     if room < min(config.keep, needed) and not config.cache:
-        say(
+        print_line(
             f"note: {room:.2g} GB of decoded images are kept, a quarter of the free memory; the rest is "
             "decoded each time (data.cache=FOLDER keeps all on disk)"
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.text_table import aligned
-from engine.checkpoint import Checkpoints, load
+from engine.checkpoint import Checkpoints, load_checkpoint
 from engine.cyclegan_repo_checkpoint import read_discriminator, read_reference
 from models import methods
 from models.method import Method
@@ -24,7 +24,7 @@ ABSENT = "not there: fresh"
 
 
 @dataclass(frozen=True)
-class Taken:
+class NetworkLoadResult:
     """What became of a network: how many of its tensors were loaded, and why not the others."""
 
     network: str
@@ -33,14 +33,14 @@ class Taken:
     reason: str = ""
 
 
-def start_from(method: Method, path: Path, partial: bool) -> list[Taken]:
+def load_initial_weights(method: Method, path: Path, partial: bool) -> list[NetworkLoadResult]:
     """Load the weights at `path` into `method`; return what was loaded, a row a network.
 
     `path` is a run folder, a checkpoint, one *_net_*.pth of the reference, or a folder of them. A
     moving average is taken before live weights; image histories and optimizers are not taken.
     UserError where nothing fits, or, unless `partial`, where a network there does not fit whole.
     """
-    found = weights_at(path)
+    found = read_weights(path)
     rows = []
     for name, network in method.named_children():
         if not (own := dict(network.named_parameters())):
@@ -55,7 +55,7 @@ def start_from(method: Method, path: Path, partial: bool) -> list[Taken]:
             for key, buffer in network.named_buffers():
                 if key in there and there[key].shape == buffer.shape:
                     buffer.copy_(there[key])
-        rows.append(Taken(name, len(fits), len(own), _reason(own, there)))
+        rows.append(NetworkLoadResult(name, len(fits), len(own), _reason(own, there)))
     if not rows:
         raise UserError("init_from: this method has no networks that learn; leave it out")
     if not any(row.loaded for row in rows):
@@ -91,7 +91,7 @@ def _shape(x: Tensor) -> str:
     return "x".join(map(str, x.shape)) or "a number"
 
 
-def weights_at(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights at a path under the names of our methods; UserError where there are none."""
     if path.suffix == ".pth":
         return _reference_weights([path])
@@ -101,7 +101,7 @@ def weights_at(path: Path) -> dict[str, Tensor]:
         if not (path / "checkpoints").is_dir():
             raise UserError(f"init_from={path}: neither a run nor a folder of *_net_*.pth files")
         return _own_weights(Checkpoints(path / "checkpoints").load_latest(), path)
-    return _own_weights(load(path), path)
+    return _own_weights(load_checkpoint(path), path)
 
 
 def _own_weights(state: dict, path: Path) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ def _newest(files: list[Path]) -> list[Path]:
     return [file for file in files if file.stem.startswith(f"{chosen}_net_")]
 
 
-def fresh_and_trained(method: Method, rows: list[Taken]) -> tuple[list[str], list[str]]:
+def fresh_and_trained(method: Method, rows: list[NetworkLoadResult]) -> tuple[list[str], list[str]]:
     """Return the players that were not loaded whole, and those that were."""
     networks = {id(network): name for name, network in method.named_children()}
     whole = {row.network for row in rows if row.loaded == row.tensors}
@@ -155,7 +155,7 @@ def fresh_and_trained(method: Method, rows: list[Taken]) -> tuple[list[str], lis
     return fresh, trained
 
 
-def table(rows: list[Taken]) -> str:
+def load_table(rows: list[NetworkLoadResult]) -> str:
     """Return what was loaded for the terminal."""
     cells = [("network", "loaded", "")]
     cells += [(r.network, f"{r.loaded} of {r.tensors} tensors", r.reason) for r in rows]

@@ -10,7 +10,7 @@ from typing import Any
 from common.files import write_text
 
 
-class MetricsFile:
+class MetricsLog:
     """RUN/metrics.jsonl: one JSON object a line, handed to the system when `write` returns."""
 
     def __init__(self, path: Path, from_step: int) -> None:
@@ -33,7 +33,7 @@ class MetricsFile:
             raise
 
 
-def rows_of(path: Path, until: int) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, until: int) -> Iterator[dict[str, Any]]:
     """Yield the whole rows of a file up to a step; nothing where there is none."""
     try:
         lines = _lines(path)

@@ -15,23 +15,23 @@ import torch
 
 from common.errors import UserError, one_line
 from data.config import MOST_PIXELS
-from engine.config import MOST_IMAGES
+from engine.config import MAX_BATCH_SIZE
 from engine.hardware.memory import free_memory, is_out_of_memory
 from engine.runtime import Runtime
-from engine.schedule import Schedule, fitting, plan, seconds_of
-from engine.train_step import Trainer
+from engine.schedule import Schedule, fit_to_budget, make_schedule, parse_budget
+from engine.train_step import TrainStep
 from models import methods
 from options.config import TrainOptions
 
 WARM_UP, STEPS = 2, 3
-KEPT = 0.05  # of a budget, for what is not a step: start, previews, scores, checkpoints
-SHARE = 0.9  # of the free memory that a step may take
+RESERVED_SHARE = 0.05  # of a budget, for what is not a step: start, previews, scores, checkpoints
+MEMORY_SHARE = 0.9  # of the free memory that a step may take
 CROP_MULTIPLE = 32
-MEASURABLE = 4 * 2**20  # bytes: less is what two processes differ by anyway
+MIN_GROWTH_BYTES = 4 * 2**20  # bytes: less is what two processes differ by anyway
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepCost:
     """What a step takes on this machine."""
 
     seconds: float  # median
@@ -39,13 +39,13 @@ class Measured:
     parameters: int
 
 
-def measure(options: TrainOptions) -> Measured:
+def measure(options: TrainOptions) -> StepCost:
     """Take a few steps on noise, in this process."""
     torch.manual_seed(options.seed)
     runtime, channels = Runtime(options.runtime), options.data.channels_of()
     method = methods.find(options.method.name)(options.method, channels)
-    schedule = plan("1000000 steps", "50%", options.batch_size, 1)
-    trainer = Trainer(method, options, schedule, runtime)
+    schedule = make_schedule("1000000 steps", "50%", options.batch_size, 1)
+    train_step = TrainStep(method, options, schedule, runtime)
     size = options.data.crop_size
     batch = {
         domain: torch.randint(0, 256, (options.batch_size, count, size, size)).byte()
@@ -54,7 +54,7 @@ def measure(options: TrainOptions) -> Measured:
     seconds = []
     for number in range(WARM_UP + STEPS):
         began = time.perf_counter()
-        float(next(iter(trainer.take_step(batch).values())))  # waits for the device
+        float(next(iter(train_step.take_step(batch).values())))  # waits for the device
         if number >= WARM_UP:
             seconds.append(time.perf_counter() - began)
     if runtime.device.type == "cuda":
@@ -63,10 +63,10 @@ def measure(options: TrainOptions) -> Measured:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     parameters = sum(p.numel() for p in method.parameters())
-    return Measured(median(seconds), peak, parameters)
+    return StepCost(median(seconds), peak, parameters)
 
 
-def elsewhere(options: TrainOptions) -> Measured | str:
+def measure_in_subprocess(options: TrainOptions) -> StepCost | str:
     """Measure in a process of its own, whose memory is the step's; or say why that did not work."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
@@ -96,7 +96,7 @@ def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
             yield words, replace(options, runtime=runtime)
 
 
-def planned(options: TrainOptions, schedule: Schedule) -> Iterator[str]:
+def plan_lines(options: TrainOptions, schedule: Schedule) -> Iterator[str]:
     """Yield the lines of a plan as they are measured."""
     size, batch = options.data.crop_size, options.batch_size
     device = Runtime(options.runtime).device
@@ -105,9 +105,9 @@ def planned(options: TrainOptions, schedule: Schedule) -> Iterator[str]:
         f"{WARM_UP + STEPS} real steps of each variant, compiled ones first compile"
     )
     yield f"{'s/step':>8} {'images/s':>9} {'memory':>9} {'to the end':>11}"
-    asked: Measured | None = None
+    asked: StepCost | None = None
     for words, variant in variants(options):
-        found = elsewhere(variant)
+        found = measure_in_subprocess(variant)
         if isinstance(found, str):
             yield f"{'-':>8} {'-':>9} {'-':>9} {'-':>11}  {words}: {found}"
             continue
@@ -119,23 +119,23 @@ def planned(options: TrainOptions, schedule: Schedule) -> Iterator[str]:
     if asked is None:
         yield "it does not run as it is asked for: lower batch_size or data.crop_size"
         return
-    twice = elsewhere(replace(options, batch_size=2 * batch))
-    if isinstance(twice, Measured):
-        yield _largest(asked, twice, batch, size, free_memory(device) * SHARE)
+    twice = measure_in_subprocess(replace(options, batch_size=2 * batch))
+    if isinstance(twice, StepCost):
+        yield _largest(asked, twice, batch, size, free_memory(device) * MEMORY_SHARE)
     if options.budget:
-        seconds = seconds_of(options.budget) * (1 - KEPT)
-        duration, decay = fitting(schedule, seconds, asked.seconds)
+        seconds = parse_budget(options.budget) * (1 - RESERVED_SHARE)
+        duration, decay = fit_to_budget(schedule, seconds, asked.seconds)
         yield f'in {options.budget}: duration="{duration}" decay_after="{decay}"'
 
 
-def _largest(one: Measured, twice: Measured, batch: int, size: int, free: float) -> str:
+def _largest(one: StepCost, twice: StepCost, batch: int, size: int, free: float) -> str:
     """Return what fits, by the growth from a batch to twice that: memory follows the pixels."""
     growth = twice.peak - one.peak
-    if growth < MEASURABLE:
+    if growth < MIN_GROWTH_BYTES:
         return "a batch twice as large takes no more memory that could be measured"
     a_pixel = growth / (batch * size**2)
     pixels = max(free - (one.peak - growth), 0) / a_pixel  # beside what no image takes
-    largest = min(int(pixels / size**2), MOST_IMAGES)
+    largest = min(int(pixels / size**2), MAX_BATCH_SIZE)
     side = min(int((pixels / batch) ** 0.5) // CROP_MULTIPLE * CROP_MULTIPLE, MOST_PIXELS)
     return (
         f"about what fits into {free / 2**30:.1f} GB: batch_size={largest} at {size} pixels, "
@@ -143,13 +143,13 @@ def _largest(one: Measured, twice: Measured, batch: int, size: int, free: float)
     )
 
 
-def within_budget(options: TrainOptions, schedule: Schedule) -> TrainOptions:
+def apply_budget(options: TrainOptions, schedule: Schedule) -> TrainOptions:
     """Return options whose schedule ends within their budget, by the time of a few real steps."""
-    found = elsewhere(options)
+    found = measure_in_subprocess(options)
     if isinstance(found, str):
         raise UserError(f"budget: the steps could not be measured ({found})")
-    seconds = seconds_of(options.budget) * (1 - KEPT)
-    duration, decay = fitting(schedule, seconds, found.seconds)
+    seconds = parse_budget(options.budget) * (1 - RESERVED_SHARE)
+    duration, decay = fit_to_budget(schedule, seconds, found.seconds)
     return replace(options, duration=duration, decay_after=decay)
 
 

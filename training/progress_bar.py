@@ -10,10 +10,10 @@ from typing import TextIO
 
 from common.progress import clock
 
-STARVED = 0.2
+STARVED_SHARE = 0.2
 
 
-class Progress:
+class ProgressBar:
     """Show how far a run is, how fast, how long it will take, and its losses.
 
     On a terminal two lines rewrite themselves about five times a second; elsewhere `log` prints one
@@ -82,10 +82,10 @@ class Progress:
             "time/data_ms": 1000 * sum(self.waits) / count,
         }
 
-    def starved(self) -> bool:
+    def should_warn_of_starvation(self) -> bool:
         """Say once that images come too slowly: a fifth of the time over 30 steps."""
         full = len(self.waits) == self.waits.maxlen
-        if self._warned or not full or self.waiting_share() < STARVED:
+        if self._warned or not full or self.waiting_share() < STARVED_SHARE:
             return False
         self._warned = True
         return True

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from common.command import run_command
 from common.errors import UserError
-from common.user_paths import made_folder, named_path
+from common.user_paths import make_folder, parse_path
 from data.doctor.contact_sheet import contact_sheet
 from data.doctor.examine import Examined, examine, lost
 from data.doctor.findings import Diagnosis, diagnose
@@ -55,17 +55,17 @@ def parse(arguments: list[str]) -> Options:
         if not equals or os.sep in key:
             if options.root is not None:
                 raise UserError(f"one ROOT at a time, got {options.root} and {argument}")
-            options.root = named_path(argument)
+            options.root = parse_path(argument)
         elif key == "out" and not value:
             raise UserError("out= is empty; name a folder")
         elif key == "out":
-            options.out, options.asked = named_path(value, "out"), True
+            options.out, options.asked = parse_path(value, "out"), True
         elif key == "workers" and value.isdecimal() and int(value) > 0:
             options.workers = int(value)
         elif key == "workers":
             raise UserError(f"workers must be a whole number, at least 1, got '{value}'")
         elif named and value:
-            options.folders[named[1], named[2]] = named_path(value, key)
+            options.folders[named[1], named[2]] = parse_path(value, key)
         else:
             known = "out=FOLDER, workers=N, data.train.NAME=FOLDER, data.test.NAME=FOLDER"
             raise UserError(f"unknown option '{argument}'; there are {known}")
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"{options.out} would lie among the images; name another folder with out=FOLDER"
         )
-    made_folder(options.out, "out")
+    make_folder(options.out, "out")
     seen = iter(read_all([file for each in sets for file in each.files], options.workers))
     examined = [[next(seen) for _ in each.files] for each in sets]
     diagnosis = diagnose(options.root, sets, examined)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.user_paths import named_path
+from common.user_paths import parse_path
 
 VERSION = 1
 
@@ -64,7 +64,7 @@ def decoded(
     progress. UserError where the folder cannot be written or the disk is full; a half-built file is
     removed. BadImage as `decode` raises it.
     """
-    path = named_path(folder, "data.cache") / f"{fingerprint(files, recipe)}.u8"
+    path = parse_path(folder, "data.cache") / f"{fingerprint(files, recipe)}.u8"
     if not _complete(path, len(files)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,16 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-EVERY = 1.0  # seconds between two looks
+POLL_SECONDS = 1.0  # seconds between two looks
 
 
 @contextmanager
-def watching(is_late: Callable[[], bool], leave: Callable[[], None]) -> Iterator[None]:
+def exit_when(is_late: Callable[[], bool], leave: Callable[[], None]) -> Iterator[None]:
     """Call `leave` from a thread once `is_late`; what waits in a library hears of nothing else."""
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(EVERY):
+        while not over.wait(POLL_SECONDS):
             if is_late():
                 leave()
 

@@ -14,32 +14,34 @@ from torch import Tensor
 
 from common.errors import RunError
 
-EXTRA = "_extra_state"  # how torch ends the names of what is no parameter and no buffer
-WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
-Memory = dict[str, Any]
+EXTRA_STATE_SUFFIX = (
+    "_extra_state"  # how torch ends the names of what is no parameter and no buffer
+)
+INTEGER_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+RankState = dict[str, Any]
 """Name in the method's state -> what one process remembers under it."""
 
 
-def memory_of(state: Mapping[str, Any]) -> Memory:
+def rank_state(state: Mapping[str, Any]) -> RankState:
     """Return what in a method's state is the process's own."""
-    return {name: value for name, value in state.items() if name.endswith(EXTRA)}
+    return {name: value for name, value in state.items() if name.endswith(EXTRA_STATE_SUFFIX)}
 
 
-def dealt(memories: Sequence[Memory], rank: int, count: int) -> Memory:
+def reshard(rank_states: Sequence[RankState], rank: int, count: int) -> RankState:
     """Return what process `rank` of `count` is to remember of what some processes remembered.
 
     As many processes get back each its own. Others get every count-th entry of all, and are filled up
     with entries of the others to what a process remembered before, or to their share of all where
     that is more: a history that was full is full again, and takes from a longer one what it holds.
     """
-    if len(memories) == count:
-        return memories[rank]
-    return {name: _dealt([m[name] for m in memories], rank, count) for name in memories[0]}
+    if len(rank_states) == count:
+        return rank_states[rank]
+    return {name: _reshard([m[name] for m in rank_states], rank, count) for name in rank_states[0]}
 
 
-def _dealt(parts: Sequence[Any], rank: int, count: int) -> Any:
+def _reshard(parts: Sequence[Any], rank: int, count: int) -> Any:
     if isinstance(parts[0], Mapping) and all(part.keys() == parts[0].keys() for part in parts):
-        return {key: _dealt([part[key] for part in parts], rank, count) for key in parts[0]}
+        return {key: _reshard([part[key] for part in parts], rank, count) for key in parts[0]}
     rows = [part for part in parts if isinstance(part, Tensor) and part.ndim]
     if not rows or any(part.shape[1:] != rows[0].shape[1:] for part in rows):
         return parts[rank % len(parts)]
@@ -53,7 +55,7 @@ def _dealt(parts: Sequence[Any], rank: int, count: int) -> Any:
     return torch.stack([rows[number][i] for i, number in chosen]) if chosen else rows[0]
 
 
-def check_equal(fingerprints: Sequence[str]) -> None:
+def check_ranks_agree(fingerprints: Sequence[str]) -> None:
     """Raise RunError where the processes do not have the same weights."""
     for rank, found in enumerate(fingerprints):
         if found != fingerprints[0]:
@@ -63,19 +65,19 @@ def check_equal(fingerprints: Sequence[str]) -> None:
             )
 
 
-def fingerprint(state: Mapping[str, Any]) -> str:
+def state_checksum(state: Mapping[str, Any]) -> str:
     """Return a short text that is the same for the same tensors, extra state left out."""
-    sums = [bits.sum(dtype=torch.int64) for bits in _bits(state)]
+    sums = [bits.sum(dtype=torch.int64) for bits in _as_integers(state)]
     numbers = torch.stack([x.cpu() for x in sums]).tolist() if sums else []
     return hashlib.sha256(repr(numbers).encode()).hexdigest()[:16]
 
 
-def _bits(state: Any) -> Iterator[Tensor]:
+def _as_integers(state: Any) -> Iterator[Tensor]:
     """Yield every tensor in nested containers as whole numbers."""
     if isinstance(state, Mapping):
         for name, value in state.items():
-            if not str(name).endswith(EXTRA):
-                yield from _bits(value)
+            if not str(name).endswith(EXTRA_STATE_SUFFIX):
+                yield from _as_integers(value)
     elif isinstance(state, Tensor):
         exact = state.detach().contiguous()
-        yield exact.view(WHOLE[exact.itemsize]) if exact.is_floating_point() else exact
+        yield exact.view(INTEGER_TYPES[exact.itemsize]) if exact.is_floating_point() else exact

@@ -7,10 +7,10 @@ from typing import Any
 
 from common.errors import RunError
 
-PAUSE = 0.05  # seconds between two looks
+POLL_SECONDS = 0.05  # seconds between two looks
 
 
-def name_of_start(store: Any, rank: int, count: int, limit: float) -> str:
+def agree_on_store_prefix(store: Any, rank: int, count: int, limit: float) -> str:
     """Return a name that all `count` processes of this start agree on, and no earlier start had.
 
     After a failure torchrun starts all anew with the store of before, where the addresses of the dead
@@ -45,4 +45,4 @@ def _wait(is_there: Callable[[], bool], until: float, limit: float) -> None:
             raise RunError(
                 f"not all processes of the run came within {limit:g} s (runtime.timeout)"
             )
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)

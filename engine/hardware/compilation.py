@@ -17,7 +17,7 @@ from models.networks.layers.winograd import winograd
 
 
 @functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function compiled once for all layers.
 
     In training there is a kernel for each shape, which is the fastest; in evaluation, which meets
@@ -54,7 +54,7 @@ def _compile(function: Callable[..., Any], dynamic: bool | None) -> Callable[...
 
 
 @functools.cache
-def fast_convolution() -> Callable[..., Tensor]:
+def compiled_winograd() -> Callable[..., Tensor]:
     """Return the one convolution that all layers share, compiled for each of their shapes."""
     return winograd(functools.partial(_compile, dynamic=False))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 Batch = dict[str, Tensor]
 
 
-class RecordedSteps:
+class CudaGraphStep:
     """Play a step a few times as it is, then record its kernels and launch them all at once.
 
     A step of small images consists of thousands of kernels, and starting them one by one takes the
@@ -26,7 +26,7 @@ class RecordedSteps:
         self.play = play
         self.device = device
         self.stream = torch.cuda.Stream(device)
-        self.played: Counter[Hashable] = Counter()
+        self.warm_up_counts: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, Batch, dict[str, Tensor]]] = {}
 
     def __call__(self, variant: Hashable, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -37,17 +37,17 @@ class RecordedSteps:
         batch = {domain: x.to(self.device, non_blocking=True) for domain, x in batch.items()}
         key = (variant, *((domain, x.shape) for domain, x in batch.items()))
         if key not in self.recorded:
-            if self.played[key] < self.WARM_UP:
-                self.played[key] += 1
-                return self._beside(batch)
-            self.recorded[key] = self._record(batch)
+            if self.warm_up_counts[key] < self.WARM_UP:
+                self.warm_up_counts[key] += 1
+                return self._run_on_side_stream(batch)
+            self.recorded[key] = self._capture(batch)
         graph, inputs, losses = self.recorded[key]
         for domain, images in batch.items():
             inputs[domain].copy_(images, non_blocking=True)
         graph.replay()
         return losses
 
-    def _beside(self, batch: Batch) -> dict[str, Tensor]:
+    def _run_on_side_stream(self, batch: Batch) -> dict[str, Tensor]:
         """Play on the stream of the recording, as a graph needs of what comes before it."""
         now = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(now)
@@ -58,7 +58,7 @@ class RecordedSteps:
         now.wait_stream(self.stream)
         return losses
 
-    def _record(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, dict[str, Tensor]]:
+    def _capture(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, dict[str, Tensor]]:
         torch.cuda.synchronize(self.device)
         torch.cuda.empty_cache()  # what trying out kernels has taken
         inputs = {domain: x.clone() for domain, x in batch.items()}
@@ -68,7 +68,7 @@ class RecordedSteps:
         return graph, inputs, losses
 
 
-def uploaded(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def prefetch_to_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """Yield batches of pinned memory on the device, copied on a stream of their own.
 
     The host is ahead of the device, so the copy runs beside the step before it.

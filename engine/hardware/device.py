@@ -7,7 +7,7 @@ import torch
 
 from common.errors import UserError
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Compile = Literal["none", "regions", "networks"]
 Compression = Literal["none", "bf16"]
@@ -29,19 +29,19 @@ class RuntimeConfig:
     gradient_compression: Compression = "none"  # bf16: gradients travel between them in half size
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threads <= MOST_THREADS:
-            raise UserError(f"runtime.threads must be 0 to {MOST_THREADS}, got {self.threads}")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise UserError(f"runtime.threads must be 0 to {MAX_THREADS}, got {self.threads}")
         if self.timeout <= 0:
             raise UserError(f"runtime.timeout must be more than 0, got {self.timeout}")
 
 
-def choose_device(name: str, local: int = 0, processes: int = 1) -> torch.device:
+def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
     """Return the device of process number `local` on its machine; UserError where it is not there.
 
     `processes` is how many train together, on all machines.
     """
     device = _device(name)
-    if processes == 1 or device.type == "cpu":
+    if world_size == 1 or device.type == "cpu":
         return device
     if device.type != "cuda":
         raise UserError(f"several processes need runtime.device=cuda or cpu, not {device.type}")
@@ -49,12 +49,12 @@ def choose_device(name: str, local: int = 0, processes: int = 1) -> torch.device
         raise UserError(
             f"runtime.device={name} is one device for several processes; leave out the number"
         )
-    if local >= torch.cuda.device_count():
+    if local_rank >= torch.cuda.device_count():
         raise UserError(
             f"this machine has {torch.cuda.device_count()} GPU(s); start as many processes "
             "(--nproc-per-node)"
         )
-    return torch.device("cuda", local)
+    return torch.device("cuda", local_rank)
 
 
 def _device(name: str) -> torch.device:

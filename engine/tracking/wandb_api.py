@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, one_line
-from common.user_paths import named_path
+from common.user_paths import parse_path
 from engine.tracking.wandb_offline import is_offline, read_offline
-from engine.tracking.wandb_run import clean_name, has_key, library
+from engine.tracking.wandb_run import clean_name, has_key, import_wandb
 
 PREFIX = "wandb:"
 SECONDS = 20  # for an answer
 
 
-def is_remote(name: str) -> bool:
+def is_wandb_name(name: str) -> bool:
     """Say whether a word names something in W&B: wandb:ENTITY/PROJECT/..., or an offline run's folder."""
-    return name.startswith(PREFIX) or is_offline(named_path(name))
+    return name.startswith(PREFIX) or is_offline(parse_path(name))
 
 
 def run_config(name: str) -> dict[str, Any]:
     """Return the configuration of a run; UserError where it cannot be had."""
     if not name.startswith(PREFIX):
-        return read_offline(named_path(name)).config
+        return read_offline(parse_path(name)).config
     path = _path(name, "RUN")
     return _plain(name, _asked(name, lambda api: api.run(path).config))
 
 
-def fetched(name: str, into: Path) -> Path:
+def download_artifact(name: str, into: Path) -> Path:
     """Return the folder with the files of an artifact wandb:ENTITY/PROJECT/NAME:ALIAS, downloaded once.
 
     UserError where it cannot be had, or where a file in it has a name that leads out of its folder or is
@@ -84,7 +84,7 @@ def _asked(name: str, question: Any) -> Any:
     if not has_key():
         raise UserError(f"{name}: no key for the W&B server is configured; use: wandb login")
     try:
-        return question(library().Api(timeout=SECONDS))
+        return question(import_wandb().Api(timeout=SECONDS))
     except UserError:
         raise
     except Exception as error:  # the library raises its own, the network's and the server's

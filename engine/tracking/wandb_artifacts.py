@@ -8,13 +8,13 @@ from typing import Any
 from data.config import DataConfig
 from engine.checkpoint import MANIFEST, Checkpoints
 from engine.run_record import DATA, fingerprints, read_data
-from engine.tracking.wandb_run import WandbLogger, run_id_of
+from engine.tracking.wandb_run import WandbRun, wandb_run_id
 
-Made = tuple[str, str, dict[str, Path], dict[str, Any]]
+ArtifactSpec = tuple[str, str, dict[str, Path], dict[str, Any]]
 """Name, type, file by its name inside, metadata."""
 
 
-def dataset_of(run: Path, config: DataConfig) -> Made:
+def dataset_artifact(run: Path, config: DataConfig) -> ArtifactSpec:
     """Return what the images are: names, sizes and hashes, and none of the images."""
     name = Path(config.root or next(iter(config.train.values()), "images")).name
     facts = fingerprints(read_data(run))
@@ -23,15 +23,15 @@ def dataset_of(run: Path, config: DataConfig) -> Made:
 
 def model_name(run: Path) -> str:
     """Return what the checkpoints of a run are called in W&B."""
-    return f"{run.resolve().name}-{run_id_of(run)}"
+    return f"{run.resolve().name}-{wandb_run_id(run)}"
 
 
-def upload(wandb: WandbLogger, run: Path, facts: Mapping[str, Any]) -> None:
+def upload_checkpoints(wandb: WandbRun, run: Path, facts: Mapping[str, Any]) -> None:
     """Upload the best and the last checkpoint, each as a run folder that translate.py opens."""
     if not wandb.uploads:
         return
     checkpoints = Checkpoints(run / "checkpoints")
-    for alias, entry in checkpoints.chosen().items():
+    for alias, entry in checkpoints.latest_and_best().items():
         manifest = run / "checkpoints" / f".{alias}.json"
         manifest.write_text(json.dumps(entry))
         files = {
@@ -42,10 +42,12 @@ def upload(wandb: WandbLogger, run: Path, facts: Mapping[str, Any]) -> None:
         (known,) = entry["files"].values()
         metadata = {"step": known["step"], "score": known["score"], "config": dict(facts)}
         aliases = [f"step-{known['step']}", *alias.split("_")]
-        wandb.made(model_name(run), "model", files, metadata, aliases)
+        wandb.log_artifact(model_name(run), "model", files, metadata, aliases)
 
 
-def bundle_of(run: Path, folder: Path, direction: str, facts: Mapping[str, Any]) -> Made:
+def bundle_artifact(
+    run: Path, folder: Path, direction: str, facts: Mapping[str, Any]
+) -> ArtifactSpec:
     """Return an exported bundle, whole."""
     files = {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from engine.tracking.wandb_run import messages
+from engine.tracking.wandb_run import import_record_types
 
 BLOCK, HEADER, MAGIC = 32768, 7, b":W&B"
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-MOST = 2**30  # bytes of a record, and of a file: a run's log has some megabytes
+MAX_BYTES = 2**30  # bytes of a record, and of a file: a run's log has some megabytes
 
 
 @dataclass
@@ -59,7 +59,7 @@ def read_offline(path: Path) -> OfflineRun:
     found = OfflineRun()
     try:
         for content in records(file):
-            _take(found, messages().Record.FromString(content))
+            _take(found, import_record_types().Record.FromString(content))
     except UserError:
         raise
     except Exception as error:  # protobuf's own, JSON's and the disk's
@@ -69,7 +69,7 @@ def read_offline(path: Path) -> OfflineRun:
 
 def records(file: Path) -> Iterator[bytes]:
     """Yield the records of a log, whole ones only; UserError where the file is none."""
-    if not file.is_file() or file.stat().st_size > MOST:
+    if not file.is_file() or file.stat().st_size > MAX_BYTES:
         raise UserError(f"{file}: no file of an offline W&B run")
     content = file.read_bytes()
     if content[:4] != MAGIC:

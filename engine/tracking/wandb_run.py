@@ -46,7 +46,7 @@ class LogConfig:
                 )
 
 
-class WandbLogger:
+class WandbRun:
     """A run in Weights & Biases; whatever goes wrong there, training goes on.
 
     Steps are the run's own, so a resumed run continues its curves; `images` is the x axis of every
@@ -84,7 +84,7 @@ class WandbLogger:
     def _start(
         self, config: LogConfig, mode: str, folder: Path, run_id: str, resolved: Mapping[str, Any]
     ) -> None:
-        wandb = library()
+        wandb = import_wandb()
         name = clean_name(folder.resolve().name) + ("" if self.job == "train" else f"-{self.job}")
         swept = "WANDB_SWEEP_ID" in os.environ and self.job == "train"  # an agent chose the id
         self.run = wandb.init(
@@ -112,15 +112,15 @@ class WandbLogger:
         """Log numbers under their names at the run's own step."""
         self._safely(lambda: self.run.log(dict(values), step=step))
 
-    def scored(self, scores: Mapping[str, float]) -> None:
+    def update_best(self, scores: Mapping[str, float]) -> None:
         """Keep the lowest of each score/NAME so far as best/NAME in the summary, for sweeps and tables."""
         for name, value in scores.items():
             best = f"best/{name.removeprefix('score/')}"
             self.best[best] = min(value, self.best.get(best, math.inf))
         if scores:
-            self.summarise(self.best)
+            self.update_summary(self.best)
 
-    def summarise(self, values: Mapping[str, Any]) -> None:
+    def update_summary(self, values: Mapping[str, Any]) -> None:
         """Set values of the summary, which tables of runs show."""
         self._safely(lambda: self.run.summary.update(dict(values)))
 
@@ -130,32 +130,32 @@ class WandbLogger:
 
         def send() -> None:
             with _staged_in(Path(self.run.dir).parent):
-                self.run.log({name: library().Table(columns=list(columns), data=cells)})
+                self.run.log({name: import_wandb().Table(columns=list(columns), data=cells)})
 
         self._safely(send)
 
-    def uses(
+    def use_artifact(
         self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
     ) -> None:
         """Say what the run was made from: an artifact of these files, made where the server has none."""
-        self._kept(name, lambda: self.run.use_artifact(artifact_of(name, kind, files, metadata)))
+        self._kept(name, lambda: self.run.use_artifact(make_artifact(name, kind, files, metadata)))
 
-    def uses_known(self, name: str) -> None:
+    def use_known_artifact(self, name: str) -> None:
         """Say that the run was made from an artifact that the server has."""
         self._kept(name, lambda: self.run.use_artifact(name))
 
-    def made(
+    def log_artifact(
         self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any],
         aliases: Sequence[str],
     ) -> None:  # fmt: skip
         """Upload files under their names in an artifact; they must stay as they are until `finish`."""
 
         def send() -> None:
-            self.run.log_artifact(artifact_of(name, kind, files, metadata), aliases=list(aliases))
+            self.run.log_artifact(make_artifact(name, kind, files, metadata), aliases=list(aliases))
 
         self._kept(name, send)
 
-    def preempting(self) -> None:
+    def mark_preempting(self) -> None:
         """Say that the run is stopped from outside and means to go on."""
         self._safely(lambda: self.run.mark_preempting())  # noqa: PLW0108 (there may be no run)
 
@@ -166,7 +166,9 @@ class WandbLogger:
 
         def send() -> None:
             pictures = {
-                f"previews/{name}": library().Image(grid, caption=captions[name], file_type="jpg")
+                f"previews/{name}": import_wandb().Image(
+                    grid, caption=captions[name], file_type="jpg"
+                )
                 for name, grid in grids.items()
             }
             self.run.log(pictures | {"images": seen}, step=step)
@@ -214,7 +216,7 @@ class WandbLogger:
             self.run = None
 
 
-def run_id_of(folder: Path) -> str:
+def wandb_run_id(folder: Path) -> str:
     """Return the id that the run in a folder keeps over restarts: a sweep's, or one drawn once."""
     path = folder / "wandb_id"
     if not path.exists():
@@ -223,25 +225,25 @@ def run_id_of(folder: Path) -> str:
     return path.read_text().strip()
 
 
-def library() -> Any:
+def import_wandb() -> Any:
     """Return W&B's library; a second that nobody should wait for who has switched it off."""
     import wandb
 
     return wandb
 
 
-def messages() -> Any:
+def import_record_types() -> Any:
     """Return the classes of the records that an offline run's file holds."""
     from wandb.proto import wandb_internal_pb2
 
     return wandb_internal_pb2
 
 
-def artifact_of(
+def make_artifact(
     name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
 ) -> Any:
     """Return an artifact that holds the files themselves: no copy of them is made."""
-    artifact = library().Artifact(clean_name(name), type=kind, metadata=dict(metadata))
+    artifact = import_wandb().Artifact(clean_name(name), type=kind, metadata=dict(metadata))
     for inside, path in files.items():
         artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
     return artifact
@@ -286,6 +288,6 @@ def clean_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip(".-") or "run"
 
 
-def sections(losses: Mapping[str, float]) -> dict[str, float]:
+def with_sections(losses: Mapping[str, float]) -> dict[str, float]:
     """Put names under the sections that W&B groups charts by: `loss/` where they have none."""
     return {name if "/" in name else f"loss/{name}": value for name, value in losses.items()}

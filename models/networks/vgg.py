@@ -12,7 +12,7 @@ import torch.hub
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.user_paths import named_path
+from common.user_paths import parse_path
 
 Kind = Literal["vgg19", "vgg16"]
 
@@ -181,11 +181,11 @@ def check_channels(channels: Mapping[str, int]) -> None:
 def weights_file(config: Vgg.Config) -> Path:
     """Return the file that holds the weights; ValueError says where to get it."""
     name = FILES[config.kind]
-    cache = named_path(torch.hub.get_dir()) / "checkpoints"
+    cache = parse_path(torch.hub.get_dir()) / "checkpoints"
     file = (
         cache / name
         if config.weights == "cache"
-        else named_path(config.weights, "method.vgg.weights")
+        else parse_path(config.weights, "method.vgg.weights")
     )
     if not file.is_file():
         raise ValueError(

@@ -10,7 +10,7 @@ import test
 import train
 import translate
 from common.errors import UserError
-from common.user_paths import named_path, page_path
+from common.user_paths import page_path, parse_path
 from comparison import preference, reproducibility, seeds, side_by_side
 from data import download, scenes
 from deployment.templates import run_onnx
@@ -59,11 +59,11 @@ def test_a_word_that_is_no_path_is_refused_in_a_short_line(place, word, trained,
 
 def test_a_path_is_what_a_shell_makes_of_it(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert named_path("~/a") == Path("/home/somebody/a")
-    assert named_path("~no-such-user/a") == Path("~no-such-user/a")  # no name of a user: a folder's
-    assert named_path("") == Path()
+    assert parse_path("~/a") == Path("/home/somebody/a")
+    assert parse_path("~no-such-user/a") == Path("~no-such-user/a")  # no name of a user: a folder's
+    assert parse_path("") == Path()
     with pytest.raises(UserError, match="no path"):
-        named_path("a\0b")
+        parse_path("a\0b")
 
 
 @pytest.mark.parametrize("module", [reproducibility, preference])

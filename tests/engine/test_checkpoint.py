@@ -12,8 +12,8 @@ import torch
 
 import common.files as files_module
 from common.errors import RunError, UserError
-from common.files import sole_owner, write_atomically, write_text
-from engine.checkpoint import Checkpoints, load, misfit
+from common.files import run_lock, write_atomically, write_text
+from engine.checkpoint import Checkpoints, load_checkpoint, state_dict_mismatch
 from models import methods
 from options.load import from_yaml
 from tests.conftest import PYTHON, ROOT
@@ -51,7 +51,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_a_line_that_names_it(tmp_pat
     path = tmp_path / "step_1.pt"
     path.write_bytes(content)
     with pytest.raises(UserError, match="step_1.pt"):
-        load(path)
+        load_checkpoint(path)
 
 
 def test_every_flipped_bit_and_lost_byte_is_found(tmp_path, record_property):
@@ -69,7 +69,7 @@ def test_every_flipped_bit_and_lost_byte_is_found(tmp_path, record_property):
     for change in damaged:
         path.write_bytes(change)
         with pytest.raises(UserError, match=path.name):
-            load(path, sha256)
+            load_checkpoint(path, sha256)
         found += 1
     record_property("figure", f"{found} of {len(damaged)} found")
 
@@ -81,15 +81,18 @@ def test_a_file_named_by_its_path_is_checked_by_the_checksums_in_it(tmp_path):
     assert content.count(ones) == 1
     path.write_bytes(content.replace(ones, ones[:-1] + b"\x40"))
     with pytest.raises(UserError, match=r"damaged \(the checksum of .*data/0 is wrong"):
-        load(path)
+        load_checkpoint(path)
 
 
 def test_weights_that_do_not_fit_are_named():
     wanted = {f"w{n}": torch.zeros(2) for n in range(5)} | {"extra": {"images": []}}
-    assert misfit(wanted, wanted) == ""
-    assert misfit(wanted, {"extra": {}, "x": 1}) == "missing w0, w1, w2 and 2 more; unknown x"
+    assert state_dict_mismatch(wanted, wanted) == ""
+    assert (
+        state_dict_mismatch(wanted, {"extra": {}, "x": 1})
+        == "missing w0, w1, w2 and 2 more; unknown x"
+    )
     other = wanted | {"w1": torch.zeros(3), "w2": torch.tensor([0.0, float("nan")])}
-    assert misfit(wanted, other) == "of another size w1; not finite w2"
+    assert state_dict_mismatch(wanted, other) == "of another size w1; not finite w2"
 
 
 class Payload:
@@ -101,7 +104,7 @@ def test_a_checkpoint_never_runs_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"format": 1, "x": Payload()}, tmp_path / "evil.pt")
     with pytest.raises(UserError, match="evil.pt"):
-        load(tmp_path / "evil.pt")
+        load_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "marker").exists()
 
 
@@ -267,12 +270,12 @@ def test_a_file_that_cannot_be_removed_does_not_stop_a_run(tmp_path, monkeypatch
 
 def test_a_run_folder_has_one_owner(tmp_path):
     with (
-        sole_owner(tmp_path),
+        run_lock(tmp_path),
         pytest.raises(UserError, match=f"process {os.getpid()}"),
-        sole_owner(tmp_path),
+        run_lock(tmp_path),
     ):
         pass
-    with sole_owner(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -290,7 +293,7 @@ def test_the_manifest_names_latest_and_best(tmp_path):
 
 def test_a_checkpoint_of_the_first_format_is_still_read():
     # Written once and kept: what is changed in the format must go on reading it.
-    state = load(ROOT / "tests/golden/checkpoint_format_1.pt")
+    state = load_checkpoint(ROOT / "tests/golden/checkpoint_format_1.pt")
     method = methods.find("cyclegan")(
         from_yaml(state["options"], "golden").method, {"a": 3, "b": 3}
     )

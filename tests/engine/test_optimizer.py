@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.ema import MovingAverage
+from engine.ema import ExponentialMovingAverage
 from engine.optimizer import adam
 
 
@@ -15,7 +15,7 @@ def averaged(half_life: float, steps: int, batch_size: int, start: int = 0) -> f
     """Return an average that began at 0 after following a weight of 1."""
     live = nn.ModuleDict({"x": nn.Linear(1, 1, bias=False)})
     nn.init.zeros_(live["x"].weight)
-    average = MovingAverage(live, half_life)
+    average = ExponentialMovingAverage(live, half_life)
     nn.init.ones_(live["x"].weight)
     for step in range(1, steps + 1):
         average.update(start + step * batch_size, batch_size)
@@ -40,7 +40,7 @@ def test_a_short_run_is_not_an_average_of_its_beginning():
 
 def test_the_average_has_no_gradient_and_leaves_the_live_weights_alone():
     live = nn.ModuleDict({"x": nn.BatchNorm1d(2)})
-    average = MovingAverage(live, 10)
+    average = ExponentialMovingAverage(live, 10)
     live["x"](torch.randn(8, 2))
     before = live["x"].weight.clone()
     average.update(100, 1)

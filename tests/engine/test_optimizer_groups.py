@@ -10,18 +10,18 @@ import torch
 from common.errors import UserError
 from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
-from engine.schedule import plan
-from engine.train_step import Trainer
+from engine.schedule import make_schedule
+from engine.train_step import TrainStep
 from models import methods
 from tests.conftest import shrink
 
 
-def trainer(method_config=None, **options) -> Trainer:
+def train_step(method_config=None, **options) -> TrainStep:
     torch.manual_seed(0)
     method = methods.find("cyclegan")(method_config or shrink("cyclegan"), {"a": 3, "b": 3})
     config = TrainingConfig(duration="100 steps", batch_size=2, **options)
     runtime = Runtime(RuntimeConfig(device="cpu"))
-    return Trainer(method, config, plan("100 steps", "100%", 2, 10), runtime)
+    return TrainStep(method, config, make_schedule("100 steps", "100%", 2, 10), runtime)
 
 
 def batch():
@@ -29,7 +29,7 @@ def batch():
     return {d: torch.randint(0, 256, (2, 3, 16, 16), generator=generator).byte() for d in "ab"}
 
 
-def moves(playing: Trainer, player: str) -> float:
+def moves(playing: TrainStep, player: str) -> float:
     """Take a step; return how far a player's weights moved at most."""
     weights = [p for p in playing.players[player].parameters() if p.ndim > 1]
     before = copy.deepcopy(weights)
@@ -39,41 +39,43 @@ def moves(playing: Trainer, player: str) -> float:
 
 def test_a_player_learns_at_its_own_rate():
     # Adam's first step moves every weight by the rate, whatever the loss.
-    fast = trainer(rates={"discriminators": 4.0})
+    fast = train_step(rates={"discriminators": 4.0})
     assert moves(fast, "discriminators") == pytest.approx(4 * 2e-4, rel=1e-3)
-    assert moves(trainer(rates={"discriminators": 4.0}), "generators") == pytest.approx(
+    assert moves(train_step(rates={"discriminators": 4.0}), "generators") == pytest.approx(
         2e-4, rel=1e-3
     )
 
 
 def test_a_player_may_move_every_kth_step_only():
-    slow = trainer(every={"generators": 3})
+    slow = train_step(every={"generators": 3})
     moved = [moves(slow, "generators") > 0 for _ in range(6)]
     assert moved == [True, False, False, True, False, False]
-    slow = trainer(every={"generators": 3})
+    slow = train_step(every={"generators": 3})
     assert all(moves(slow, "discriminators") > 0 for _ in range(3))
 
 
 def test_a_turn_in_which_nobody_moves_is_still_logged():
-    slow = trainer(every={"generators": 2})
+    slow = train_step(every={"generators": 2})
     rows = [slow.take_step(batch()) for _ in range(2)]
     assert set(rows[0]) == set(rows[1])
-    assert "generators" not in slow.norms
+    assert "generators" not in slow.grad_norms
 
 
 def test_a_gradient_is_cut_to_its_players_norm_and_logged_as_it_was():
-    free, clipped = trainer(), trainer(clip_norm={"generators": 0.01})
+    free, clipped = train_step(), train_step(clip_norm={"generators": 0.01})
     for playing in (free, clipped):
         playing.take_step(batch())
-    assert clipped.norms["generators"].item() == pytest.approx(free.norms["generators"].item())
+    assert clipped.grad_norms["generators"].item() == pytest.approx(
+        free.grad_norms["generators"].item()
+    )
     for player, limit in (("generators", 0.01), ("discriminators", None)):
         gradients = [p.grad for p in clipped.players[player].parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).item()
-        assert norm == pytest.approx(limit or free.norms[player].item(), rel=1e-4)
+        assert norm == pytest.approx(limit or free.grad_norms[player].item(), rel=1e-4)
 
 
 def test_a_gradient_shorter_than_the_limit_is_left_alone():
-    free, clipped = trainer(), trainer(clip_norm={"generators": 1e6})
+    free, clipped = train_step(), train_step(clip_norm={"generators": 1e6})
     for playing in (free, clipped):
         playing.take_step(batch())
     for one, two in zip(free.method.parameters(), clipped.method.parameters(), strict=True):
@@ -94,7 +96,7 @@ def test_a_lazy_term_must_not_fall_on_the_steps_of_its_player_more_often_than_co
     # at each move. So its sum over a run would be twice what was asked.
     config = replace(shrink("cyclegan"), penalty="r1", **{lazy: 2})
     with contextlib.nullcontext() if fits else pytest.raises(UserError, match="divisor 2"):
-        trainer(config, every={player: every})
+        train_step(config, every={player: every})
 
 
 def test_a_penalty_asks_nothing_of_players_that_it_is_not_of():
@@ -111,7 +113,7 @@ def test_a_player_that_the_method_does_not_have_is_answered_with_those_it_has(op
     with pytest.raises(
         UserError, match=f"{option}.judges: the players are generators, discriminators"
     ):
-        trainer(**{option: {"judges": 1}})
+        train_step(**{option: {"judges": 1}})
 
 
 def test_a_gradient_that_is_not_finite_is_seen_whichever_turn_of_a_player_it_is_in():
@@ -120,7 +122,7 @@ def test_a_gradient_that_is_not_finite_is_seen_whichever_turn_of_a_player_it_is_
     method = methods.find("stargan_v2")(shrink("stargan_v2"), {"a": 3, "b": 3})
     runtime = Runtime(RuntimeConfig(device="cpu"))
     config = TrainingConfig(duration="10 steps", batch_size=2)
-    playing = Trainer(method, config, plan("10 steps", "100%", 2, 10), runtime)
+    playing = TrainStep(method, config, make_schedule("10 steps", "100%", 2, 10), runtime)
     real_turns = method.turns
 
     def turns(images, step):
@@ -134,4 +136,4 @@ def test_a_gradient_that_is_not_finite_is_seen_whichever_turn_of_a_player_it_is_
     method.turns = turns
     losses = playing.take_step(batch())
     assert all(loss.isfinite() for loss in losses.values())
-    assert any(norm.isnan() for norm in playing.norms.values())
+    assert any(norm.isnan() for norm in playing.grad_norms.values())

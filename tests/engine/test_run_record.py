@@ -10,7 +10,7 @@ import train
 from data.config import DataConfig
 from data.fingerprint import fingerprint_of
 from data.folders import find_split
-from engine.provenance import code_changes, code_name, git_commit, provenance
+from engine.provenance import code_changes, code_hash, git_commit, provenance
 from engine.run_record import read_data, read_sessions
 from tests.conftest import TINY, call, write_images
 
@@ -49,15 +49,15 @@ def test_changed_and_new_sources_are_recorded_so_that_git_can_apply_them(checkou
     assert (tmp_path / "clone/models/method.py").read_text() == "one = 2\n"
     assert (tmp_path / "clone/models/new.py").read_text() == "two = 2\n"
     assert not (tmp_path / "clone/models/secret.txt").exists()
-    assert code_name(tmp_path / "clone") == code_name(checkout)
+    assert code_hash(tmp_path / "clone") == code_hash(checkout)
 
 
 def test_the_code_has_another_name_only_where_a_source_changes(checkout):
-    before = code_name(checkout)
+    before = code_hash(checkout)
     (checkout / "README.md").write_text("other text\n")
-    assert code_name(checkout) == before
+    assert code_hash(checkout) == before
     (checkout / "models/new.py").write_text("")
-    assert code_name(checkout) != before
+    assert code_hash(checkout) != before
 
 
 def test_a_folder_inside_somebody_elses_repository_has_no_commit(checkout):
@@ -95,9 +95,9 @@ def test_a_continued_run_says_which_images_changed_and_keeps_what_it_began_with(
     for name, count in (("trainA", 4), ("trainB", 3)):
         write_images(tmp_path / name, count)
     run = tmp_path / "run"
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real = Trainer.take_step
+    real = TrainStep.take_step
 
     def take_step(self, batch):
         if self.step == 3 and not (run / "again").exists():
@@ -105,7 +105,7 @@ def test_a_continued_run_says_which_images_changed_and_keeps_what_it_began_with(
             raise KeyboardInterrupt
         return real(self, batch)
 
-    monkeypatch.setattr(Trainer, "take_step", take_step)
+    monkeypatch.setattr(TrainStep, "take_step", take_step)
     with pytest.raises(KeyboardInterrupt):
         train.main([*words(tmp_path, run, "duration=4 steps")])
     before = (run / "data.json").read_bytes()

@@ -72,7 +72,7 @@ def test_precision_is_exact_on_a_cpu_and_tf32_on_cuda_unless_told():
 def test_a_compiler_that_does_not_work_is_a_note_and_the_run_goes_on(compiler, monkeypatch, capsys):
     monkeypatch.setenv("CXX", compiler)
     runtime = Runtime(RuntimeConfig(device="cpu", compile="regions"))
-    assert runtime.compiling is None
+    assert runtime.compile_mode is None
     assert "a C++ compiler that works" in capsys.readouterr().err
 
 

@@ -50,16 +50,16 @@ class Killed(BaseException):
 def test_a_run_killed_at_any_step_and_started_again_is_bit_identical(
     uninterrupted, photos, tmp_path, monkeypatch, moment
 ):
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real = Trainer.take_step
+    real = TrainStep.take_step
 
     def take_step(self, batch):
         if self.step == moment:
             raise Killed
         return real(self, batch)
 
-    monkeypatch.setattr(Trainer, "take_step", take_step)
+    monkeypatch.setattr(TrainStep, "take_step", take_step)
     run = tmp_path / "run"
     with pytest.raises(Killed):
         train.main(words(photos, run))
@@ -74,11 +74,11 @@ def test_a_run_killed_at_any_step_and_started_again_is_bit_identical(
 def test_another_number_of_workers_may_continue(
     uninterrupted, photos, tmp_path, monkeypatch, first, then
 ):
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real = Trainer.take_step
+    real = TrainStep.take_step
     monkeypatch.setattr(
-        Trainer, "take_step",
+        TrainStep, "take_step",
         lambda self, batch: real(self, batch) if self.step < 6 else (_ for _ in ()).throw(Killed),
     )  # fmt: skip
     with pytest.raises(Killed):
@@ -140,11 +140,11 @@ def with_one_part_changed(state):
 def test_a_resumed_run_is_another_when_any_part_of_its_state_is(
     uninterrupted, photos, tmp_path, monkeypatch, record_property
 ):
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real = Trainer.take_step
+    real = TrainStep.take_step
     monkeypatch.setattr(
-        Trainer, "take_step",
+        TrainStep, "take_step",
         lambda self, batch: real(self, batch) if self.step < 6 else (_ for _ in ()).throw(Killed),
     )  # fmt: skip
     with pytest.raises(Killed):
@@ -226,9 +226,9 @@ def test_previews_show_every_direction(trained):
 def test_a_loss_that_is_not_finite_ends_the_run_with_code_3_and_keeps_the_checkpoint(
     photos, tmp_path, monkeypatch
 ):
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real = Trainer.take_step
+    real = TrainStep.take_step
 
     def take_step(self, batch):
         found = real(self, batch)
@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_code_3_and_keeps_the_checkp
             found["cycle_a"] = found["cycle_a"] * float("nan")
         return found
 
-    monkeypatch.setattr(Trainer, "take_step", take_step)
+    monkeypatch.setattr(TrainStep, "take_step", take_step)
     code, error = call(train, *words(photos, tmp_path / "run", "log.every=50"))
     assert code == 3 and "cycle_a became nan at step 8" in error
     assert final(tmp_path / "run")["step"] == 5
@@ -314,14 +314,14 @@ def test_a_second_signal_ends_a_run_at_once():
 def test_a_checkpoint_of_other_networks_is_answered_with_their_names():
     from engine.config import TrainingConfig
     from engine.runtime import Runtime, RuntimeConfig
-    from engine.schedule import plan
-    from engine.train_step import Trainer
+    from engine.schedule import make_schedule
+    from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
 
     method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
-    schedule, runtime = plan("5 steps", "50%", 4, 10), Runtime(RuntimeConfig(device="cpu"))
-    trainer = Trainer(method, TrainingConfig(), schedule, runtime)
+    schedule, runtime = make_schedule("5 steps", "50%", 4, 10), Runtime(RuntimeConfig(device="cpu"))
+    train_step = TrainStep(method, TrainingConfig(), schedule, runtime)
     first, second, third, *_ = sorted(method.state_dict())
     for weights, says in (
         ({}, f"missing {first}, {second}, {third} and "),
@@ -329,9 +329,9 @@ def test_a_checkpoint_of_other_networks_is_answered_with_their_names():
         (None, "does not fit these networks"),
     ):
         with pytest.raises(UserError, match=says) as answer:
-            trainer.restore({"method": weights, "optimizers": {}, "step": 1, "seconds": 0.0})
+            train_step.restore({"method": weights, "optimizers": {}, "step": 1, "seconds": 0.0})
         assert "\n" not in str(answer.value) and len(str(answer.value)) < 300
-        assert trainer.step == 0
+        assert train_step.step == 0
 
 
 def test_a_killed_reader_ends_the_run_with_one_line_and_code_1(photos, tmp_path, record_property):
@@ -352,11 +352,11 @@ def test_a_killed_reader_ends_the_run_with_one_line_and_code_1(photos, tmp_path,
 
 
 def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp_path):
-    from common.files import sole_owner
+    from common.files import run_lock
 
     run = tmp_path / "run"
     run.mkdir()
-    with sole_owner(run):
+    with run_lock(run):
         code, error = call(train, *words(photos, run))
     assert code == 2 and f"in use by process {os.getpid()}" in error
 
@@ -364,8 +364,8 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp
 def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
     from engine.config import TrainingConfig
     from engine.runtime import Runtime, RuntimeConfig
-    from engine.schedule import plan
-    from engine.train_step import Trainer
+    from engine.schedule import make_schedule
+    from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
 
@@ -375,10 +375,10 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
         method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
         config = TrainingConfig(duration="5 steps", batch_size=4, accumulate=parts)
         runtime = Runtime(RuntimeConfig(device="cpu"))
-        trainer = Trainer(method, config, plan("5 steps", "50%", 4, 10), runtime)
+        train_step = TrainStep(method, config, make_schedule("5 steps", "50%", 4, 10), runtime)
         generator = torch.Generator().manual_seed(1)
         batch = {d: torch.randint(0, 256, (4, 3, 16, 16), generator=generator).byte() for d in "ab"}
-        losses = trainer.take_step(batch)
+        losses = train_step.take_step(batch)
         found.append((losses, [p.grad for p in method.parameters() if p.ndim > 1]))
     for losses, gradients in found[1:]:
         assert {n: x.item() for n, x in losses.items()} == pytest.approx(
@@ -391,16 +391,16 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
 def test_every_player_decays_its_weights_as_the_options_say():
     from engine.config import TrainingConfig
     from engine.runtime import Runtime, RuntimeConfig
-    from engine.schedule import plan
-    from engine.train_step import Trainer
+    from engine.schedule import make_schedule
+    from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
 
     method = methods.find("unit")(shrink("unit"), {"a": 3, "b": 3})
     config = TrainingConfig(duration="5 steps", weight_decay=0.01)
     runtime = Runtime(RuntimeConfig(device="cpu"))
-    trainer = Trainer(method, config, plan("5 steps", "50%", 1, 10), runtime)
-    decays = [g["weight_decay"] for x in trainer.optimizers.values() for g in x.param_groups]
+    train_step = TrainStep(method, config, make_schedule("5 steps", "50%", 1, 10), runtime)
+    decays = [g["weight_decay"] for x in train_step.optimizers.values() for g in x.param_groups]
     assert decays == [0.01, 0.01]
     with pytest.raises(UserError, match="weight_decay must be 0 or more, got -1"):
         TrainingConfig(weight_decay=-1)
@@ -421,13 +421,13 @@ def test_a_closed_output_does_not_stop_a_run(photos, tmp_path, unbuffered):
 
 
 def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch):
-    real = Loop._scores
+    real = Loop._validate
 
-    def score(self, watchdog):
+    def score(self, monitor):
         os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, watchdog)
+        return real(self, monitor)
 
-    monkeypatch.setattr(Loop, "_scores", score)
+    monkeypatch.setattr(Loop, "_validate", score)
     assert call(train, *words(photos, tmp_path / "run"))[0] == 143
     monkeypatch.undo()
     (entry,) = json.loads((tmp_path / "run/checkpoints/manifest.json").read_text())[
@@ -441,8 +441,8 @@ def test_a_step_reads_nothing_back_from_the_device():
 
     from engine.config import TrainingConfig
     from engine.runtime import Runtime, RuntimeConfig
-    from engine.schedule import plan
-    from engine.train_step import Trainer
+    from engine.schedule import make_schedule
+    from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
 
@@ -457,11 +457,11 @@ def test_a_step_reads_nothing_back_from_the_device():
     method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
     config = TrainingConfig(duration="9 steps", batch_size=2, ema_half_life=4)
     runtime = Runtime(RuntimeConfig(device="cpu"))
-    trainer = Trainer(method, config, plan("9 steps", "50%", 2, 9), runtime)
+    train_step = TrainStep(method, config, make_schedule("9 steps", "50%", 2, 9), runtime)
     batch = {d: torch.randint(0, 256, (2, 3, 16, 16)).byte() for d in "ab"}
     with Watch():
         for _ in range(4):  # the history fills, then swaps
-            losses = trainer.take_step(batch)
+            losses = train_step.take_step(batch)
         with pytest.raises(AssertionError, match="_local_scalar_dense"):
             losses["cycle_a"].item()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from engine.checkpoint import load
+from engine.checkpoint import load_checkpoint
 from reliability import fuzz, fuzz_checkpoints
 from reliability.fuzz_harness import Case, Limits, try_all
 
@@ -24,7 +24,7 @@ def test_a_hostile_checkpoint_is_refused_in_one_line_and_runs_nothing(tmp_path, 
         warnings.simplefilter("ignore")  # of the torch that makes it
         path.write_bytes(fuzz_checkpoints.HOSTILE[kind]())
     with pytest.raises(UserError) as refused:
-        load(path)
+        load_checkpoint(path)
     text = str(refused.value)
     assert "hostile.pt" in text and "\n" not in text and "weights_only" not in text
     assert not fuzz_checkpoints.MARKER.exists()

@@ -13,7 +13,7 @@ from models.networks.discriminators.patch_discriminator import PatchDiscriminato
 from models.networks.generators.resnet_generator import ResnetGenerator
 from tests.conftest import TINY, call, shrink
 from tests.engine.test_cyclegan_repo_checkpoint import Restated, written
-from training.init_from import fresh_and_trained, start_from, table
+from training.init_from import fresh_and_trained, load_initial_weights, load_table
 
 
 def fresh(channels: int = 4) -> CycleGAN:
@@ -43,7 +43,7 @@ class Judge(torch.nn.Module):
 
 def test_a_run_gives_its_average_and_its_discriminators_to_another_pair_of_domains(trained):
     method = fresh()
-    rows = start_from(method, trained, partial=False)
+    rows = load_initial_weights(method, trained, partial=False)
     assert [(row.network, row.loaded == row.tensors, row.reason) for row in rows] == [
         (name, True, "") for name in ("to_b", "to_a", "judge_a", "judge_b")
     ]
@@ -63,7 +63,7 @@ def test_the_references_files_land_where_they_belong(tmp_path):
         written(tmp_path, network, name=f"latest_net_{name}.pth")
         written(tmp_path, Restated(4, 1) if name[0] == "G" else Judge(4), name=f"5_net_{name}.pth")
     method = fresh().eval()
-    rows = start_from(method, tmp_path, partial=False)
+    rows = load_initial_weights(method, tmp_path, partial=False)
     assert all(row.loaded == row.tensors for row in rows)
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
@@ -78,17 +78,17 @@ def test_what_does_not_fit_is_refused_or_left_fresh_with_the_reason(trained):
     with pytest.raises(
         UserError, match=r"to_b does not fit .*encoder\.1\.weight is 4x3x7x7, not 6x3x7x7"
     ):
-        start_from(method, trained, partial=False)
-    rows = start_from(fresh(channels=6), trained, partial=True)
+        load_initial_weights(method, trained, partial=False)
+    rows = load_initial_weights(fresh(channels=6), trained, partial=True)
     assert [row.loaded == row.tensors for row in rows] == [False, False, True, True]
-    shown = table(rows)
+    shown = load_table(rows)
     assert "6x3x7x7" in shown and len(shown.splitlines()) == 5
 
 
 def test_a_generator_alone_leaves_the_judges_fresh(tmp_path):
     written(tmp_path, Restated(4, 1), name="latest_net_G_A.pth")
     method = fresh()
-    rows = start_from(method, tmp_path / "latest_net_G_A.pth", partial=False)
+    rows = load_initial_weights(method, tmp_path / "latest_net_G_A.pth", partial=False)
     assert [row.loaded > 0 for row in rows] == [True, False, False, False]
     assert {row.reason for row in rows[1:]} == {"not there: fresh"}
     assert fresh_and_trained(method, rows) == (["generators", "discriminators"], [])

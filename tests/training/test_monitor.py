@@ -12,14 +12,14 @@ import train
 from common.errors import RunError
 from engine.checkpoint import Checkpoints
 from engine.config import TrainingConfig
-from engine.train_step import Trainer
+from engine.train_step import TrainStep
 from models.method import Turn
 from models.methods.cyclegan import CycleGAN
 from models.translator import DeterministicTranslator
 from tests.conftest import TINY, call
-from training.failure_modes import SYMPTOMS
+from training.failure_modes import FAILURE_MODES
 from training.loop import Loop
-from training.monitor import LEAST, NotFinite, Watchdog, _Pending
+from training.monitor import MIN_STEPS, NonFiniteError, TrainingMonitor, _Pending
 
 CPU = torch.device("cpu")
 TERMS = ["adversarial_a", "adversarial_b", "cycle_a", "cycle_b", "identity_a", "identity_b",
@@ -61,7 +61,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_moves_nobody(
 ):
     run, seen = tmp_path / "run", []
     spoil(monkeypatch, term, 6, value)
-    take = Trainer.take_step
+    take = TrainStep.take_step
 
     def watched(self, batch):
         player = self.players["discriminators" if term.startswith("d") else "generators"]
@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_moves_nobody(
         seen.append(same)
         return losses
 
-    monkeypatch.setattr(Trainer, "take_step", watched)
+    monkeypatch.setattr(TrainStep, "take_step", watched)
     code, error = call(train, *words(photos, run, "log.every=100"))  # between two lines of the log
     assert code == 3 and f"the loss {term} became" in error and "at step 6" in error
     assert seen == [False] * 5 + [True]
@@ -165,7 +165,7 @@ def test_a_run_that_went_back_resumes_bit_identically(photos, tmp_path, monkeypa
 
         def killed(self, score, kill=kill, save=save):
             path = save(self, score)
-            if kill and self.trainer.step == 8:
+            if kill and self.train_step.step == 8:
                 raise KeyboardInterrupt
             return path
 
@@ -248,41 +248,41 @@ def test_a_sound_run_is_not_warned(photos, tmp_path, monkeypatch, capsys):
 
 
 def test_every_symptom_has_a_failure_that_shows_it():
-    assert len(FAILURES) == len(SYMPTOMS)
-    for symptom in SYMPTOMS:
-        assert any(says in symptom.title for says in FAILURES), symptom.title
-        assert symptom.advice.startswith("try ") and "\n" not in symptom.advice
+    assert len(FAILURES) == len(FAILURE_MODES)
+    for failure_mode in FAILURE_MODES:
+        assert any(says in failure_mode.title for says in FAILURES), failure_mode.title
+        assert failure_mode.advice.startswith("try ") and "\n" not in failure_mode.advice
 
 
-def judged(losses, steps=LEAST + 50) -> list[tuple[str, str]]:
-    watchdog = Watchdog(TrainingConfig(), CPU)
+def judged(losses, steps=MIN_STEPS + 50) -> list[tuple[str, str]]:
+    monitor = TrainingMonitor(TrainingConfig(), CPU)
     for step in range(1, steps + 1):
-        watchdog.note(step, {n: torch.tensor(v(step)) for n, v in losses.items()}, {})
-    return watchdog.warnings()
+        monitor.push(step, {n: torch.tensor(v(step)) for n, v in losses.items()}, {})
+    return monitor.warnings()
 
 
 def test_a_discriminator_that_is_always_right_is_named_and_a_struggling_one_is_not():
     ((title, advice),) = judged(
         {"discriminator_a": lambda _: 0.004, "adversarial_a": lambda _: 0.0}
     )
-    assert f"discriminator_a has been near 0 up to step {LEAST}" in title and "layers" in advice
+    assert f"discriminator_a has been near 0 up to step {MIN_STEPS}" in title and "layers" in advice
     assert judged({"discriminator_a": lambda step: 0.25 + 0.1 * (step % 2)}) == []
     assert judged({"discriminator_a": lambda step: 0.001 if step % 5 else 0.5}) == []
     assert judged({"discriminator_a": lambda _: -3.0}) == []  # wgan's is not bounded
-    assert judged({"discriminator_a": lambda _: 0.004}, steps=LEAST - 1) == []
+    assert judged({"discriminator_a": lambda _: 0.004}, steps=MIN_STEPS - 1) == []
 
 
 def test_a_symptom_that_passes_is_not_worth_a_line():
-    watchdog, image = Watchdog(TrainingConfig(), CPU), torch.rand(1, 3, 32, 32)
+    monitor, image = TrainingMonitor(TrainingConfig(), CPU), torch.rand(1, 3, 32, 32)
     for step, fake in enumerate((image, image * 0.5, image, image * 0.5)):
-        watchdog.look(step, {"a_to_b": [[image, fake]]}, {"a_to_b": [image]})
-    assert watchdog.warnings() == []
+        monitor.check_images(step, {"a_to_b": [[image, fake]]}, {"a_to_b": [image]})
+    assert monitor.warnings() == []
 
 
 def test_a_step_that_failed_is_never_saved_over():
-    watchdog = Watchdog(TrainingConfig(), CPU)
-    with pytest.raises(NotFinite, match="cycle_a became inf at step 3"):
-        watchdog.note(3, {"cycle_a": torch.tensor(float("inf"))}, {})
+    monitor = TrainingMonitor(TrainingConfig(), CPU)
+    with pytest.raises(NonFiniteError, match="cycle_a became inf at step 3"):
+        monitor.push(3, {"cycle_a": torch.tensor(float("inf"))}, {})
 
 
 def test_a_full_disk_stops_the_run_or_is_warned_of_as_asked(photos, tmp_path, monkeypatch, capsys):
@@ -325,21 +325,21 @@ def test_a_skipped_step_leaves_no_mark_in_running_statistics_either(photos, tmp_
 def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1)
     for step, score in ((1, float("nan")), (2, 0.1), (3, 0.5), (4, float("inf")), (5, None)):
-        assert checkpoints.improved_by(score) == (step == 2)
+        assert checkpoints.is_best(score) == (step == 2)
         checkpoints.save({"step": step}, step, score)
     assert checkpoints.load_best()["step"] == 2
 
 
 def test_a_signal_just_before_a_return_is_not_lost(photos, tmp_path, monkeypatch):
     spoil(monkeypatch, "cycle_a", 6)
-    note = Watchdog.note
+    note = TrainingMonitor.push
 
     def signalled(self, step, losses, norms):
         if step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
         note(self, step, losses, norms)
 
-    monkeypatch.setattr(Watchdog, "note", signalled)
+    monkeypatch.setattr(TrainingMonitor, "push", signalled)
     run = tmp_path / "run"
     assert call(train, *words(photos, run, "not_finite=rollback"))[0] == 143
     assert Checkpoints(run / "checkpoints").load_latest()["step"] == 5
@@ -359,24 +359,24 @@ class Late:
 
 
 def test_what_was_on_its_way_before_a_return_is_not_judged():
-    watchdog = Watchdog(TrainingConfig(), CPU)
+    monitor = TrainingMonitor(TrainingConfig(), CPU)
     for step in range(3):
         values = torch.tensor([float("nan")])
-        watchdog._pending.append(_Pending(step, ["cycle_a"], values, Late()))  # pyright: ignore
-    with pytest.raises(NotFinite):
-        watchdog.settle()
-    watchdog.forget()
-    watchdog.settle()
-    assert watchdog.in_a_row == 0
+        monitor._pending.append(_Pending(step, ["cycle_a"], values, Late()))  # pyright: ignore
+    with pytest.raises(NonFiniteError):
+        monitor.drain()
+    monitor.reset()
+    monitor.drain()
+    assert monitor.consecutive_skips == 0
 
 
 def test_a_translator_into_its_own_domain_may_give_back_what_it_gets():
     images = [torch.rand(1, 3, 16, 16) * 2 - 1 for _ in range(3)]
     rows, told = [[x, x] for x in images], {}
     for direction in ("a_to_b", "a_to_a"):
-        watchdog = Watchdog(TrainingConfig(), CPU)
+        monitor = TrainingMonitor(TrainingConfig(), CPU)
         for step in (1, 2):
-            watchdog.look(step, {direction: rows}, {direction: images})
-        told[direction] = [title for title, _ in watchdog.warnings()]
+            monitor.check_images(step, {direction: rows}, {direction: images})
+        told[direction] = [title for title, _ in monitor.warnings()]
     assert len(told["a_to_b"]) == 1 and "hardly changed" in told["a_to_b"][0]
     assert told["a_to_a"] == []

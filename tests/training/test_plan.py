@@ -9,11 +9,11 @@ import pytest
 
 import train
 from common.errors import UserError
-from engine.schedule import fitting, plan, seconds_of
+from engine.schedule import fit_to_budget, make_schedule, parse_budget
 from options.load import train_options
 from tests.conftest import ROOT, TINY, call
 from training import plan as planning
-from training.plan import Measured, elsewhere, measure, planned, within_budget
+from training.plan import StepCost, apply_budget, measure, measure_in_subprocess, plan_lines
 
 
 @pytest.fixture
@@ -24,39 +24,39 @@ def options(photos):
 
 
 def test_a_measured_step_is_one_of_the_runs_own_in_another_process(options):
-    found = elsewhere(options)
-    assert isinstance(found, Measured)
+    found = measure_in_subprocess(options)
+    assert isinstance(found, StepCost)
     assert 0 < found.seconds < 60 and found.peak > 50e6
     assert found.parameters == measure(options).parameters
 
 
 def test_what_cannot_run_is_said_in_the_table(options, monkeypatch):
-    def elsewhere(one):
-        return "out of memory" if one.runtime.precision == "bf16" else Measured(0.5, 10**9, 7)
+    def measured(one):
+        return "out of memory" if one.runtime.precision == "bf16" else StepCost(0.5, 10**9, 7)
 
-    monkeypatch.setattr(planning, "elsewhere", elsewhere)
-    lines = list(planned(options, plan("100 steps", "50%", 1, 7)))
+    monkeypatch.setattr(planning, "measure_in_subprocess", measured)
+    lines = list(plan_lines(options, make_schedule("100 steps", "50%", 1, 7)))
     asked = next(line for line in lines if line.endswith("as asked"))
     assert asked.split()[:2] == ["0.5", "2"] and "50.0 s" not in asked and "0.8 min" in asked
     assert sum(line.endswith(": out of memory") for line in lines) == 2
 
 
 def test_what_fits_follows_from_the_growth_with_the_batch(options, monkeypatch):
-    def elsewhere(one):  # 1 GB for the program, and 1 GB for each image of 16 x 16
-        return Measured(1.0, (1 + one.batch_size) * 10**9, 7)
+    def measured(one):  # 1 GB for the program, and 1 GB for each image of 16 x 16
+        return StepCost(1.0, (1 + one.batch_size) * 10**9, 7)
 
-    monkeypatch.setattr(planning, "elsewhere", elsewhere)
-    monkeypatch.setattr(planning, "free_memory", lambda _: 19e9 / planning.SHARE)
-    last = list(planned(options, plan("100 steps", "50%", 1, 7)))[-1]
+    monkeypatch.setattr(planning, "measure_in_subprocess", measured)
+    monkeypatch.setattr(planning, "free_memory", lambda _: 19e9 / planning.MEMORY_SHARE)
+    last = list(plan_lines(options, make_schedule("100 steps", "50%", 1, 7)))[-1]
     assert "batch_size=18 at 16 pixels" in last  # 19 GB, of which the program takes one
     assert "data.crop_size=64 at batch_size=1" in last  # 67 pixels, in multiples of 32
 
 
 def test_a_budget_lays_a_schedule_of_the_same_shape(options, monkeypatch):
-    monkeypatch.setattr(planning, "elsewhere", lambda _: Measured(2.0, 10**9, 7))
+    monkeypatch.setattr(planning, "measure_in_subprocess", lambda _: StepCost(2.0, 10**9, 7))
     asked = train_options(["demo", "data.root=x", "budget=1h", "decay_after=25%"])
     assert asked is not None
-    found = within_budget(asked, plan("1000 steps", "25%", 1, 9))
+    found = apply_budget(asked, make_schedule("1000 steps", "25%", 1, 9))
     assert (found.duration, found.decay_after) == ("1710 steps", "428 steps")  # 95 % of 1800
 
 
@@ -64,25 +64,25 @@ def test_a_budget_lays_a_schedule_of_the_same_shape(options, monkeypatch):
     ("text", "seconds"), [("90min", 5400), ("6h", 21600), ("1.5d", 129600), (" 30 s ", 30)]
 )
 def test_times_are_read(text, seconds):
-    assert seconds_of(text) == seconds
+    assert parse_budget(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["6", "six hours", "-1h", "0h", "1e9h", "6hh", "h"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(UserError, match="budget must be a time"):
-        seconds_of(text)
+        parse_budget(text)
 
 
 def test_a_budget_for_less_than_ten_steps_is_refused():
     with pytest.raises(UserError, match="so only 9 fit"):
-        fitting(plan("100 steps", "50%", 1, 9), 9.5, 1.0)
+        fit_to_budget(make_schedule("100 steps", "50%", 1, 9), 9.5, 1.0)
 
 
 def test_plan_starts_nothing_and_a_budgeted_run_continues_with_the_schedule_it_was_given(
     photos, tmp_path, monkeypatch, capsys
 ):
     seconds = iter((1.0, 999.0))  # measured once, when the run begins
-    monkeypatch.setattr(planning, "elsewhere", lambda _: Measured(next(seconds), 10**9, 7))
+    monkeypatch.setattr(planning, "measure_in_subprocess", lambda _: StepCost(next(seconds), 10**9, 7))
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "budget=13s"]
     assert call(train, *words) == (0, "")
     assert "13s are enough for 12 steps" in capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_plan_starts_nothing_and_a_budgeted_run_continues_with_the_schedule_it_w
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 12 and rows[-1]["learning_rate"] < 0.0001
 
-    monkeypatch.setattr(planning, "elsewhere", lambda _: Measured(1.0, 10**9, 7))
+    monkeypatch.setattr(planning, "measure_in_subprocess", lambda _: StepCost(1.0, 10**9, 7))
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'none'}", *TINY, "plan=true"]
     assert call(train, *words) == (0, "")
     assert re.search(r"^plan: cyclegan, 1,400 steps", capsys.readouterr().out)
@@ -111,16 +111,16 @@ def test_plan_starts_nothing_and_a_budgeted_run_continues_with_the_schedule_it_w
 def test_a_run_out_of_memory_says_what_was_asked_for_and_what_helps(
     photos, tmp_path, monkeypatch, message, says
 ):
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real = Trainer.take_step
+    real = TrainStep.take_step
 
     def step(self, batch):
         if self.step == 5:
             raise RuntimeError(message)
         return real(self, batch)
 
-    monkeypatch.setattr(Trainer, "take_step", step)
+    monkeypatch.setattr(TrainStep, "take_step", step)
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY]
     code, error = call(train, *words, "duration=9 steps", "checkpoint_every=4")
     order = [
@@ -163,8 +163,8 @@ def test_a_run_that_does_not_fit_ends_in_one_line(photos, tmp_path, more, code, 
 
 
 def test_what_cannot_be_measured_is_not_extrapolated(options, monkeypatch):
-    monkeypatch.setattr(planning, "elsewhere", lambda _: Measured(1.0, 10**9, 7))
-    last = list(planned(options, plan("100 steps", "50%", 1, 7)))[-1]
+    monkeypatch.setattr(planning, "measure_in_subprocess", lambda _: StepCost(1.0, 10**9, 7))
+    last = list(plan_lines(options, make_schedule("100 steps", "50%", 1, 7)))[-1]
     assert "no more memory that could be measured" in last
 
 
@@ -172,7 +172,7 @@ def test_a_budget_belongs_to_the_options_it_was_measured_with(
     photos, tmp_path, monkeypatch, capsys
 ):
     seconds = iter((1.0, 0.5))
-    monkeypatch.setattr(planning, "elsewhere", lambda _: Measured(next(seconds), 10**9, 7))
+    monkeypatch.setattr(planning, "measure_in_subprocess", lambda _: StepCost(next(seconds), 10**9, 7))
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "budget=13s"]
     (tmp_path / "empty").mkdir()
     assert call(train, *words, f"init_from={tmp_path / 'empty'}")[0] == 2  # nothing was learnt

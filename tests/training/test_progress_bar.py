@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from common.progress import clock, counted
-from training.progress_bar import Progress
+from common.progress import clock, with_progress
+from training.progress_bar import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines():
     stream = io.StringIO()
-    progress = Progress("run", 100, 0, 4, stream)
+    progress = ProgressBar("run", 100, 0, 4, stream)
     for step in range(1, 11):
         progress.step(step, 0.5)
     assert stream.getvalue() == ""
@@ -29,7 +29,7 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines():
 def test_on_a_terminal_two_lines_rewrite_themselves_within_its_width(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     stream = Terminal()
-    progress = Progress("a-rather-long-name-of-a-run", 1000, 0, 1, stream)
+    progress = ProgressBar("a-rather-long-name-of-a-run", 1000, 0, 1, stream)
     for step in range(1, 4):
         progress._drawn_at = 0.0  # as if a fifth of a second had passed
         progress.step(step, 0.1)
@@ -45,7 +45,7 @@ def test_on_a_terminal_two_lines_rewrite_themselves_within_its_width(monkeypatch
 
 
 def test_the_rate_is_that_of_the_last_steps():
-    progress = Progress("run", 1000, 0, 1, io.StringIO())
+    progress = ProgressBar("run", 1000, 0, 1, io.StringIO())
     for step in range(1, 101):
         progress.step(step, 10.0 if step < 60 else 0.1)
     assert progress.images_per_second() == pytest.approx(10)
@@ -62,23 +62,23 @@ def test_durations_are_written_as_people_read_them(seconds, text):
 def test_counting_passes_items_on_and_leaves_no_trace():
     terminal, file = Terminal(), io.StringIO()
     assert (
-        list(counted("abc", 3, "x", terminal))
+        list(with_progress("abc", 3, "x", terminal))
         == ["a", "b", "c"]
-        == list(counted("abc", 3, "x", file))
+        == list(with_progress("abc", 3, "x", file))
     )
     assert terminal.getvalue().endswith("\r\x1b[K") and "2/3" in terminal.getvalue()
     assert file.getvalue() == ""
 
 
 def test_a_starved_run_is_told_so_once():
-    progress = Progress("run", 1000, 0, 1, io.StringIO())
+    progress = ProgressBar("run", 1000, 0, 1, io.StringIO())
     for step in range(1, 30):
         progress.step(step, 0.1, waited=0.05)
-        assert not progress.starved()
+        assert not progress.should_warn_of_starvation()
     progress.step(30, 0.1, waited=0.05)
     assert progress.waiting_share() == pytest.approx(0.5)
-    assert progress.starved() and not progress.starved()
-    fed = Progress("run", 1000, 0, 1, io.StringIO())
+    assert progress.should_warn_of_starvation() and not progress.should_warn_of_starvation()
+    fed = ProgressBar("run", 1000, 0, 1, io.StringIO())
     for step in range(1, 40):
         fed.step(step, 0.1, waited=0.01)
-    assert not fed.starved()
+    assert not fed.should_warn_of_starvation()

@@ -10,10 +10,10 @@ import pytest
 import train
 from common.errors import RunError
 from engine.checkpoint import Checkpoints
-from engine.train_step import Trainer
+from engine.train_step import TrainStep
 from tests.conftest import TINY, call, write_images
 from training import loop
-from training.metrics_log import MetricsFile
+from training.metrics_log import MetricsLog
 
 
 def rows(run):
@@ -38,7 +38,7 @@ class Stop(Exception):
 @pytest.fixture
 def cut(monkeypatch):
     """Let runs end after a step."""
-    real = Trainer.take_step
+    real = TrainStep.take_step
 
     def at(step):
         def take_step(self, batch):
@@ -46,7 +46,7 @@ def cut(monkeypatch):
                 raise Stop
             return real(self, batch)
 
-        monkeypatch.setattr(Trainer, "take_step", take_step)
+        monkeypatch.setattr(TrainStep, "take_step", take_step)
 
     return at
 
@@ -155,19 +155,19 @@ def test_a_preview_or_a_line_that_the_disk_does_not_take_is_no_end(
     assert call(train, *command, f"run={tmp_path / 'two'}", "on_save_error=warn") == (0, "")
     assert "warning: a preview could not be written" in capsys.readouterr().out
 
-    monkeypatch.setattr(MetricsFile, "write", full)
+    monkeypatch.setattr(MetricsLog, "write", full)
     assert call(train, *command, f"run={tmp_path / 'three'}", "on_save_error=warn") == (0, "")
     assert "a line of metrics.jsonl could not be written" in capsys.readouterr().out
 
 
 def test_a_line_that_is_cut_off_by_a_full_disk_leaves_no_half(tmp_path):
-    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    file = MetricsLog(tmp_path / "metrics.jsonl", 0)
     file.write({"step": 1})
     limit = len((tmp_path / "metrics.jsonl").read_bytes()) + 5
     script = (
-        "import resource, signal, sys; from training.metrics_log import MetricsFile\n"
+        "import resource, signal, sys; from training.metrics_log import MetricsLog\n"
         "from pathlib import Path\n"
-        f"file = MetricsFile(Path({str(tmp_path / 'metrics.jsonl')!r}), 1)\n"
+        f"file = MetricsLog(Path({str(tmp_path / 'metrics.jsonl')!r}), 1)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "try: file.write({'step': 2})\n"

@@ -24,9 +24,9 @@ def steps_of(run):
 def test_a_run_for_each_seed_in_one_group_and_a_killed_one_is_continued(
     photos, tmp_path, monkeypatch, capsys
 ):
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real, run = Trainer.take_step, tmp_path / "x"
+    real, run = TrainStep.take_step, tmp_path / "x"
 
     def take_step(self, batch):
         if self.seed == 2 and self.step == 2 and not (tmp_path / "killed").exists():
@@ -34,7 +34,7 @@ def test_a_run_for_each_seed_in_one_group_and_a_killed_one_is_continued(
             raise KeyboardInterrupt
         return real(self, batch)
 
-    monkeypatch.setattr(Trainer, "take_step", take_step)
+    monkeypatch.setattr(TrainStep, "take_step", take_step)
     with pytest.raises(KeyboardInterrupt):
         train.main([*command(photos, run)])
     capsys.readouterr()

@@ -21,13 +21,13 @@ import train
 from common.command import run_command
 from data.tensors import normalise
 from engine.runtime import Runtime
-from engine.train_step import Trainer
+from engine.train_step import TrainStep
 
 kind, at_rank, at_step = (*os.environ.get("FAULT", "").split(":"), "", "", "")[:3]
 rank = os.environ.get("RANK", "0")
 first_attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
 faulty = bool(kind) and rank == at_rank and first_attempt
-take_step, average_gradients = Trainer.take_step, Runtime.average_gradients
+take_step, average_gradients = TrainStep.take_step, Runtime.average_gradients
 
 
 def take_recorded_step(self, batch):
@@ -48,34 +48,34 @@ def take_recorded_step(self, batch):
     return losses
 
 
-def record(folder: Path, trainer: Trainer, batch) -> None:
+def record(folder: Path, train_step: TrainStep, batch) -> None:
     folder.mkdir(exist_ok=True)
     digests = {
         domain: [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest()[:12] for image in images]
         for domain, images in batch.items()
     }
     with open(folder / f"samples_{rank}.jsonl", "a") as file:
-        file.write(json.dumps({"step": trainer.step, **digests}) + "\n")
-    if trainer.step == 1:
+        file.write(json.dumps({"step": train_step.step, **digests}) + "\n")
+    if train_step.step == 1:
         gradients = {
-            n: p.grad.cpu() for n, p in trainer.method.named_parameters() if p.grad is not None
+            n: p.grad.cpu() for n, p in train_step.method.named_parameters() if p.grad is not None
         }
         torch.save(gradients, folder / f"gradients_{rank}.pt")
 
 
-def record_exact_gradients(folder: Path, trainer: Trainer, batch) -> None:
+def record_exact_gradients(folder: Path, train_step: TrainStep, batch) -> None:
     """Save the gradients of the first step in float64, where rounding hides nothing."""
     folder.mkdir(exist_ok=True)
-    method = type(trainer.method)(trainer.config.method, trainer.method.channels).double()
-    method.load_state_dict(trainer.method.state_dict())
-    method.to(trainer.runtime.device)
+    method = type(train_step.method)(train_step.config.method, train_step.method.channels).double()
+    method.load_state_dict(train_step.method.state_dict())
+    method.to(train_step.runtime.device)
     images = {
-        domain: normalise(x.to(trainer.runtime.device)).double() for domain, x in batch.items()
+        domain: normalise(x.to(train_step.runtime.device)).double() for domain, x in batch.items()
     }
     for turn in method.turns(images, 0):
         parameters = [p for name in turn.players for p in method.players()[name].parameters()]
         turn.total().backward(inputs=parameters)
-        trainer.runtime.average_gradients(parameters, turn.losses)
+        train_step.runtime.average_gradients(parameters, turn.losses)
     gradients = {n: p.grad.cpu() for n, p in method.named_parameters() if p.grad is not None}
     torch.save(gradients, folder / f"exact_gradients_{rank}.pt")
 
@@ -86,7 +86,7 @@ def average_with_fault(self, parameters, losses):
     return average_gradients(self, parameters, losses)
 
 
-Trainer.take_step = take_recorded_step
+TrainStep.take_step = take_recorded_step
 Runtime.average_gradients = average_with_fault
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ import torch
 from common.errors import RunError, UserError
 from engine.checkpoint import Checkpoints
 from engine.config import TrainingConfig
-from engine.distributed.context import Processes
-from engine.distributed.gradient_averaging import averaged, buckets
-from engine.distributed.rank_state import check_equal, dealt, fingerprint
-from engine.distributed.rendezvous import name_of_start
+from engine.distributed.context import DistributedContext
+from engine.distributed.gradient_averaging import average_gradients, make_buckets
+from engine.distributed.rank_state import check_ranks_agree, reshard, state_checksum
+from engine.distributed.rendezvous import agree_on_store_prefix
 from engine.hardware.device import RuntimeConfig
 from engine.runtime import Runtime
-from engine.schedule import plan
-from engine.train_step import Trainer
+from engine.schedule import make_schedule
+from engine.train_step import TrainStep
 from models import methods
 from tests.conftest import TINY, assert_same, shrink
 from training.signals import StopSignals
@@ -256,17 +256,17 @@ def test_two_processes_continue_what_one_began(alone, photos, folder):
 )  # fmt: skip
 def test_memories_are_dealt_out_to_other_numbers_of_processes(old, new, expected):
     # Process r of `old` remembers entries r, r + old, r + 2 old.
-    memories = [
+    rank_states = [
         {"x": {"images": torch.tensor([[float(r + old * i)] for i in range(3)])}}
         for r in range(old)
     ]
-    dealt_out = [dealt(memories, rank, new)["x"]["images"] for rank in range(new)]
+    dealt_out = [reshard(rank_states, rank, new)["x"]["images"] for rank in range(new)]
     assert [rows.flatten().int().tolist() for rows in dealt_out] == expected
 
 
 def test_memories_that_are_empty_or_no_tensors_pass_through():
-    memories = [{"x": {"images": None}, "y": {"count": n}} for n in range(3)]
-    assert dealt(memories, 1, 2) == {"x": {"images": None}, "y": {"count": 1}}
+    rank_states = [{"x": {"images": None}, "y": {"count": n}} for n in range(3)]
+    assert reshard(rank_states, 1, 2) == {"x": {"images": None}, "y": {"count": 1}}
 
 
 def test_gradients_and_losses_become_their_means_and_none_travels_twice():
@@ -277,16 +277,18 @@ def test_gradients_and_losses_become_their_means_and_none_travels_twice():
         flat.mul_(4)
 
     gradients = [torch.full((3, 2), 1.0), torch.full((4,), 2.0)]
-    found = averaged(gradients, {"x": torch.tensor(5.0)}, 2, None, begin, lambda _: None)
+    found = average_gradients(gradients, {"x": torch.tensor(5.0)}, 2, None, begin, lambda _: None)
     # (1 + 3) / 2 of ours
     assert [g.unique().tolist() for g in gradients] == [[2.0], [4.0]]
     assert found["x"].item() == 10 and sent == [1, 10]
 
 
 def test_buckets_hold_everything_in_order_within_their_size(monkeypatch):
-    monkeypatch.setattr("engine.distributed.gradient_averaging.BUCKET", 16)  # bytes: four numbers
+    monkeypatch.setattr(
+        "engine.distributed.gradient_averaging.BUCKET_BYTES", 16
+    )  # bytes: four numbers
     sizes = [1, 3, 1, 5, 2, 2]
-    assert [[len(x) for x in group] for group in buckets([torch.zeros(n) for n in sizes])] == [
+    assert [[len(x) for x in group] for group in make_buckets([torch.zeros(n) for n in sizes])] == [
         [1, 3], [1], [5], [2, 2],
     ]  # fmt: skip
 
@@ -295,9 +297,9 @@ def test_other_weights_are_noticed_and_other_memories_are_not():
     one = {"w": torch.ones(3), "h._extra_state": {"images": torch.ones(2)}}
     other = {"w": torch.ones(3), "h._extra_state": {"images": torch.zeros(1)}}
     moved = {"w": torch.tensor([1, 1, 1 + 2e-7])}
-    check_equal([fingerprint(one), fingerprint(other)])
+    check_ranks_agree([state_checksum(one), state_checksum(other)])
     with pytest.raises(RunError, match="process 1 has other weights"):
-        check_equal([fingerprint(one), fingerprint(moved)])
+        check_ranks_agree([state_checksum(one), state_checksum(moved)])
 
 
 def test_every_start_finds_its_own_processes_in_a_store_that_knows_earlier_ones():
@@ -305,12 +307,14 @@ def test_every_start_finds_its_own_processes_in_a_store_that_knows_earlier_ones(
     names = []
     for _ in range(3):
         with ThreadPoolExecutor(3) as pool:
-            starting = [pool.submit(name_of_start, store, rank, 3, 20.0) for rank in range(3)]
+            starting = [
+                pool.submit(agree_on_store_prefix, store, rank, 3, 20.0) for rank in range(3)
+            ]
             (name,) = {future.result() for future in starting}
         names.append(name)
     assert len(set(names)) == 3
     with pytest.raises(RunError, match=r"within 0\.2 s"):  # the dead of before do not count
-        name_of_start(store, 0, 3, 0.2)
+        agree_on_store_prefix(store, 0, 3, 0.2)
 
 
 def test_what_cannot_be_shared_is_answered():
@@ -322,9 +326,11 @@ def test_what_cannot_be_shared_is_answered():
         ),
     ):
         method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
-        runtime = Runtime(RuntimeConfig(device="cpu"), Processes(0, 2))
+        runtime = Runtime(RuntimeConfig(device="cpu"), DistributedContext(0, 2))
         with pytest.raises(UserError, match=says):
-            Trainer(method, config, plan("5 steps", "50%", config.batch_size, 9), runtime)
+            TrainStep(
+                method, config, make_schedule("5 steps", "50%", config.batch_size, 9), runtime
+            )
     with pytest.raises(UserError, match=r"runtime\.timeout must be more than 0"):
         RuntimeConfig(timeout=0)
 

@@ -10,8 +10,8 @@ from torch import nn
 from engine import runtime
 from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
-from engine.schedule import plan
-from engine.train_step import Trainer
+from engine.schedule import make_schedule
+from engine.train_step import TrainStep
 from models import methods
 from models.method import Method
 from tests.conftest import shrink
@@ -36,10 +36,10 @@ def step(config: Method.Config, machine: Runtime) -> tuple[dict[str, float], Met
     torch.manual_seed(0)
     method = methods.find(config.name)(config, {"a": 3, "b": 3})
     training = TrainingConfig(duration="5 steps", batch_size=2)
-    trainer = Trainer(method, training, plan("5 steps", "100%", 2, 10), machine)
+    train_step = TrainStep(method, training, make_schedule("5 steps", "100%", 2, 10), machine)
     generator = torch.Generator().manual_seed(1)
     batch = {d: torch.randint(0, 256, (2, 3, 16, 16), generator=generator).byte() for d in "ab"}
-    return {name: loss.item() for name, loss in trainer.take_step(batch).items()}, method
+    return {name: loss.item() for name, loss in train_step.take_step(batch).items()}, method
 
 
 def assert_same_step(config: Method.Config) -> None:

@@ -11,13 +11,13 @@ from data.folders import find_split
 from data.image_store.device import ResidentSamples
 from data.samples import UnpairedSamples
 from engine.config import TrainingConfig
-from engine.hardware.cuda_graphs import RecordedSteps, uploaded
+from engine.hardware.cuda_graphs import CudaGraphStep, prefetch_to_device
 from engine.runtime import Runtime, RuntimeConfig
-from engine.schedule import plan
-from engine.train_step import Trainer
+from engine.schedule import make_schedule
+from engine.train_step import TrainStep
 from models import methods
 from tests.conftest import shrink
-from training.monitor import NotFinite, Watchdog
+from training.monitor import NonFiniteError, TrainingMonitor
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,12 +26,12 @@ pytestmark = [
 ]
 
 
-def trainer_on(folder, runtime: RuntimeConfig) -> Trainer:
+def trainer_on(folder, runtime: RuntimeConfig) -> TrainStep:
     torch.manual_seed(0)
     method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
     config = TrainingConfig(duration="20 steps", batch_size=2, ema_half_life=10)
-    schedule = plan("20 steps", "50%", 2, 10)
-    return Trainer(method, config, schedule, Runtime(runtime))
+    schedule = make_schedule("20 steps", "50%", 2, 10)
+    return TrainStep(method, config, schedule, Runtime(runtime))
 
 
 def batch_on(device: str, step: int = 0) -> dict[str, torch.Tensor]:
@@ -43,12 +43,12 @@ def batch_on(device: str, step: int = 0) -> dict[str, torch.Tensor]:
 
 
 def losses_on(folder, runtime: RuntimeConfig, steps: int = 2) -> list[dict[str, float]]:
-    trainer = trainer_on(folder, runtime)
+    train_step = trainer_on(folder, runtime)
     found = [
-        {name: loss.item() for name, loss in trainer.take_step(batch_on("cpu", step)).items()}
+        {name: loss.item() for name, loss in train_step.take_step(batch_on("cpu", step)).items()}
         for step in range(steps)
     ]
-    trainer.restore(trainer.state())
+    train_step.restore(train_step.state())
     return found
 
 
@@ -97,21 +97,21 @@ def test_a_recorded_run_continues_from_a_plain_one_and_back(tmp_path):
 
 @pytest.mark.parametrize("recorded", [False, True])
 def test_no_step_waits_for_the_device(tmp_path, recorded):
-    trainer = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=recorded))
+    train_step = trainer_on(tmp_path, RuntimeConfig(device="cuda", cuda_graph=recorded))
     batch = batch_on("cuda")
     for _ in range(6):
-        trainer.take_step(batch)
+        train_step.take_step(batch)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            trainer.take_step(batch)
+            train_step.take_step(batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_uploaded_batches_are_the_batches():
     batches = [{"a": torch.full((2, 3), float(n)).pin_memory()} for n in range(5)]
-    for number, batch in enumerate(uploaded(iter(batches), torch.device("cuda"))):
+    for number, batch in enumerate(prefetch_to_device(iter(batches), torch.device("cuda"))):
         assert batch["a"].device.type == "cuda" and (batch["a"] == number).all()
 
 
@@ -127,22 +127,22 @@ def test_resident_samples_on_the_device_are_those_of_the_files(photos):
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_step_that_is_not_finite_is_named_on_the_device_too_and_moves_nobody(tmp_path, graph):
     config = RuntimeConfig(device="cuda", cuda_graph=graph)
-    trainer = trainer_on(tmp_path, config)
-    watchdog = Watchdog(trainer.config, trainer.runtime.device)
+    train_step = trainer_on(tmp_path, config)
+    monitor = TrainingMonitor(train_step.config, train_step.runtime.device)
     for step in range(6):
-        losses = trainer.take_step(batch_on("cuda", step))
-        watchdog.note(trainer.step, losses, trainer.norms)
-    before = [p.detach().clone() for p in trainer.method.parameters()]
+        losses = train_step.take_step(batch_on("cuda", step))
+        monitor.note(train_step.step, losses, train_step.grad_norms)
+    before = [p.detach().clone() for p in train_step.method.parameters()]
     with torch.no_grad():
-        first = next(trainer.players["generators"].parameters())
+        first = next(train_step.players["generators"].parameters())
         kept = first.detach().clone()
         first.fill_(float("nan"))
-        losses = trainer.take_step(batch_on("cuda", 6))
-        watchdog.note(trainer.step, losses, trainer.norms)
+        losses = train_step.take_step(batch_on("cuda", 6))
+        monitor.note(train_step.step, losses, train_step.grad_norms)
         first.copy_(kept)
-    with pytest.raises(NotFinite, match="at step 7"):
-        watchdog.settle()
-    for one, other in zip(trainer.method.parameters(), before, strict=True):
+    with pytest.raises(NonFiniteError, match="at step 7"):
+        monitor.drain()
+    for one, other in zip(train_step.method.parameters(), before, strict=True):
         assert torch.equal(one, other)
 
 
@@ -150,7 +150,7 @@ def test_a_recorded_translation_is_the_translation():
     config = RuntimeConfig(device="cuda", precision="fp32")
     translator, runtime = inference.prepared(config)
     recorded = inference.recorded(translator, runtime)
-    for size in (64, 96) * (RecordedSteps.WARM_UP + 2):
+    for size in (64, 96) * (CudaGraphStep.WARM_UP + 2):
         image = torch.rand(1, 3, size, size) * 2 - 1
         expected = inference.translate(translator, runtime, image)
         assert torch.allclose(recorded(image), expected, atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 
 import translate
 from engine.checkpoint import Checkpoints
-from engine.tracking.wandb_artifacts import bundle_of, dataset_of, model_name
+from engine.tracking.wandb_artifacts import bundle_artifact, dataset_artifact, model_name
 from inference.open_run import open_run
 from options.load import saved_options
 from tests.conftest import call
@@ -17,7 +17,7 @@ NAME = "wandb:me/project/thing:best"
 
 def files_of(run, alias):
     """Return what is uploaded of a run under an alias."""
-    manifest = Checkpoints(run / "checkpoints").chosen()[alias]
+    manifest = Checkpoints(run / "checkpoints").latest_and_best()[alias]
     step = manifest["latest"]
     return {
         "options.yaml": (run / "options.yaml").read_bytes(),
@@ -27,7 +27,7 @@ def files_of(run, alias):
 
 
 def alias_of(run):
-    return next(iter(Checkpoints(run / "checkpoints").chosen()))
+    return next(iter(Checkpoints(run / "checkpoints").latest_and_best()))
 
 
 def test_an_artifact_translates_as_its_run_does(trained, photos, tmp_path, server, monkeypatch):
@@ -96,16 +96,16 @@ def test_the_best_and_the_last_are_one_artifact_where_they_are_one_checkpoint(tm
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     for step, score in ((1, 0.5), (2, 0.2), (3, 0.9), (4, None)):
         checkpoints.save({}, step, score)
-    found = checkpoints.chosen()
+    found = checkpoints.latest_and_best()
     assert {alias: entry["latest"] for alias, entry in found.items()} == {
         "best": "step_00000002.pt", "latest": "step_00000004.pt"}  # fmt: skip
     checkpoints.save({}, 5, 0.1)
-    assert [*checkpoints.chosen()] == ["best_latest"]
+    assert [*checkpoints.latest_and_best()] == ["best_latest"]
 
 
 def test_the_record_of_the_data_holds_no_image(trained):
     data = saved_options(trained / "options.yaml").data
-    name, kind, files, metadata = dataset_of(trained, data)
+    name, kind, files, metadata = dataset_artifact(trained, data)
     assert name.startswith("data-") and kind == "dataset" and [*files] == ["data.json"]
     assert metadata["fingerprint"] == json.loads((trained / "data.json").read_text())["fingerprint"]
     assert model_name(trained).startswith("tiny-")
@@ -115,7 +115,7 @@ def test_a_bundle_is_uploaded_whole(trained, tmp_path):
     (tmp_path / "deep").mkdir()
     for name in ("manifest.json", "deep/model.onnx"):
         (tmp_path / name).write_text("x")
-    name, kind, files, _ = bundle_of(trained, tmp_path, "a_to_b", {})
+    name, kind, files, _ = bundle_artifact(trained, tmp_path, "a_to_b", {})
     assert name.endswith("-a_to_b") and kind == "bundle"
     assert sorted(files) == ["deep/model.onnx", "manifest.json"]
 

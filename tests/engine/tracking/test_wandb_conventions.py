@@ -42,10 +42,10 @@ def logged(photos, tmp_path_factory):
     patch.setenv("NETRC", str(folder / "none"))
     patch.setenv("HOME", str(folder / "home"))
     wandb.teardown()  # the library reads the environment once a process
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
     from training.signals import StopSignals
 
-    real, signals = Trainer.take_step, []
+    real, signals = TrainStep.take_step, []
     entered = StopSignals.__enter__
     patch.setattr(StopSignals, "__enter__", lambda self: signals.append(self) or entered(self))
 
@@ -54,7 +54,7 @@ def logged(photos, tmp_path_factory):
             signals[0].requested = 15
         return real(self, batch)
 
-    patch.setattr(Trainer, "take_step", take_step)
+    patch.setattr(TrainStep, "take_step", take_step)
     command = ("cyclegan", f"data.root={photos}", f"run={run}", "duration=8 steps", "log.every=2",
                "evaluate_every=2", "log.artifacts=true", "log.previews_every=4", *WORDS)  # fmt: skip
     assert call(train, *command) == (143, "")
@@ -178,7 +178,7 @@ def test_11_losses_are_sent_every_so_many_steps_and_not_at_each(logged):
 
 def test_12_offline_runs_are_ignored_by_git_and_sweeps_are_not():
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert {"wandb/", "runs/"} <= {*ignored} and list((ROOT / "sweeps").glob("*.yaml"))
+    assert {"wandb/", "runs/"} <= {*ignored} and list((ROOT / "options/sweeps").glob("*.yaml"))
 
 
 def test_13_no_source_is_uploaded(logged):

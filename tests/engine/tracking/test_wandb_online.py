@@ -11,7 +11,7 @@ import pytest
 
 import train
 from engine.tracking import wandb_run
-from engine.train_step import Trainer
+from engine.train_step import TrainStep
 from tests.conftest import TINY, call, written
 
 WORDS = [word for word in TINY if "wandb" not in word]
@@ -25,7 +25,7 @@ def command(photos, run, *more):
 @pytest.fixture
 def at_step(monkeypatch):
     """Let something happen, once, before a step."""
-    real = Trainer.take_step
+    real = TrainStep.take_step
 
     def arrange(step, happen):
         happened = []
@@ -36,7 +36,7 @@ def at_step(monkeypatch):
                 happen()
             return real(self, batch)
 
-        monkeypatch.setattr(Trainer, "take_step", take_step)
+        monkeypatch.setattr(TrainStep, "take_step", take_step)
 
     return arrange
 
@@ -113,7 +113,7 @@ def test_artifacts_that_fail_fail_alone(photos, tmp_path, server, capsys, monkey
 
 def test_an_artifact_is_not_waited_for_longer_than_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(wandb_run, "FINISHED", 0.2)
-    mirror = wandb_run.WandbLogger(wandb_run.LogConfig(wandb="disabled"), tmp_path, "abc", {})
+    mirror = wandb_run.WandbRun(wandb_run.LogConfig(wandb="disabled"), tmp_path, "abc", {})
     mirror.run, mirror.uploads = object(), True
     began, wait = time.monotonic(), threading.Event()
     mirror._kept("thing", wait.wait)

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 import train
-from engine.tracking.wandb_run import LogConfig, WandbLogger, clean_name, wandb_mode
+from engine.tracking.wandb_run import LogConfig, WandbRun, clean_name, wandb_mode
 from tests.conftest import TINY, call
-from training.metrics_log import MetricsFile
+from training.metrics_log import MetricsLog
 
 
 def test_lines_that_will_be_computed_again_and_torn_ones_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(f'{{"step": {n}}}\n' for n in range(1, 8)) + '{"step": 8, "x"')
-    rows = MetricsFile(path, from_step=5)
+    rows = MetricsLog(path, from_step=5)
     rows.write({"step": 6})
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [
         1,
@@ -83,9 +83,9 @@ def test_an_offline_run_holds_the_history_the_previews_and_the_whole_configurati
         "cyclegan", f"data.root={photos}", f"run={run}", "checkpoint_every=4", "log.every=2",
         "log.previews_every=4", *[word for word in TINY if "wandb" not in word], "log.wandb=auto",
     ]  # fmt: skip
-    from engine.train_step import Trainer
+    from engine.train_step import TrainStep
 
-    real = Trainer.take_step
+    real = TrainStep.take_step
 
     def take_step(self, batch):
         if self.step == 5 and not (run / "again").exists():
@@ -93,7 +93,7 @@ def test_an_offline_run_holds_the_history_the_previews_and_the_whole_configurati
             raise KeyboardInterrupt
         return real(self, batch)
 
-    monkeypatch.setattr(Trainer, "take_step", take_step)
+    monkeypatch.setattr(TrainStep, "take_step", take_step)
     with pytest.raises(KeyboardInterrupt):
         train.main([*command, "duration=8 steps"])
     assert call(train, *command, "duration=8 steps") == (0, "")
@@ -150,7 +150,7 @@ def test_a_failing_server_never_stops_training(tmp_path, monkeypatch, capsys):
         raise wandb.errors.CommError("no network\nat all")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    logger = WandbLogger(LogConfig(wandb="online"), tmp_path, "abc", {})
+    logger = WandbRun(LogConfig(wandb="online"), tmp_path, "abc", {})
     assert "no network" in logger.message and "\n" not in logger.message
     logger.log({"x": 1}, 1)
     logger.images({}, {}, 1, 1)
@@ -162,7 +162,7 @@ def test_a_log_call_that_fails_ends_logging_with_one_note(tmp_path, capsys):
         def log(self, *_, **__):
             raise RuntimeError("gone")
 
-    logger = WandbLogger(LogConfig(wandb="disabled"), tmp_path, "abc", {})
+    logger = WandbRun(LogConfig(wandb="disabled"), tmp_path, "abc", {})
     logger.run = Broken()
     logger.log({"x": 1}, 1)
     logger.log({"x": 1}, 2)
@@ -175,7 +175,7 @@ def test_online_without_a_key_is_offline_and_asks_nothing(tmp_path, monkeypatch)
             monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    logger = WandbLogger(LogConfig(wandb="online"), tmp_path, "abc", {})
+    logger = WandbRun(LogConfig(wandb="online"), tmp_path, "abc", {})
     assert "offline run abc" in logger.message and "no key for online" in logger.message
     logger.finish()
 

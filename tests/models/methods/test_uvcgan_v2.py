@@ -12,7 +12,7 @@ from models.methods.inpainting import Inpainting
 from models.methods.uvcgan_v2 import UVCGANv2, small
 from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
 from tests.conftest import TINY, call, shrink
-from training.init_from import start_from
+from training.init_from import load_initial_weights
 
 CHANNELS = {"a": 3, "b": 3}
 SMALL = ["method.generator.levels=2", "method.generator.width=8", "method.generator.heads=2"]
@@ -218,7 +218,7 @@ def small_words(name: str) -> list[str]:
 
 def test_both_generators_begin_with_what_inpainting_learnt(pretrained):
     method = build()
-    rows = start_from(method, pretrained, partial=False)
+    rows = load_initial_weights(method, pretrained, partial=False)
     assert [(row.network, row.loaded > 0) for row in rows] == [
         ("to_b", True), ("to_a", True), ("judge_a", False), ("judge_b", False)]  # fmt: skip
     average = Checkpoints(pretrained / "checkpoints").load_latest()["average"]
