@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         parse_path(paths[0]),
         RuntimeConfig(device="cpu"),
         options.checkpoint,
-        options.weights,
+        options.use_ema,
     )
     for note in run.options.method.notes():
         print(f"note: {note}", file=sys.stderr)

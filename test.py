@@ -12,60 +12,26 @@ USAGE = """\
 usage: python test.py RUN [option=value ...]
 
 Translates every held-out image in every direction into RUN/test, and writes RUN/test/metrics.json and
-RUN/test/report.html. RUN is a folder that train.py made. data.* default to what the run was trained on.
+RUN/test/report.html. RUN is a folder made by train.py. data.* default to the data of the training run.
 """
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the command line asks for."""
+    """Evaluate the run that the command line names."""
     if not arguments or arguments[0] in ("-h", "--help"):
         if arguments:
             with_settings(TestOptions(), ["--help"], USAGE)
             return
-        raise UserError("name a run, such as: python test.py runs/demo; --help explains")
-    from inference.open_run import open_run, options_of
+        raise UserError("name a run, such as: python test.py runs/demo; --help shows all options")
+    from inference.open_run import options_of  # it imports torch: a mistake is answered before
 
-    path, settings = parse_path(arguments[0]), arguments[1:]
-    whole = replace(options_of(path).data, limit=0)  # a training run's limit is not the test's
-    options = with_settings(TestOptions(data=whole), settings, USAGE)
-    if options is None:
-        return
-    trained = options_of(path).data
-    if list(options.data.channels_of().items()) != list(trained.channels_of().items()):
-        raise UserError(
-            f"data.domains and data.channels are what the run was trained on: {trained.domains}"
-        )
+    path = parse_path(arguments[0])
+    data = replace(options_of(path).data, limit=0)  # a limit is for training only
+    options = with_settings(TestOptions(data=data), arguments[1:], USAGE)
+    if options is not None:
+        from evaluation.run import evaluate_run
 
-    from evaluation.evaluate import evaluate, write_metrics
-    from evaluation.features import find_inception, find_lpips
-    from evaluation.metrics_table import figures_table
-    from evaluation.report import write_report
-    from evaluation.wandb_results import log_figures
-
-    run = open_run(path, options.runtime, options.checkpoint, options.weights)
-    inception = find_inception(options.inception, run.runtime.device) if options.checks else None
-    lpips = find_lpips(run.runtime.device)
-    features = None if isinstance(inception, str) else inception
-    result = evaluate(
-        run,
-        options.data,
-        options.report_images,
-        options.checks,
-        features,
-        None if isinstance(lpips, str) else lpips,
-    )
-    metrics = write_metrics(run, result, options.data)
-    report = write_report(run, result)
-    print(figures_table(result.figures, result.floor, result.ceiling))
-    for note in run.options.method.notes():
-        print(f"note: {note}")
-    for leak in result.leaks[:3]:
-        print(f"note: {leak['first']} and {leak['second']} show one picture ({leak['between']})")
-    for missing in (inception, lpips):
-        if isinstance(missing, str):
-            print(missing)
-    print(f"metrics: {metrics}\nreport:  {report}")
-    print(log_figures(run, result, options.wandb))
+        evaluate_run(path, options)
 
 
 if __name__ == "__main__":

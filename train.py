@@ -66,7 +66,7 @@ def train(options: TrainOptions, distributed: DistributedContext | None = None) 
 
 def found(options: TrainOptions, distributed: DistributedContext) -> TrainOptions:
     """Return the options with whole paths; UserError where what they name is not there or cannot be."""
-    from data.folders import absolute, find_split
+    from data.folders import find_split, with_absolute_paths
     from data.samples import check_sizes
     from data.scenes import provide
     from engine.checkpoint import Checkpoints
@@ -74,7 +74,7 @@ def found(options: TrainOptions, distributed: DistributedContext) -> TrainOption
     for option in ("plan", "budget"):
         if getattr(options, option) and distributed.is_distributed:
             raise UserError(f"{option} measures the steps of one process; give it without torchrun")
-    options = replace(options, data=absolute(options.data))
+    options = replace(options, data=with_absolute_paths(options.data))
     provide(options.data.root)
     if options.data.bad_images == "error":  # else they are looked at one by one
         check_sizes(find_split(options.data, "train"), options.data)  # before any folder is made
@@ -209,8 +209,8 @@ def built(options: TrainOptions, distributed: DistributedContext) -> "Method":
     with answered():
         method = methods.find(options.method.name)(options.method, options.data.channels_of())
         for side in options.data.crops():
-            method.check_size(side, side)
-        if not method.shared and distributed.is_distributed:
+            method.check_crop_size(side, side)
+        if not method.supports_distributed and distributed.is_distributed:
             raise ValueError(f"method.name={options.method.name} is trained by one process")
     return method
 
@@ -232,7 +232,7 @@ def loop_of(
     schedule = make_schedule(
         options.duration, options.decay_after, options.batch_size, epoch, options.warm_up
     )
-    samples.grow(schedule.steps, options.batch_size)
+    samples.set_crop_schedule(schedule.steps, options.batch_size)
     with answered():
         train_step = TrainStep(method, options, schedule, runtime)
     watched = (
@@ -253,7 +253,7 @@ def facts_of(
     )
     parameters = {
         name: sum(p.numel() for p in player.parameters())
-        for name, player in train_step.players.items()
+        for name, player in train_step.optimizer_groups.items()
     }
     return {
         **to_dict(options), **recorded, "parameters": parameters, "steps": train_step.schedule.steps,
@@ -269,7 +269,7 @@ def watched_images(
 
     data = options.data
     kept_out = usable_files(data, "validation", run) if data.validation else files
-    scored = fixed_images(kept_out, data, options.score_images)
+    scored = fixed_images(kept_out, data, options.validation_images)
     return fixed_images(files, data, options.log.previews), scored
 
 
@@ -293,11 +293,11 @@ def begin_with(path: Path, train_step: "TrainStep", options: TrainOptions) -> No
     """Load weights to start from, say which, and let players that have them wait for those that have not."""
     from training.init_from import fresh_and_trained, load_initial_weights, load_table
 
-    rows = load_initial_weights(train_step.method, path, options.init_partial)
+    rows = load_initial_weights(train_step.method, path, options.init_strict)
     train_step.restart_ema()
     fresh, trained = fresh_and_trained(train_step.method, rows)
     print_line(f"weights of {path}\n{load_table(rows)}")
-    wait = min(options.init_warm_up, train_step.schedule.steps // 2)
+    wait = min(options.init_freeze_steps, train_step.schedule.steps // 2)
     if fresh and trained and wait:
         train_step.frozen_until = dict.fromkeys(trained, wait)
         print_line(f"the {' and '.join(trained)} wait {wait} steps for the {' and '.join(fresh)}")

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     from inference.open_run import direction_of, open_run
     from inference.translate import translate_paths, translate_stream
 
-    run = open_run(parse_path(paths[0]), options.runtime, options.checkpoint, options.weights)
+    run = open_run(parse_path(paths[0]), options.runtime, options.checkpoint, options.use_ema)
     for note in run.options.method.notes():
         print(f"note: {note}", file=sys.stderr)  # a picture may go to standard output
     direction = direction_of(run, options.direction)

@@ -25,9 +25,9 @@ from inference.picture_translator import PictureTranslator
 # where rings of one pixel are drawn; patches little larger than an object say where they belong.
 RECIPE = [
     "gcgan", *SMALL, "duration=3000 steps", "decay_after=50%", "data.flip=true",
-    "adam_betas=[0.5,0.99]", "method.geometry=none", "method.identity_weight=10", "method.history=0",
-    "method.generator.kind=plain_unet", "method.generator.initial=kaiming",
-    "method.generator.halvings=4", "method.discriminator.channels=32", "method.discriminator.layers=2",
+    "adam_betas=[0.5,0.99]", "method.geometry=none", "method.identity_weight=10", "method.pool_size=0",
+    "method.generator.kind=norm_free_unet", "method.generator.init_type=kaiming",
+    "method.generator.num_downs=4", "method.discriminator.channels=32", "method.discriminator.layers=2",
 ]  # fmt: skip
 SIZE, SEED, SCENES = 64, 0, 48
 SEEN = 20  # pixels of an object that is counted

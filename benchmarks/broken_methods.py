@@ -26,8 +26,8 @@ from benchmarks import known_truth
 from common.command import run_command
 from inference.open_run import Run, open_run
 from models import methods
-from models.gan_loss import Adversary
-from models.method import Batch, Method, Turn
+from models.gan_loss import GANLoss
+from models.method import Batch, Method, Update
 
 GATE = 22.0  # dB, in every direction
 Patch = contextlib.AbstractContextManager[Any]
@@ -42,21 +42,21 @@ CONTENT = {
 }
 
 
-def sound(_: type[Method]) -> Patch:
+def unmodified(_: type[Method]) -> Patch:
     """Change nothing."""
     return contextlib.nullcontext()
 
 
 def swapped_labels(_: type[Method]) -> Patch:
     """Teach the discriminators that fakes are real."""
-    told_apart = Adversary.discriminator
+    told_apart = GANLoss.discriminator_losses
 
     def discriminator(
-        self: Adversary, judge: nn.Module, real: Tensor, fake: Tensor, step: int
+        self: GANLoss, discriminator: nn.Module, real: Tensor, fake: Tensor, step: int
     ) -> dict[str, Tensor]:
-        return told_apart(self, judge, fake, real, step)
+        return told_apart(self, discriminator, fake, real, step)
 
-    return mock.patch.object(Adversary, "discriminator", discriminator)
+    return mock.patch.object(GANLoss, "discriminator", discriminator)
 
 
 def mirrored_content(method: type[Method]) -> Patch:
@@ -78,14 +78,14 @@ def mirrored_content(method: type[Method]) -> Patch:
 
 def idle_discriminators(method: type[Method]) -> Patch:
     """Never move the discriminators."""
-    real_turns = method.turns
+    real_updates = method.updates
 
-    def turns(self: Method, batch: Batch, step: int) -> Iterator[Turn]:
-        for turn in real_turns(self, batch, step):
-            if not any("discriminator" in player for player in turn.players):
-                yield turn
+    def updates(self: Method, batch: Batch, step: int) -> Iterator[Update]:
+        for update in real_updates(self, batch, step):
+            if not any("discriminator" in player for player in update.groups):
+                yield update
 
-    return mock.patch.object(method, "turns", turns)
+    return mock.patch.object(method, "updates", updates)
 
 
 def swapped_at_test(_: type[Method]) -> Patch:
@@ -106,18 +106,18 @@ Mutation = tuple[Callable[[type[Method]], Patch], list[str]]
 
 def mutations_of(name: str) -> dict[str, Mutation]:
     """Return mutation -> what it patches and sets, for the method `name`; the first changes nothing."""
-    found: dict[str, Mutation] = {"sound": (sound, [])}
+    found: dict[str, Mutation] = {"sound": (unmodified, [])}
     method = methods.find(name)
     if len(method(method.Config(), {"a": 3, "b": 3}).translators()) == 2:
         found["translators swapped at test"] = (swapped_at_test, [])
     found |= {
-        "no adversary": (sound, ["method.adversarial_weight=0"]),
+        "no adversary": (unmodified, ["method.adversarial_weight=0"]),
         "labels swapped": (swapped_labels, []),
         "discriminators never step": (idle_discriminators, []),
         "content of the mirror image": (mirrored_content, []),
     }
     if name in CONTENT:
-        found["content not kept"] = (sound, CONTENT[name])
+        found["content not kept"] = (unmodified, CONTENT[name])
     return found
 
 

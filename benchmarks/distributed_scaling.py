@@ -92,7 +92,7 @@ def work(known: argparse.Namespace) -> None:
             began = time.perf_counter()
             float(next(iter(train_step.take_step(batch).values())))
             steps.append(time.perf_counter() - began)
-            talks.append(seconds_of_talking(train_step))
+            talks.append(communication_seconds(train_step))
             if number < WARM_UP:
                 steps, talks = [], []
         seconds, talking = statistics.median(steps), statistics.median(talks)
@@ -107,12 +107,12 @@ def work(known: argparse.Namespace) -> None:
         print(json.dumps(row), flush=True)
 
 
-def seconds_of_talking(train_step: TrainStep) -> float:
+def communication_seconds(train_step: TrainStep) -> float:
     """Return how long it takes to average every player's gradients once, when all are there."""
     runtime = train_step.runtime
     runtime.distributed.all_reduce_max(0)
     began = time.perf_counter()
-    for player in train_step.players.values():
+    for player in train_step.optimizer_groups.values():
         losses = runtime.average_gradients(list(player.parameters()), {"x": torch.zeros(())})
         float(losses["x"])
     return time.perf_counter() - began

@@ -83,7 +83,7 @@ def exported(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
         plain, small = Path(name) / "model.onnx", Path(name) / "model_int8.onnx"
         plain.write_bytes(graph_export.pixel_graph(translator, {}))
         found: dict[str, Callable[[Tensor], object]] = {"onnxruntime fp32": onnx_runner(plain)}
-        if quantization.quantise(plain, small, noise(3, 4), quantization.RECIPES[0]):
+        if quantization.quantize(plain, small, noise(3, 4), quantization.RECIPES[0]):
             found["onnxruntime int8"] = onnx_runner(small)
     return found
 

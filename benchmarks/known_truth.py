@@ -23,7 +23,7 @@ from evaluation.evaluate import evaluate
 from inference.open_run import Run, open_run
 from models import methods
 from options.config import TrainOptions
-from options.introspection import walk
+from options.introspection import option_fields
 from options.load import train_options
 from train import train
 
@@ -37,11 +37,11 @@ SMALL = [
 # begins with scores that hardly depend on the image, unless its weights are drawn for its width.
 MULTISCALE = [
     "decay_after=50%", "batch_size=1",
-    "method.discriminator.channels=32", "method.discriminator.initial=kaiming",
+    "method.discriminator.channels=32", "method.discriminator.init_type=kaiming",
 ]  # fmt: skip
 # Encoders as narrow as these begin with nothing to tell patches by: CUT's own weights are too small.
 CONTRASTIVE = [
-    "decay_after=50%", "method.generator.initial=normal", "method.discriminator.initial=normal",
+    "decay_after=50%", "method.generator.init_type=normal", "method.discriminator.init_type=normal",
     "method.patches=64", "method.features=64",
 ]  # fmt: skip
 # What else a preset needs to learn in that time.
@@ -49,22 +49,22 @@ TUNED: dict[str, list[str]] = {
     # Codes may be strong beside their noise, which has a deviation of 1: so more details survive. The
     # paper's shared layers, and discriminators that are not left at chance, keep seeds alike.
     "unit": [
-        *MULTISCALE, "duration=1700 steps", "rates.discriminators=2", "method.kl_weight=0.001",
+        *MULTISCALE, "duration=1700 steps", "lr_multipliers.discriminators=2", "method.kl_weight=0.001",
         "method.cycle_kl_weight=0.001", "method.shared_blocks=1",
     ],
     "munit": [*MULTISCALE, "duration=1300 steps", "method.cycle_weight=10"],
     # One image is true: nothing rewards diversity, and the mapping may learn to give one style.
     "stargan_v2": [
-        "duration=800 steps", "decay_after=50%", "learning_rate=0.001", "rates.mapping=1", "weight_decay=0",
+        "duration=800 steps", "decay_after=50%", "learning_rate=0.001", "lr_multipliers.mapping=1", "weight_decay=0",
         "method.size=64", "method.own_domain=false", "method.diversity_weight=0",
         "method.cycle_weight=30", "method.penalty_every=4", "method.generator.blocks=1",
-        "method.generator.layers=1", "method.generator.widest=32", "method.mapping.channels=64",
-        "method.style_encoder.channels=8", "method.style_encoder.widest=64",
-        "method.discriminator.channels=8", "method.discriminator.widest=64",
+        "method.generator.layers=1", "method.generator.max_channels=32", "method.mapping.channels=64",
+        "method.style_encoder.channels=8", "method.style_encoder.max_channels=64",
+        "method.discriminator.channels=8", "method.discriminator.max_channels=64",
     ],
     # The identity loss asks of colours that both domains have to stay what the truth changes. No way back
     # asks for details: a U-Net's skips bring them.
-    "gcgan": ["method.identity_weight=0", "method.generator.kind=unet", "method.generator.halvings=3"],
+    "gcgan": ["method.identity_weight=0", "method.generator.kind=unet", "method.generator.num_downs=3"],
     "cut": [*CONTRASTIVE, "method.nce_weight=4", "duration=1500 steps", "method.nce_identity=false"],
     # At its weight of 10 so small a generator never changes anything.
     "fastcut": [*CONTRASTIVE, "method.nce_weight=4", "duration=1500 steps"],
@@ -72,8 +72,8 @@ TUNED: dict[str, list[str]] = {
         *CONTRASTIVE, "method.nce_weight=8", "duration=2000 steps", "method.identity_weight=0",
     ],
     "uvcgan_v2": [
-        "decay_after=50%", "method.generator.levels=3", "method.generator.width=64",
-        "method.generator.heads=4", "method.cycle_weight=10", "method.identity_weight=0",
+        "decay_after=50%", "method.generator.levels=3", "method.generator.embed_dim=64",
+        "method.generator.num_heads=4", "method.cycle_weight=10", "method.identity_weight=0",
         "method.penalty_weight=0.4", "method.penalty_every=4",
     ],
 }  # fmt: skip
@@ -85,7 +85,7 @@ def recipe(preset: str) -> list[str]:
         return ["demo"]
     options = train_options([preset])
     assert options is not None
-    known = {field.name for field in walk(type(options), {"method": type(options.method)})}
+    known = {field.name for field in option_fields(type(options), {"method": type(options.method)})}
     small = [setting for setting in SMALL if setting.partition("=")[0] in known]
     return [preset, *small, *TUNED.get(preset, [])]
 
@@ -100,7 +100,7 @@ def known_truth(
     generate("season", folder / "season")
     words = [*recipe(method), f"seed={seed}", *settings]
     run, seconds = trained(words, folder / "season", folder / f"{method}-{seed}")
-    figures = evaluate(run, run.options.data, keep_rows=1, checks=False).figures
+    figures = evaluate(run, run.options.data, report_images=1, checks=False).metrics()
     scores: dict[str, float | int | str] = {
         "method": method, "seed": seed, "parameters": parameters(run.options),
         "seconds": seconds, "steps": run.step,
@@ -114,7 +114,7 @@ def trained(words: Sequence[str], data: Path, folder: Path) -> tuple[Run, float]
     """Train what the words say on `data` in `folder`; return the run, and the seconds of the processor."""
     options = train_options([
         *words, f"data.root={data}", f"run={folder}", "log.wandb=disabled", "log.previews=0",
-        "score_images=0", "checkpoint_every=100000",
+        "validation_images=0", "checkpoint_every=100000",
     ])  # fmt: skip
     assert options is not None
     started = time.process_time()

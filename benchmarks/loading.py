@@ -6,8 +6,8 @@ The reference's pipeline is restated with the same libraries it uses: PIL, torch
 (bicubic), RandomCrop to 256, RandomHorizontalFlip, ToTensor, Normalize. Ours ends in the uint8 tensor
 that travels to the device, which normalises it. `decoder` only decodes, by Pillow as we do or by
 OpenCV: no pipeline that does is faster. `decoding` is a first pass; `kept` a later one, as training has
-them by itself (data.keep); `ten passes` are both, from an empty start; `cached` is any pass with
-data.cache. Variants take turns; medians. Images are generated, or the JPEGs of a folder.
+them by itself (data.memory_cache_gb); `ten passes` are both, from an empty start; `cached` is any pass with
+data.disk_cache. Variants take turns; medians. Images are generated, or the JPEGs of a folder.
 """
 
 import argparse
@@ -109,9 +109,9 @@ def main(arguments: list[str]) -> None:
                 "reference": reference_pipeline(files),
                 "decoder": decoder(files),
                 "decoder (OpenCV)": opencv_decoder(files),
-                "decoding": our_pipeline(files, DataConfig(keep=0)),
+                "decoding": our_pipeline(files, DataConfig(memory_cache_gb=0)),
                 "kept": our_pipeline(files, DataConfig()),
-                "cached": our_pipeline(files, DataConfig(cache=f"{folder}/cache")),
+                "cached": our_pipeline(files, DataConfig(disk_cache=f"{folder}/cache")),
             }
             rates: dict[str, list[float]] = {}
             for timed in range(known.rounds + 1):

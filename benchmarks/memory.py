@@ -23,19 +23,19 @@ from benchmarks.step import images, train_step_for
 from benchmarks.timing import chosen
 from common.command import run_command
 from common.errors import RunError
-from data.tensors import normalise
+from data.tensors import normalize
 from engine.runtime import RuntimeConfig
 
 PUBLISHED = 28_285_832  # weights of the reference's networks
 ROWS = {
     "reference": RuntimeConfig(),
     "fp32": RuntimeConfig(precision="fp32"),
-    "fp32 checkpointed": RuntimeConfig(precision="fp32", checkpoint_activations=True),
+    "fp32 checkpointed": RuntimeConfig(precision="fp32", activation_checkpointing=True),
     "bf16": RuntimeConfig(precision="bf16"),
-    "bf16 checkpointed": RuntimeConfig(precision="bf16", checkpoint_activations=True),
+    "bf16 checkpointed": RuntimeConfig(precision="bf16", activation_checkpointing=True),
     "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
     "bf16 compiled checkpointed": RuntimeConfig(
-        precision="bf16", compile="regions", checkpoint_activations=True
+        precision="bf16", compile="regions", activation_checkpointing=True
     ),
 }
 
@@ -46,7 +46,7 @@ def measure(name: str, size: int, batch: int, reference: str, channels: int) -> 
     if name == "reference":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         theirs = ReferenceStep(Path(reference), device)
-        a, b = (normalise(batch_of[domain].to(device)) for domain in "ab")
+        a, b = (normalize(batch_of[domain].to(device)) for domain in "ab")
         before, weights = _resident(), PUBLISHED
         theirs.steps(a, b, 2)
     else:

@@ -21,15 +21,19 @@ from benchmarks.known_truth import answer, recipe, trained
 from common.command import run_command
 from common.errors import UserError
 from data.reading import read_image
-from data.tensors import normalise, to_tensor
-from evaluation.style_metrics import STYLES, style_figures
+from data.tensors import normalize, to_tensor
+from evaluation.style_metrics import STYLES, style_metrics
 from inference.open_run import Run
 from models.translator import StyledTranslator
 
 # What differs from known_truth.py, where one answer is true and nothing rewards diversity.
 STYLED = {
     "munit": ["method.cycle_weight=1"],
-    "stargan_v2": ["rates.mapping=0.1", "method.diversity_weight=1", "method.diversity_steps=800"],
+    "stargan_v2": [
+        "lr_multipliers.mapping=0.1",
+        "method.diversity_weight=1",
+        "method.diversity_steps=800",
+    ],
 }
 WEIGHTS = (0.299, 0.587, 0.114)  # of luminance, Rec. 601
 
@@ -65,7 +69,7 @@ def measured(run: Run, root: Path) -> dict[str, float]:
     translator = run.translators["a_to_b"]
     assert isinstance(translator, StyledTranslator)
     sources, references = images_in(root / "testA"), images_in(root / "testB")
-    figures = style_figures(translator, sources, references, run.runtime)
+    figures = style_metrics(translator, sources, references, run.runtime)
     styles = [translator.sample_style(1, seed=number) for number in range(STYLES)]
     agreement = [
         correlation(source, translator(source, style)) for source in sources for style in styles
@@ -75,7 +79,7 @@ def measured(run: Run, root: Path) -> dict[str, float]:
 
 def images_in(folder: Path) -> list[Tensor]:
     """Return the images of a folder, each [1, C, H, W] in [-1, 1]."""
-    return [normalise(to_tensor(read_image(file))[None]) for file in sorted(folder.iterdir())]
+    return [normalize(to_tensor(read_image(file))[None]) for file in sorted(folder.iterdir())]
 
 
 def main(arguments: list[str]) -> None:

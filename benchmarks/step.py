@@ -31,7 +31,7 @@ from benchmarks.reference_repository import ReferenceProcess
 from benchmarks.timing import chosen, seconds_of
 from common.command import run_command
 from common.errors import RunError
-from data.tensors import normalise
+from data.tensors import normalize
 from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import make_schedule
@@ -77,7 +77,7 @@ def images(size: int, batch: int) -> dict[str, torch.Tensor]:
     }
 
 
-def peak(dtype: torch.dtype, device: torch.device) -> float:
+def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
     """Return the most floating-point operations a second of a large product and a convolution."""
     rates = []
     n = 8192 if device.type == "cuda" else 3072
@@ -99,7 +99,7 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
     return max(rates)
 
 
-def operations_of(train_step: TrainStep, batch: dict[str, torch.Tensor]) -> float:
+def count_flops(train_step: TrainStep, batch: dict[str, torch.Tensor]) -> float:
     """Return the floating-point operations of one step, counted as it runs (no replay)."""
     train_step.runtime.set_tf32()
     with FlopCounterMode(display=False) as counter:
@@ -129,7 +129,12 @@ def compare(
     """
     method = train_step.method
     assert isinstance(method, CycleGAN)
-    networks = (method.to_b, method.to_a, method.judge_a, method.judge_b)
+    networks = (
+        method.generator_ab,
+        method.generator_ba,
+        method.discriminator_a,
+        method.discriminator_b,
+    )
     weights = [
         [p.detach().cpu().clone().numpy() for p in network.parameters()] for network in networks
     ]
@@ -141,11 +146,13 @@ def compare(
     found = [gradients_of(network) for network in networks]
 
     device = train_step.runtime.device
-    images_of = {d: normalise(x.to(device)).double() for d, x in batch.items()}
-    for turn in exact.turns(images_of, 0):
-        parameters = [p for name in turn.players for p in exact.players()[name].parameters()]
-        turn.total().backward(inputs=parameters)
-    doubled = (exact.to_b, exact.to_a, exact.judge_a, exact.judge_b)
+    images_of = {d: normalize(x.to(device)).double() for d, x in batch.items()}
+    for update in exact.updates(images_of, 0):
+        parameters = [
+            p for name in update.groups for p in exact.optimizer_groups()[name].parameters()
+        ]
+        update.total().backward(inputs=parameters)
+    doubled = (exact.generator_ab, exact.generator_ba, exact.discriminator_a, exact.discriminator_b)
     reference.ask("take_weights", weights)
     reference.ask("double")
     reference.ask("steps", 1)
@@ -153,9 +160,11 @@ def compare(
     reference.ask("float")
     return {
         "losses": max(abs(ours[name] - theirs[name]) / abs(theirs[name]) for name in theirs),
-        "gradients": apart(found, rounded),
-        "gradients_in_float64": apart([gradients_of(network) for network in doubled], true),
-        "rounding": apart(rounded, true),
+        "gradients": max_relative_difference(found, rounded),
+        "gradients_in_float64": max_relative_difference(
+            [gradients_of(network) for network in doubled], true
+        ),
+        "rounding": max_relative_difference(rounded, true),
     }
 
 
@@ -168,7 +177,7 @@ def gradients_of(network: torch.nn.Module) -> list[np.ndarray]:
     return [p.grad.cpu().numpy() for p in network.parameters() if p.grad is not None and p.ndim > 1]
 
 
-def apart(some: list[list[np.ndarray]], others: list[list[np.ndarray]]) -> float:
+def max_relative_difference(some: list[list[np.ndarray]], others: list[list[np.ndarray]]) -> float:
     """Return the largest difference of two gradients, relative to the second's norm."""
     pairs = (
         pair for ours, theirs in zip(some, others, strict=True) for pair in zip(ours, theirs, strict=True)
@@ -206,7 +215,7 @@ def main(arguments: list[str]) -> None:
         for name, train_step in train_steps.items()
     }
     if known.reference:
-        reference = ReferenceProcess(known.reference, device, [normalise(batch[d]) for d in "ab"])
+        reference = ReferenceProcess(known.reference, device, [normalize(batch[d]) for d in "ab"])
         exact_names = [name for name in names if name.startswith("fp32")] or ["fp32"]
         for name in [] if known.only_time else exact_names:
             plain = train_step_for(VARIANTS[name], known.batch, known.channels, known.blocks)
@@ -222,13 +231,15 @@ def main(arguments: list[str]) -> None:
             del plain
         actions["reference"] = functools.partial(reference.ask, "steps", steps)
         if device.type == "cuda":  # without TF32, which torch gives convolutions by default
-            exact = ReferenceProcess(known.reference, device, [normalise(batch[d]) for d in "ab"])
+            exact = ReferenceProcess(known.reference, device, [normalize(batch[d]) for d in "ab"])
             exact.ask("exact")
             actions["reference, no TF32"] = functools.partial(exact.ask, "steps", steps)
-    peaks = {p: peak(t, device) for p, t in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+    peaks = {
+        p: peak_flops(t, device) for p, t in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
     first = {name: action() for name, action in actions.items()}  # compiles
     operations = {
-        name: operations_of(
+        name: count_flops(
             train_step_for(replace(VARIANTS[name], cuda_graph=False), known.batch, known.channels, known.blocks),
             batch,
         )

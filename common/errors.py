@@ -1,16 +1,22 @@
 """The error whose text is meant for the person at the terminal, and how a command ends on it."""
 
+import os
 import re
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one line that names the option or file and the way out.
+    """A mistake that the user can correct: one line that names the option or file and the way out.
 
-    What is echoed of the user's words cannot break the line or steer the terminal: it is escaped. Nor
-    can a long one push the rest out of the line: its middle is left out.
+    `option` (dotted, without a value) and `path` hold the same facts for programs and tests. Control
+    characters in the message are escaped, so that the user's own words cannot break the line or steer
+    the terminal; words of more than 160 characters are shortened in the middle.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self, message: str, *, option: str = "", path: str | os.PathLike[str] = ""
+    ) -> None:
+        self.option = option
+        self.path = os.fspath(path)
         said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip())
         super().__init__(
             re.sub(r"\S{161,}", lambda word: f"{word[0][:80]}...{word[0][-60:]}", said)

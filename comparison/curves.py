@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from string import Template
 
 WIDTH, HEIGHT = 320, 120
-MOST = 600  # points of a curve: more than there are pixels
+MAX_POINTS = 600  # points of a curve: more than there are pixels
 Curve = Sequence[tuple[int, float]]
 PAGE = Template("""\
 <!doctype html><html lang="en"><meta charset="utf-8"><title>$title</title>
@@ -50,7 +50,7 @@ def _figure(name: str, one: Curve, other: Curve, parts: int | None) -> str:
         return (step - first) / max(last - first, 1) * WIDTH
 
     def drawn(curve: Curve, kind: str) -> str:
-        thinned = curve[:: math.ceil(len(curve) / MOST)] if curve else []
+        thinned = curve[:: math.ceil(len(curve) / MAX_POINTS)] if curve else []
         places = " ".join(
             f"{across(step):.1f},{HEIGHT - (value - low) / ((high - low) or 1) * HEIGHT:.1f}"
             for step, value in thinned

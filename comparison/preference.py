@@ -24,11 +24,11 @@ from common.user_paths import page_path, parse_path
 from comparison.side_by_side import differences, read_metrics
 from data.config import DataConfig
 from data.folders import files_in, find_split, folder_of
-from data.reading import open_upright, over_white
-from inference.outputs import written_name
+from data.reading import composite_on_white, open_image
+from inference.outputs import output_name
 
 PAGE = Template((Path(__file__).parent / "templates/preference.html").read_text(encoding="utf-8"))
-MOST = 40  # pictures on a page: more tire a person
+MAX_COMPARISONS = 40  # pictures on a page: more tire a person
 SIDE = 384  # pixels they are shown with, at most
 USAGE = """\
 usage: python -m comparison.preference RUN RUN [out=preference.html]
@@ -75,7 +75,7 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     for direction in sorted(_directions(one) & _directions(other)):
         domain = direction.split("_to_")[0]
         for file in sources.get(domain, []):
-            name = written_name(file.relative_to(folder_of(data, "test", domain)))
+            name = output_name(file.relative_to(folder_of(data, "test", domain)))
             fakes = [run / "test" / direction / name for run in (one, other)]
             if all(fake.is_file() for fake in fakes):
                 rounds.append((direction, file, fakes))
@@ -85,7 +85,7 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
         )
     order.shuffle(rounds)
     questions = []
-    for direction, file, fakes in rounds[:MOST]:
+    for direction, file, fakes in rounds[:MAX_COMPARISONS]:
         sides = [0, 1]
         order.shuffle(sides)
         questions.append({
@@ -120,7 +120,7 @@ def _directions(run: Path) -> set[str]:
 
 
 def _picture(path: Path) -> str:
-    image = over_white(open_upright(path)).convert("RGB")
+    image = composite_on_white(open_image(path)).convert("RGB")
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=92)

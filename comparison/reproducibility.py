@@ -11,9 +11,9 @@ from common.files import write_text
 from common.text_table import aligned
 from common.user_paths import page_path, parse_path
 from comparison.curves import page
-from comparison.training_log import Recorded, read_recorded
+from comparison.training_log import TrainingLog, read_training_log
 from options.help import shown
-from options.resume_check import is_free
+from options.resume_check import may_change
 
 PLACES = ("data.root", "data.train", "data.test")  # where images lie, which says nothing of them
 TOLERANCE = 1e-5  # of the larger value: some hundred roundings of a float32
@@ -28,7 +28,7 @@ offline W&B run. The page shows the curves. Exit code 0: equal, or but for round
 
 
 @dataclass(frozen=True)
-class Parting:
+class FirstDifference:
     """How one logged value of two runs differs."""
 
     name: str
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
             "usage: python -m comparison.reproducibility RUN RUN [tolerance=1e-5] [out=page.html]"
         )
     tolerance = _tolerance(settings.get("tolerance", str(TOLERANCE)))
-    one, other = (read_recorded(parse_path(path)) for path in paths)
-    found = partings(one, other, tolerance)
+    one, other = (read_training_log(parse_path(path)) for path in paths)
+    found = first_differences(one, other, tolerance)
     lines = [_experiment(one, other), "", _losses(found), "", verdict(one, other, found, tolerance)]
     print("\n".join(lines))
     beside = parse_path(paths[0])  # what the first path is may be a file, or in W&B
@@ -66,7 +66,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(parting.rounding is None for parting in found) else 1
 
 
-def partings(one: Recorded, other: Recorded, tolerance: float = TOLERANCE) -> list[Parting]:
+def first_differences(
+    one: TrainingLog, other: TrainingLog, tolerance: float = TOLERANCE
+) -> list[FirstDifference]:
     """Return how every value that both runs logged differs; UserError where there is none."""
     steps = sorted(one.rows.keys() & other.rows.keys())
     names = dict.fromkeys(name for run in (one, other) for step in steps for name in run.rows[step])
@@ -79,24 +81,24 @@ def partings(one: Recorded, other: Recorded, tolerance: float = TOLERANCE) -> li
         ]
         if not pairs:
             continue
-        apart = [(distance(x, y), step) for step, x, y in pairs]
+        apart = [(relative_difference(x, y), step) for step, x, y in pairs]
         largest, at = max(apart, key=lambda pair: pair[0])
-        bits = next((step for step, x, y in pairs if not same(x, y)), None)
+        bits = next((step for step, x, y in pairs if not equal_numbers(x, y)), None)
         rounding = next((step for far, step in apart if far > tolerance), None)
-        found.append(Parting(name, len(pairs), bits, rounding, largest, at))
+        found.append(FirstDifference(name, len(pairs), bits, rounding, largest, at))
     if not found:
         raise UserError(f"{one.name} and {other.name} have no logged step in common")
     return found
 
 
-def same(one: float, other: float) -> bool:
+def equal_numbers(one: float, other: float) -> bool:
     """Say whether two values are one number, be it none at all."""
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
-def distance(one: float, other: float) -> float:
+def relative_difference(one: float, other: float) -> float:
     """Return how far two values are apart, as a share of the larger; infinite where one is no number."""
-    if same(one, other):
+    if equal_numbers(one, other):
         return 0.0
     if not (math.isfinite(one) and math.isfinite(other)):
         return math.inf
@@ -104,7 +106,10 @@ def distance(one: float, other: float) -> float:
 
 
 def verdict(
-    one: Recorded, other: Recorded, found: Sequence[Parting], tolerance: float = TOLERANCE
+    one: TrainingLog,
+    other: TrainingLog,
+    found: Sequence[FirstDifference],
+    tolerance: float = TOLERANCE,
 ) -> str:
     """Return the answer in one sentence."""
     others = [name for name, lines in differences(one, other).items() if lines]
@@ -127,12 +132,13 @@ def verdict(
     return f"{what}: they part at step {first} by more than {tolerance:g} of a value, in a bit at step {bits}"
 
 
-def differences(one: Recorded, other: Recorded) -> dict[str, list[str]]:
+def differences(one: TrainingLog, other: TrainingLog) -> dict[str, list[str]]:
     """Return what of two experiments is not the same, line by line; what is not recorded differs too."""
     options = {
         name: (one.options.get(name), other.options.get(name))
         for name in sorted({*one.options, *other.options})
-        if not is_free(name) and not (name in PLACES and one.images and one.images == other.images)
+        if not may_change(name)
+        and not (name in PLACES and one.images and one.images == other.images)
     }
     return {
         "code": [] if one.code and one.code == other.code else [_code(one) + " -> " + _code(other)],
@@ -143,7 +149,7 @@ def differences(one: Recorded, other: Recorded) -> dict[str, list[str]]:
     }
 
 
-def _experiment(one: Recorded, other: Recorded) -> str:
+def _experiment(one: TrainingLog, other: TrainingLog) -> str:
     lines = []
     for name, found in differences(one, other).items():
         lines.append(f"{name:<10}{'; '.join(found[:6]) if found else 'the same'}")
@@ -151,7 +157,7 @@ def _experiment(one: Recorded, other: Recorded) -> str:
     return f"{one.name} and {other.name}\n" + "\n".join(lines)
 
 
-def _losses(found: Sequence[Parting]) -> str:
+def _losses(found: Sequence[FirstDifference]) -> str:
     rows = [["logged", "steps", "largest difference", "at step", "a bit from", "parts from"]]
     for p in found:
         apart = f"{p.largest:.2g}" if p.largest else "0"
@@ -164,7 +170,7 @@ def _step(step: int | None) -> str:
     return "-" if step is None else str(step)
 
 
-def _code(run: Recorded) -> str:
+def _code(run: TrainingLog) -> str:
     return f"{run.code or 'not recorded'} ({run.commit[:8]}{'+changes' * ('+' in run.commit)})"
 
 
@@ -178,7 +184,7 @@ def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _curve(run: Recorded, name: str) -> list[tuple[int, float]]:
+def _curve(run: TrainingLog, name: str) -> list[tuple[int, float]]:
     return [(step, row[name]) for step, row in sorted(run.rows.items()) if name in row]
 
 

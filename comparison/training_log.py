@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from engine.format_1 import upgrade_option, upgrade_options
 from engine.run_record import read_sessions
 from engine.tracking.wandb_offline import is_offline, read_offline
 from options.config import TrainOptions
@@ -31,7 +32,7 @@ MACHINE = ("device", "gpu", "processor", "cores", "threads", "platform")
 
 
 @dataclass(frozen=True)
-class Recorded:
+class TrainingLog:
     """A training as it was written down; what was not is empty."""
 
     name: str
@@ -44,12 +45,14 @@ class Recorded:
     rows: dict[int, dict[str, float]]  # step -> loss, score, norm or rate -> value
 
 
-def read_recorded(path: Path) -> Recorded:
+def read_training_log(path: Path) -> TrainingLog:
     """Return what a run folder, or an offline W&B run's folder or file, says of its training."""
     if is_offline(path):
         found = read_offline(path)
         known = {field.name for field in dataclasses.fields(TrainOptions)}
-        options = {name: value for name, value in found.config.items() if name in known}
+        options = {
+            n: value for n, value in found.config.items() if upgrade_option(n, None)[0] in known
+        }
         return _recorded(str(path), found.config, options, found.history, "_step")
     if not (path / "options.yaml").is_file():
         raise UserError(f"{path} is no run: it has no options.yaml; train.py makes one")
@@ -61,15 +64,15 @@ def read_recorded(path: Path) -> Recorded:
 def _recorded(
     name: str, facts: Mapping[str, Any], options: Mapping[str, Any], rows: list[dict[str, Any]],
     count: str,
-) -> Recorded:  # fmt: skip
+) -> TrainingLog:  # fmt: skip
     images, packages = (facts.get(key) for key in ("data_fingerprint", "packages"))
     versions = {"python": facts.get("python"), **(packages if isinstance(packages, dict) else {})}
-    return Recorded(
+    return TrainingLog(
         name=name,
         code=str(facts.get("code", "")),
         commit=str(facts.get("git_commit", "")),
         images={str(s): str(f) for s, f in images.items()} if isinstance(images, dict) else {},
-        options=flatten(options),
+        options=upgrade_options(flatten(options)),
         versions={str(key): str(value) for key, value in versions.items() if value},
         machine={key: facts[key] for key in MACHINE if key in facts},
         rows={row[count]: _numbers(row) for row in rows if isinstance(row.get(count), int)},

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.config import DataConfig
 
-CHANNELS_AT_ONCE = 128  # OpenCV's limit
+MAX_OPENCV_CHANNELS = 128  # OpenCV's limit
 
 
 class Transform:
@@ -27,8 +27,8 @@ class Transform:
     def __call__(self, image: np.ndarray, key: Sequence[int] = (0,)) -> np.ndarray:
         # The colour and geometry steps silently misread anything but uint8 [H, W, C].
         assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
-        if image.shape[2] > CHANNELS_AT_ONCE:  # the same key does the same to every part
-            first, rest = image[..., :CHANNELS_AT_ONCE], image[..., CHANNELS_AT_ONCE:]
+        if image.shape[2] > MAX_OPENCV_CHANNELS:  # the same key does the same to every part
+            first, rest = image[..., :MAX_OPENCV_CHANNELS], image[..., MAX_OPENCV_CHANNELS:]
             parts = [self(np.ascontiguousarray(part), key) for part in (first, rest)]
             return np.concatenate(parts, axis=2)
         if self._pipeline is None:
@@ -43,7 +43,7 @@ class Transform:
         return {**self.__dict__, "_pipeline": None}
 
 
-def resizing(config: DataConfig, size: int) -> Transform:
+def resize_transform(config: DataConfig, size: int) -> Transform:
     """Return what brings an image to `size` as data.fit says; nothing in it is random."""
     return Transform(functools.partial(resizing_steps, config, size))
 
@@ -62,7 +62,7 @@ def evaluation_transform(config: DataConfig) -> Transform:
 
     `stretch` gives a square, `short_side` keeps the aspect, `crop` leaves the image as it is.
     """
-    return resizing(config, config.crop_size)
+    return resize_transform(config, config.crop_size)
 
 
 def training_steps(config: DataConfig, channels: int, crop: int) -> list[Any]:
@@ -77,8 +77,8 @@ def training_steps(config: DataConfig, channels: int, crop: int) -> list[Any]:
     steps.append(library.RandomCrop(crop, crop))
     if config.flip:
         steps.append(library.HorizontalFlip(p=0.5))
-    if config.colour_jitter:
-        share = (1 - config.colour_jitter, 1 + config.colour_jitter)
+    if config.color_jitter:
+        share = (1 - config.color_jitter, 1 + config.color_jitter)
         saturation = share if channels == 3 else (1.0, 1.0)
         steps.append(library.ColorJitter(share, share, saturation, hue=(0, 0), p=1.0))
     return steps

@@ -8,10 +8,10 @@ from pathlib import Path
 from common.errors import UserError
 from data.reading import BadImage
 
-MOST = 0.01  # of a domain that may be left out; where more is bad, something else is wrong
+MAX_BAD_SHARE = 0.01  # of a domain that may be left out; where more is bad, something else is wrong
 
 
-def sound_files(
+def drop_bad_images(
     files: Mapping[str, Sequence[Path]], read: Callable[[str, Path], object], record: Path,
     counted: Callable[[Iterator[object], int], Iterable[object]],
 ) -> dict[str, list[Path]]:  # fmt: skip
@@ -25,7 +25,7 @@ def sound_files(
     kept = {d: [f for f in paths if str(f) not in bad] for d, paths in files.items()}
     for domain, paths in files.items():
         lost = len(paths) - len(kept[domain])
-        if lost > max(MOST * len(paths), 1) or not kept[domain]:
+        if lost > max(MAX_BAD_SHARE * len(paths), 1) or not kept[domain]:
             first = next(f for f in paths if str(f) in bad)
             raise UserError(
                 f"{lost} of {len(paths)} images of {domain} cannot be used, such as {bad[str(first)]}; "

@@ -9,13 +9,13 @@ from common.errors import UserError
 BadImages = Literal["error", "skip"]
 
 
-MOST_CHANNELS = 4096
+MAX_CHANNELS = 4096
 
 
-MOST_KEPT = 100_000
+MAX_MEMORY_CACHE_GB = 100_000
 
 
-MOST_PIXELS = 32_766  # on a side: what OpenCV, which resizes, can address
+MAX_SIDE = 32_766  # on a side: what OpenCV, which resizes, can address
 
 
 Fit = Literal["stretch", "short_side", "crop"]
@@ -29,25 +29,25 @@ class DataConfig:
     """Where the images are and what is done to them on the way to a batch."""
 
     root: str = ""  # folder with trainA, trainB, testA, testB, or train/<domain>, test/<domain>
-    domains: list[str] = field(default_factory=lambda: ["a", "b"])  # their names, in that order
-    train: dict[str, str] = field(default_factory=dict)  # a folder per domain, instead of root's
+    domains: list[str] = field(default_factory=lambda: ["a", "b"])  # their names, in order
+    train: dict[str, str] = field(default_factory=dict)  # a folder for each domain, instead of root
     test: dict[str, str] = field(default_factory=dict)  # the same for the held-out images
     channels: list[int] = field(default_factory=lambda: [3])  # 1 grey, 3 RGB; or [1,3], one each
     fit: Fit = "stretch"  # stretch to a square, short_side keeps the aspect, crop leaves the size
     load_size: int = 286  # pixels images are resized to before the crop (not with fit=crop)
-    crop_size: int = 256  # pixels of the random square that is trained on
-    progressive: list[int] = field(default_factory=list)  # crops that grow, as [64,128,256]
+    crop_size: int = 256  # pixels of the random square crop
+    progressive_crops: list[int] = field(default_factory=list)  # crops that grow: [64,128,256]
     flip: bool = True  # mirror half of the images left to right
-    rotate: float = 0.0  # turn by up to so many degrees, reflecting at the border
-    colour_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this share
+    rotate: float = 0.0  # rotate by up to N degrees, with reflection at the border
+    color_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this share
     workers: int = 2  # processes that read images; 0 reads in the training process
-    pairs: Pairs = "auto"  # held-out files of one name show one scene: none, forward (a to b), both
-    keep: float = 2.0  # GB of memory for decoded images, from which later passes read; 0 for none
-    cache: str = ""  # keep decoded, resized images in this folder: reading is faster from then on
-    resident: bool = False  # keep them in the device's memory instead: for sets that fit
-    validation: float = 0.0  # share of the training images kept out, to choose the best checkpoint
-    bad_images: BadImages = "error"  # skip leaves out one in a hundred, found before the start
-    limit: int = 0  # use only the first so many images of each folder; 0 uses all
+    pairs: Pairs = "auto"  # equal names in test are ground truth: none, forward, both ways
+    memory_cache_gb: float = 2.0  # memory for decoded images, which later passes read; 0: none
+    disk_cache: str = ""  # folder for decoded, resized images: faster reading from then on
+    device_cache: bool = False  # keep them in the device's memory instead: for sets that fit
+    validation: float = 0.0  # share of the training images held out to choose the best checkpoint
+    bad_images: BadImages = "error"  # unreadable images: stop, or skip up to 1 % of a domain
+    limit: int = 0  # use only the first N images of each folder; 0: all
 
     def __post_init__(self) -> None:
         for name in self.domains:
@@ -61,10 +61,10 @@ class DataConfig:
         if len(set(self.domains)) != len(self.domains) or len(self.domains) < 2:
             raise UserError(f"data.domains must be 2 or more different names, got {self.domains}")
         if len(self.channels) not in (1, len(self.domains)) or not all(
-            0 < count <= MOST_CHANNELS for count in self.channels
+            0 < count <= MAX_CHANNELS for count in self.channels
         ):
             raise UserError(
-                f"data.channels must be one number of 1 to {MOST_CHANNELS}, or one for each domain, "
+                f"data.channels must be one number of 1 to {MAX_CHANNELS}, or one for each domain, "
                 f"got {str(self.channels)[:60]}"
             )
         for option, folders in (("train", self.train), ("test", self.test)):
@@ -73,42 +73,44 @@ class DataConfig:
                     known = ", ".join(f"data.{option}.{domain}" for domain in self.domains)
                     raise UserError(f"data.{option}.{name}: no such domain; this run has {known}")
         for option in ("load_size", "crop_size"):
-            if not 1 <= getattr(self, option) <= MOST_PIXELS:
+            if not 1 <= getattr(self, option) <= MAX_SIDE:
                 raise UserError(
-                    f"data.{option} must be 1 to {MOST_PIXELS}, got {getattr(self, option)}"
+                    f"data.{option} must be 1 to {MAX_SIDE}, got {getattr(self, option)}"
                 )
         if self.fit != "crop" and self.crop_size > self.load_size:
             raise UserError(
                 f"data.crop_size={self.crop_size} is larger than data.load_size={self.load_size}; "
                 "raise the load size or lower the crop"
             )
-        grown = self.progressive and (
-            self.progressive != sorted(set(self.progressive))
-            or self.progressive[0] < 1
-            or self.progressive[-1] != self.crop_size
+        grown = self.progressive_crops and (
+            self.progressive_crops != sorted(set(self.progressive_crops))
+            or self.progressive_crops[0] < 1
+            or self.progressive_crops[-1] != self.crop_size
         )
         if grown:
             raise UserError(
-                f"data.progressive must rise to data.crop_size={self.crop_size}, "
-                f"got {str(self.progressive)[:60]}"
+                f"data.progressive_crops must rise to data.crop_size={self.crop_size}, "
+                f"got {str(self.progressive_crops)[:60]}"
             )
-        for option in ("rotate", "colour_jitter", "workers", "limit"):
+        for option in ("rotate", "color_jitter", "workers", "limit"):
             if getattr(self, option) < 0:
                 raise UserError(f"data.{option} must be 0 or more, got {getattr(self, option)}")
-        if not 0 <= self.keep <= MOST_KEPT:
-            raise UserError(f"data.keep must be 0 to {MOST_KEPT} GB, got {self.keep}")
-        if self.colour_jitter and not set(self.channels) <= {1, 3}:
-            raise UserError("data.colour_jitter works on grey and RGB images only; set it to 0")
+        if not 0 <= self.memory_cache_gb <= MAX_MEMORY_CACHE_GB:
+            raise UserError(
+                f"data.memory_cache_gb must be 0 to {MAX_MEMORY_CACHE_GB} GB, got {self.memory_cache_gb}"
+            )
+        if self.color_jitter and not set(self.channels) <= {1, 3}:
+            raise UserError("data.color_jitter works on grey and RGB images only; set it to 0")
         if not 0 <= self.validation < 1:
             raise UserError(
                 f"data.validation must be at least 0 and below 1, got {self.validation}"
             )
-        if self.rotate > 180 or self.colour_jitter >= 1:
-            raise UserError("data.rotate must be at most 180 and data.colour_jitter below 1")
+        if self.rotate > 180 or self.color_jitter >= 1:
+            raise UserError("data.rotate must be at most 180 and data.color_jitter below 1")
 
     def crops(self) -> list[int]:
         """Return the sides of the squares that are trained on, one after the other."""
-        return self.progressive or [self.crop_size]
+        return self.progressive_crops or [self.crop_size]
 
     def channels_of(self) -> dict[str, int]:
         """Return domain name -> channel count, in the order of the domains."""

@@ -16,7 +16,7 @@ READERS = min(8, 2 * (os.cpu_count() or 1))  # threads: a disk answers several a
 
 
 @dataclass(frozen=True)
-class Image:
+class FileHash:
     """One file as it was when it was looked at."""
 
     bytes: int
@@ -24,15 +24,15 @@ class Image:
     sha256: str  # empty where contents are not looked at
 
 
-Images = dict[str, Image]
+Images = dict[str, FileHash]
 """Path in the folder of its domain -> image, in the order of the files."""
 
 _seen: dict[tuple[str, int, int], str] = {}  # several runs of one process look once
 
 
-def look_at(
+def hash_files(
     folder: Path, files: Sequence[Path], how: Fingerprint = "contents",
-    known: Mapping[str, Image] | None = None, counted: Counted = lambda items, _: items,
+    known: Mapping[str, FileHash] | None = None, counted: Counted = lambda items, _: items,
 ) -> Images:  # fmt: skip
     """Return what the files of a domain are; UserError names one that cannot be read.
 
@@ -42,12 +42,12 @@ def look_at(
     names = [_printable(os.path.relpath(file, folder)) for file in files]
     known = known or {}
 
-    def look(name: str, file: Path) -> Image:
+    def look(name: str, file: Path) -> FileHash:
         try:
             status = file.stat()
             size, modified = status.st_size, status.st_mtime_ns
             if how == "sizes":
-                return Image(size, modified, "")
+                return FileHash(size, modified, "")
             before, key = known.get(name), (os.path.abspath(file), size, modified)
             if before and before.sha256 and (before.bytes, before.modified) == (size, modified):
                 _seen[key] = before.sha256
@@ -56,19 +56,21 @@ def look_at(
                     _seen[key] = hashlib.file_digest(content, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        return Image(size, modified, _seen[key])
+        return FileHash(size, modified, _seen[key])
 
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(look, names, files)
         return {name: next(found) for name in counted(names, len(names))}
 
 
-def fingerprint_of(files: Mapping[str, Sequence[Path]]) -> str:
+def fingerprint_files(files: Mapping[str, Sequence[Path]]) -> str:
     """Return a name for a set of images by domain: another name or content of any is another set."""
-    return name_of({domain: look_at(Path("/"), paths) for domain, paths in files.items()})
+    return dataset_fingerprint(
+        {domain: hash_files(Path("/"), paths) for domain, paths in files.items()}
+    )
 
 
-def name_of(images: Mapping[str, Images]) -> str:
+def dataset_fingerprint(images: Mapping[str, Images]) -> str:
     """Return the name of a set that was looked at; 16 hexadecimal digits, ~ before those of sizes alone."""
     digest, sizes = hashlib.sha256(), False
     for domain, found in images.items():
@@ -100,7 +102,7 @@ def from_json(content: object) -> dict[str, Images]:
         return {}
 
 
-def differing(one: Images, other: Images) -> list[str]:
+def changed_names(one: Images, other: Images) -> list[str]:
     """Return the names whose image is missing on one side, or of another size or content."""
 
     def same(name: str) -> bool:
@@ -112,13 +114,13 @@ def differing(one: Images, other: Images) -> list[str]:
     return [name for name in dict.fromkeys([*one, *other]) if not same(name)]
 
 
-def _image(entry: Mapping[str, object]) -> Image:
+def _image(entry: Mapping[str, object]) -> FileHash:
     size, modified, sha256 = entry["bytes"], entry["modified"], entry["sha256"]
     if not (isinstance(size, int) and isinstance(modified, int) and isinstance(sha256, str)):
         raise TypeError
     if sha256 and len(bytes.fromhex(sha256)) != hashlib.sha256().digest_size:
         raise ValueError
-    return Image(size, modified, sha256)
+    return FileHash(size, modified, sha256)
 
 
 def _printable(name: str) -> str:

@@ -65,7 +65,7 @@ def _files_of(config: DataConfig, split: Literal["train", "test"]) -> dict[str, 
     return {domain: files_in(folder, config.limit) for domain, folder in folders.items()}
 
 
-def absolute(config: DataConfig) -> DataConfig:
+def with_absolute_paths(config: DataConfig) -> DataConfig:
     """Return the options with every folder as an absolute path: they mean the same from anywhere."""
 
     def resolved(folder: str, option: str) -> str:
@@ -76,7 +76,10 @@ def absolute(config: DataConfig) -> DataConfig:
         for split in ("train", "test")
     }
     return replace(
-        config, root=resolved(config.root, "root"), cache=resolved(config.cache, "cache"), **folders
+        config,
+        root=resolved(config.root, "root"),
+        disk_cache=resolved(config.disk_cache, "disk_cache"),
+        **folders,
     )
 
 
@@ -113,7 +116,7 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
 
 def files_in(folder: Path, limit: int = 0) -> list[Path]:
     """Return the image files below `folder`, sorted by their path's bytes; UserError if none."""
-    files = sorted((path for path, reason in walk(folder) if not reason), key=os.fsencode)
+    files = sorted((path for path, reason in scan_files(folder) if not reason), key=os.fsencode)
     if not files:
         raise UserError(
             f"{folder}: no images in this folder ({' '.join(sorted(SUFFIXES)[:6])} ...)"
@@ -121,7 +124,7 @@ def files_in(folder: Path, limit: int = 0) -> list[Path]:
     return [Path(file) for file in files[: limit or None]]
 
 
-def walk(folder: Path) -> Iterator[tuple[str, str]]:
+def scan_files(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield each file with why it is passed over, or "" for an image; hidden ones go unmentioned.
 
     Links to files are followed, and every real folder is entered once.
@@ -157,7 +160,7 @@ def walk(folder: Path) -> Iterator[tuple[str, str]]:
                 yield entry.path, ""
 
 
-def spread(items: Sequence[Item], count: int) -> list[Item]:
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
     """Return at most `count` items, evenly spread over all, in their order."""
     kept = min(count, len(items))
     return [items[number * len(items) // kept] for number in range(kept)]

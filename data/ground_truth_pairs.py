@@ -12,7 +12,9 @@ from data.config import DataConfig
 from data.folders import folder_of
 
 
-def truth_of(config: DataConfig, held_out: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+def ground_truth_files(
+    config: DataConfig, held_out: Mapping[str, Sequence[Path]]
+) -> dict[str, list[Path]]:
     """Return direction "a_to_b" -> the true file for each held-out image of a, where known.
 
     `data.pairs=auto` believes what ROOT/dataset.json says in its key `pairs`. A pair is two held-out

@@ -20,7 +20,7 @@ def batches(
     first_step: int,
     last_step: int,
     workers: int,
-    pinned: bool,
+    pin_memory: bool,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the uint8 batches of steps first_step .. last_step - 1, whatever the worker count.
@@ -34,7 +34,7 @@ def batches(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # more workers than cores are the user's choice
         stream = iter(DataLoader(
-            samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate, pin_memory=pinned,
+            samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory,
             worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None,
             generator=torch.Generator(),  # the loader draws from it; the run's stream stays untouched
         ))  # fmt: skip

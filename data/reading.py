@@ -25,7 +25,7 @@ TURNS = {
 ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where it is said
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print, BadImage says
 _REDIRECTING = threading.Lock()  # file 2 belongs to the whole process
-PIXEL_LIMIT = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own bound, an error here
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow's own bound, an error here
 
 
 class BadImage(UserError):
@@ -45,10 +45,10 @@ def read_image(path: str | Path, channels: int = 3, least: int = 0) -> np.ndarra
     """
     if str(path).lower().endswith(".npy"):
         return _read_array(path, channels)
-    return pixels_of(open_upright(path, least=least), channels, path)
+    return pixels_of(open_image(path, least=least), channels, path)
 
 
-def open_upright(
+def open_image(
     source: str | Path | io.BytesIO, name: str | Path | None = None, least: int = 0
 ) -> Image.Image:
     """Decode the file fully and return it upright, in sRGB, with 8 bits a sample.
@@ -63,21 +63,21 @@ def open_upright(
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(source, formats=FORMATS) as image:
-                if image.width * image.height > PIXEL_LIMIT:
+                if image.width * image.height > MAX_PIXELS:
                     raise BadImage(
-                        f"{name}: {image.width}x{image.height} is over {PIXEL_LIMIT} pixels; make it "
+                        f"{name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels; make it "
                         "smaller first"
                     )
                 if least:
                     image.draft(None, (least, least))
                 with _quiet_libtiff(image.format):
                     image.load()
-                return upright(image)
+                return to_upright_srgb(image)
         except (BadImage, FileNotFoundError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise BadImage(
-                f"{name}: it is over {PIXEL_LIMIT} pixels; make it smaller first"
+                f"{name}: it is over {MAX_PIXELS} pixels; make it smaller first"
             ) from None
         except Image.UnidentifiedImageError:
             raise BadImage(
@@ -110,9 +110,9 @@ def _quiet_libtiff(kind: str | None) -> Iterator[None]:
             os.close(nowhere)
 
 
-def upright(image: Image.Image) -> Image.Image:
+def to_upright_srgb(image: Image.Image) -> Image.Image:
     """Return a decoded image as displayed: upright, in sRGB, 8 bits a sample, in L, LA, RGB or RGBA."""
-    return _to_srgb(_to_8_bit(_transposed(image)))
+    return _to_srgb(_to_8_bit(apply_exif_orientation(image)))
 
 
 def pixels_of(image: Image.Image, channels: int, name: str | Path = "image") -> np.ndarray:
@@ -121,12 +121,12 @@ def pixels_of(image: Image.Image, channels: int, name: str | Path = "image") -> 
     if channels not in modes:
         raise BadImage(f"{name}: an image file has 1 to 4 channels, {channels} need .npy arrays")
     if channels in (1, 3):
-        image = over_white(image)
+        image = composite_on_white(image)
     pixels = np.array(image if image.mode == modes[channels] else image.convert(modes[channels]))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def over_white(image: Image.Image) -> Image.Image:
+def composite_on_white(image: Image.Image) -> Image.Image:
     """Lay an image with transparency over white; one without stays as it is."""
     if image.mode not in ("LA", "RGBA"):
         return image
@@ -149,7 +149,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise BadImage(f"{path}: cannot be read: {one_line(error, 120)}") from None
 
 
-def _transposed(image: Image.Image) -> Image.Image:
+def apply_exif_orientation(image: Image.Image) -> Image.Image:
+    """Return an image upright, as its EXIF orientation says."""
     turn = TURNS.get(_orientation(image))
     if turn is None:
         return image

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from data.augment import evaluation_transform, resizing, training_transform
+from data.augment import evaluation_transform, resize_transform, training_transform
 from data.config import DataConfig
-from data.image_store.disk import DecodedImages, decoded
-from data.image_store.memory import KeptImages
+from data.image_store.disk import DiskStore, open_disk_store
+from data.image_store.memory import MemoryStore
 from data.loader import batches
 from data.reading import BadImage, image_size, read_image
-from data.tensors import normalise, to_tensor
+from data.tensors import normalize, to_tensor
 
 ORDER, AUGMENTATION = 0, 1  # what a random key is for
 
@@ -32,29 +32,33 @@ class UnpairedSamples(Dataset):
         self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int,
         counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
     ) -> None:  # fmt: skip
-        """Take domain -> files; with data.cache, decode them all now (`counted` shows how far)."""
+        """Take domain -> files; with data.disk_cache, decode them all now (`counted` shows how far)."""
         self.files = {domain: list(paths) for domain, paths in files.items()}
         self.seed = seed
         self.channels = config.channels_of()
         self.config = config
-        self.resize = resizing(config, config.load_size)
+        self.resize = resize_transform(config, config.load_size)
         self.transforms = {
             (domain, crop): training_transform(config, channels, crop)
             for domain, channels in self.channels.items() for crop in config.crops()
         }  # fmt: skip
         self.stages = [(0, config.crop_size)]  # position from which samples have this side
-        self.cached: dict[str, DecodedImages] = {}
-        if config.cache:
+        self.cached: dict[str, DiskStore] = {}
+        if config.disk_cache:
             recipe = f"{config.fit} {config.load_size}"
             for domain, channels in self.channels.items():
                 decode = functools.partial(self.read, channels=channels)
-                self.cached[domain] = decoded(
-                    Path(config.cache), self.files[domain], f"{recipe} {channels}", decode, counted
+                self.cached[domain] = open_disk_store(
+                    Path(config.disk_cache),
+                    self.files[domain],
+                    f"{recipe} {channels}",
+                    decode,
+                    counted,
                 )
         self.kept = None
-        if config.keep and not config.cache:
+        if config.memory_cache_gb and not config.disk_cache:
             count = sum(map(len, self.files.values()))
-            self.kept = KeptImages(count, int(config.keep * 1e9))
+            self.kept = MemoryStore(count, int(config.memory_cache_gb * 1e9))
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def reseed(self, seed: int) -> None:
@@ -62,8 +66,8 @@ class UnpairedSamples(Dataset):
         self.seed = seed
         self._orders.clear()
 
-    def grow(self, steps: int, batch_size: int) -> None:
-        """Let crops have the sides of data.progressive, each for an equal share of the run's steps."""
+    def set_crop_schedule(self, steps: int, batch_size: int) -> None:
+        """Let crops have the sides of data.progressive_crops, each for an equal share of the run's steps."""
         crops = self.config.crops()
         self.stages = [
             (steps * number // len(crops) * batch_size, crop) for number, crop in enumerate(crops)
@@ -104,18 +108,18 @@ class UnpairedSamples(Dataset):
         return self.resize(pixels)
 
     def batches(
-        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool,
+        self, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """Yield the uint8 batches of steps first_step .. last_step - 1 (see `batches`)."""
-        return batches(self, batch_size, first_step, last_step, workers, pinned, part)
+        return batches(self, batch_size, first_step, last_step, workers, pin_memory, part)
 
     def __getitem__(self, position: int) -> dict[str, Tensor] | BadImage:
         """Return domain -> uint8 [C, crop, crop]; a bad file is returned, for the reader to raise."""
         try:
             return {
                 domain: to_tensor(
-                    self.augmented(
+                    self.augment(
                         self.pixels(domain, self.index_of(domain, position)), domain, position
                     )
                 )
@@ -138,14 +142,14 @@ class UnpairedSamples(Dataset):
             self.kept.put(number, pixels)
         return pixels
 
-    def augmented(self, pixels: np.ndarray, domain: str, position: int) -> np.ndarray:
+    def augment(self, pixels: np.ndarray, domain: str, position: int) -> np.ndarray:
         """Return what training sees of an image at `position`."""
         number = list(self.files).index(domain)
         transform = self.transforms[domain, self.crop_at(position)]
         return transform(pixels, (self.seed, number, position, AUGMENTATION))
 
 
-def held_out(
+def load_held_out(
     files: Sequence[Path], config: DataConfig, channels: int, cropped: bool = False
 ) -> Iterator[Tensor]:
     """Yield each file as a float image [1, C, H, W] in [-1, 1], fitted as in evaluation.
@@ -154,7 +158,7 @@ def held_out(
     """
     transform = evaluation_transform(config)
     for file in files:
-        image = normalise(to_tensor(transform(read_image(file, channels))))[None]
+        image = normalize(to_tensor(transform(read_image(file, channels))))[None]
         if cropped:
             top, left = ((side - config.crop_size) // 2 for side in image.shape[-2:])
             image = image[..., top : top + config.crop_size, left : left + config.crop_size]

@@ -11,11 +11,11 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(planes if planes.flags.writeable else planes.copy())
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     """Map uint8 0..255 to float32 [-1, 1]; done on the device, where it costs nothing."""
     return images.to(torch.float32).div_(127.5).sub_(1.0)
 
 
-def denormalise(images: Tensor) -> Tensor:
+def denormalize(images: Tensor) -> Tensor:
     """Map [-1, 1] to uint8, rounded: the exact inverse of `normalise` on its range."""
     return images.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)

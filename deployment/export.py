@@ -30,14 +30,14 @@ from inference.exported_bundle import (
     MANIFEST,
     WEIGHTS,
     Bundle,
+    build_translator,
+    file_sha256,
     is_bundle,
     read_weights,
     require,
-    sha256_of,
-    translator_of,
 )
 from inference.open_run import Run
-from inference.style_selection import chosen_style
+from inference.style_selection import select_style
 from models.translator import DeterministicTranslator, FixedStyle, StyledTranslator
 from options.config import ExportOptions, StyleOptions
 from options.load import from_yaml, to_yaml
@@ -71,18 +71,18 @@ def export_run(run: Run, options: ExportOptions) -> Iterator[Path]:
         )
     out = parse_path(options.out, "out") if options.out else run.path / "export"
     for direction in [options.direction] if options.direction else list(run.translators):
-        _export(*in_one_style(run, direction, options.style), out / direction, options)
+        _export(*with_fixed_style(run, direction, options.style), out / direction, options)
         yield out / direction
 
 
-def in_one_style(
+def with_fixed_style(
     run: Run, direction: str, options: StyleOptions
 ) -> tuple[Run, str, DeterministicTranslator]:
     """Return a run, its direction, and its translator in the style asked for, the usual one by default."""
-    style, translator = chosen_style(run, direction, options), run.translators[direction]
+    style, translator = select_style(run, direction, options), run.translators[direction]
     if isinstance(translator, StyledTranslator):
         with torch.no_grad():
-            style = translator.usual_style() if style is None else style
+            style = translator.mean_style() if style is None else style
         translator = FixedStyle(translator, style)
         run = replace(run, translators=run.translators | {direction: translator})
     if not isinstance(translator, DeterministicTranslator):
@@ -99,7 +99,7 @@ def _export(
 ) -> None:  # fmt: skip
     if folder.exists() and not is_bundle(folder) and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} is no bundle, it would be overwritten; choose another out=")
-    if own := strangers(folder):
+    if own := foreign_files(folder):
         raise UserError(
             f"{folder} also holds {own[0]}, which an export did not write and this one would remove; "
             "move it, or choose another out="
@@ -134,7 +134,7 @@ def _export(
                 folder.parent.rmdir()
 
 
-def strangers(folder: Path) -> list[str]:
+def foreign_files(folder: Path) -> list[str]:
     """Return what stands in a bundle's folder and is neither of its export nor of its evaluation."""
     if not folder.is_dir():
         return []
@@ -173,7 +173,7 @@ class Writer:
     @functools.cached_property
     def program(self) -> ExportedProgram:
         """The translator as a graph from floats to floats."""
-        return graph_export.traced(
+        return graph_export.trace(
             graph_export.AnySize(self.translator), graph_export.float_example(self.translator)
         )
 
@@ -187,9 +187,9 @@ class Writer:
         options = from_yaml(to_yaml(self.run.options), str(self.run.path))
         again = Bundle(
             self.folder, self.direction, self.translator.source, self.translator.target,
-            self.run.step, self.run.weights, options, read_weights(path, sha256_of(path)), {},
+            self.run.step, self.run.weights, options, read_weights(path, file_sha256(path)), {},
         )  # fmt: skip
-        self.comparison.check(path, translator_of(again))
+        self.comparison.check(path, build_translator(again))
         self.notes[WEIGHTS] = {
             "what": "the translator's weights, float32, under the names of its state dict",
         }
@@ -279,7 +279,7 @@ class Writer:
         self.notes[CARD] = {"what": "the model card"}
         manifest["files"] = {
             name: {
-                "sha256": sha256_of(self.folder / name),
+                "sha256": file_sha256(self.folder / name),
                 "bytes": (self.folder / name).stat().st_size, **note,
             }
             for name, note in self.notes.items()

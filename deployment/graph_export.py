@@ -80,7 +80,7 @@ def float_example(translator: Translator) -> Tensor:
     return torch.zeros(2, translator.in_channels, 21, 27)
 
 
-def traced(module: nn.Module, example: Tensor) -> ExportedProgram:
+def trace(module: nn.Module, example: Tensor) -> ExportedProgram:
     """Return a module as a graph for any batch, height and width of 1 and more."""
     axes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     if example.dtype == torch.uint8:
@@ -104,7 +104,7 @@ def pixel_graph(translator: Translator, labels: Mapping[str, str]) -> bytes:
     """Return the ONNX file of a translator from pixels to pixels."""
     assert isinstance(translator, DeterministicTranslator)
     example = float_example(translator).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return to_onnx(traced(Pixels(translator), example), labels)
+    return to_onnx(trace(Pixels(translator), example), labels)
 
 
 def to_onnx(program: ExportedProgram, labels: Mapping[str, str]) -> bytes:

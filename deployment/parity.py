@@ -15,9 +15,9 @@ from torch import Tensor
 
 from common.errors import RunError, UserError
 from common.text_table import aligned
-from data.folders import files_in, folder_of, spread
-from data.samples import held_out
-from data.tensors import denormalise, normalise
+from data.folders import evenly_spaced, files_in, folder_of
+from data.samples import load_held_out
+from data.tensors import denormalize, normalize
 from inference.exported_bundle import WEIGHTS
 from inference.open_run import Run
 
@@ -132,7 +132,7 @@ def real_images(run: Run, domain: str, split: Literal["train", "test"], count: i
     data = replace(run.options.data, limit=0)
     try:
         files = files_in(folder_of(data, split, domain))
-        images = list(held_out(spread(files, count), data, data.channels_of()[domain]))
+        images = list(load_held_out(evenly_spaced(files, count), data, data.channels_of()[domain]))
     except (UserError, OSError):  # the run's images are not on this machine
         return []
     return [image for image in images if float(image.std()) > 0.02]
@@ -159,12 +159,12 @@ def samples(images: Sequence[Tensor]) -> list[Tensor]:
 
 def to_level(image: Tensor) -> Tensor:
     """Round values in [-1, 1] to those that 8 bits can say."""
-    return normalise(denormalise(image))
+    return normalize(denormalize(image))
 
 
 def as_pixels(image: Tensor) -> np.ndarray:
     """Return [B, C, H, W] in [-1, 1] as uint8 [B, H, W, C]."""
-    return np.ascontiguousarray(denormalise(image).permute(0, 2, 3, 1).numpy())
+    return np.ascontiguousarray(denormalize(image).permute(0, 2, 3, 1).numpy())
 
 
 def onnx_runner(path: Path) -> Runner:
@@ -180,7 +180,7 @@ def onnx_runner(path: Path) -> Runner:
     def run(image: Tensor) -> Tensor:
         feed = as_pixels(image) if pixels else image.numpy()
         result = torch.from_numpy(np.array(session.run(None, {"image": feed})[0]))
-        return normalise(result.permute(0, 3, 1, 2)) if pixels else result
+        return normalize(result.permute(0, 3, 1, 2)) if pixels else result
 
     return run
 

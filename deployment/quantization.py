@@ -47,7 +47,7 @@ def write_int8(
     tried: list[Parity] = []
     try:
         for recipe in RECIPES if images else ():
-            if not quantise(source, path, images, recipe):
+            if not quantize(source, path, images, recipe):
                 continue
             tried.append(comparison.measured(path, onnx_runner(path)))
             if not tried[-1].faults(GATES[path.name]):
@@ -64,7 +64,7 @@ def write_int8(
     return None
 
 
-def quantise(source: Path, target: Path, images: Sequence[Tensor], recipe: Recipe) -> bool:
+def quantize(source: Path, target: Path, images: Sequence[Tensor], recipe: Recipe) -> bool:
     """Write an 8-bit copy of a pixel graph, its ranges taken from `images`; False if it has no use.
 
     Weights have a scale for each output channel, and lie between quantise and dequantise operators

@@ -15,8 +15,9 @@ import torch
 
 from common.errors import UserError
 from common.files import write_atomically, write_text
+from engine.format_1 import upgrade_state
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_\d+\.pt")  # of a checkpoint; a manifest names nothing else
 MAX_PICKLE_BYTES = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
@@ -145,9 +146,9 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:
         Exception
     ) as error:  # EOFError, RuntimeError, UnpicklingError, ValueError: as damage has it
         raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of this software (or of another version)")
-    return state
+    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
+        raise UserError(f"{path}: not a checkpoint of this software (or of a newer version)")
+    return upgrade_state(state) if state["format"] == 1 else state
 
 
 def verify_checksums(path: Path, checksums: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""What the trainer can be told; it imports nothing heavy, so that a mistake is answered at once."""
+"""Options of training: duration, optimizer, checkpoints, validation. Imports nothing heavy."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,52 +9,50 @@ from engine.schedule import check_durations
 SaveError = Literal["raise", "warn"]
 OnNonfinite = Literal["raise", "skip", "rollback"]
 MAX_BATCH_SIZE = 65_536  # of a batch: beyond it the machine ends the run, not a line of ours
-ValidationMetric = Literal["swd", "colour", "spectrum"]  # distances of engine/validation.py
+ValidationMetric = Literal["swd", "color", "spectrum"]  # distances of engine/validation.py
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how a run learns, and how often it saves itself."""
+    """How long and how a run learns, and how often it is saved."""
 
-    seed: int = 0  # the run is a function of this, the options and the data
+    seed: int = 0  # of all randomness; same seed, options and data: same run
     duration: str = "200 epochs"  # N epochs (passes through the larger domain) or N steps
-    decay_after: str = "50%"  # then the rate falls to zero, linearly: N epochs, N steps or N%
-    batch_size: int = 1  # images of each domain in a step, of all processes together
-    accumulate: int = 1  # parts that a batch is computed in, one after the other: less memory
+    decay_after: str = "50%"  # then the learning rate falls linearly to 0: N epochs, N steps or N%
+    batch_size: int = 1  # images of each domain in a step, over all processes
+    microbatches: int = 1  # split each batch in N and accumulate gradients: less memory
     learning_rate: float = 0.0002  # Adam's, for every network
-    adam_betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's momenta
-    weight_decay: float = 0.0  # times each weight, added to its gradient: draws weights to zero
-    warm_up: str = "0 steps"  # the rate rises from zero over the first N steps or N epochs
-    rates: dict[str, float] = field(default_factory=dict)  # rates.PLAYER=2 learns twice as fast
-    every: dict[str, int] = field(default_factory=dict)  # every.PLAYER=5 moves it each fifth step
-    clip_norm: dict[str, float] = field(default_factory=dict)  # clip_norm.PLAYER=1: of its gradient
-    ema_half_life: float = 0.0  # average translators over so many images; 0: the last weights
-    checkpoint_every: int = 1000  # steps between two checkpoints; one comes at the end
-    keep_checkpoints: int = 2  # how many of the newest to keep, beside the best
-    not_finite: OnNonfinite = "raise"  # such a step stops the run, is skipped, or rolled back
-    not_finite_limit: int = 10  # steps skipped in a row, or rolled back in all, before it stops
-    on_save_error: SaveError = "raise"  # warn goes on without the checkpoint that did not fit
-    evaluate_every: int = 0  # steps between two scores of the translators; 0: at each checkpoint
-    scores: list[ValidationMetric] = field(
-        default_factory=lambda: ["swd"]
-    )  # the first chooses the best
-    score_images: int = 16  # images of data.validation, or of training, that are scored; 0: none
+    adam_betas: list[float] = field(default_factory=lambda: [0.5, 0.999])  # Adam's beta1, beta2
+    weight_decay: float = 0.0  # L2 penalty, added to the gradient
+    warm_up: str = "0 steps"  # the learning rate rises from 0 over the first N steps or N epochs
+    lr_multipliers: dict[str, float] = field(default_factory=dict)  # GROUP=2: twice learning_rate
+    update_every: dict[str, int] = field(default_factory=dict)  # GROUP=5: update every 5th step
+    clip_grad_norm: dict[str, float] = field(default_factory=dict)  # GROUP=1: largest L2 norm
+    ema_half_life: float = 0.0  # half-life of the EMA of the translators, in images; 0: no EMA
+    checkpoint_every: int = 1000  # steps between two checkpoints; one is written at the end
+    keep_checkpoints: int = 2  # the newest N are kept, and the best
+    on_nonfinite: OnNonfinite = "raise"  # at NaN or infinity: stop, skip the step, or roll back
+    nonfinite_limit: int = 10  # steps skipped in a row, or roll-backs in all, before it stops
+    on_save_error: SaveError = "raise"  # warn: go on without a checkpoint that could not be saved
+    validate_every: int = 0  # steps between two validations; 0: at each checkpoint
+    validation_metrics: list[ValidationMetric] = field(default_factory=lambda: ["swd"])  # 1st ranks
+    validation_images: int = 16  # images of data.validation, else of training, to score; 0: none
 
     def __post_init__(self) -> None:
         check_durations(self.duration, self.decay_after, self.warm_up)
-        for option in ("rates", "every", "clip_norm"):
-            for player, value in getattr(self, option).items():
+        for option in ("lr_multipliers", "update_every", "clip_grad_norm"):
+            for group, value in getattr(self, option).items():
                 if value <= 0:
-                    raise UserError(f"{option}.{player} must be more than 0, got {value}")
+                    raise UserError(f"{option}.{group} must be more than 0, got {value}")
         positive = ("batch_size", "learning_rate", "checkpoint_every", "keep_checkpoints")
         for option in positive:
             if getattr(self, option) <= 0:
                 raise UserError(f"{option} must be more than 0, got {getattr(self, option)}")
         if self.batch_size > MAX_BATCH_SIZE:
             raise UserError(f"batch_size must be at most {MAX_BATCH_SIZE}, got {self.batch_size}")
-        if self.accumulate < 1 or self.batch_size % self.accumulate:
+        if self.microbatches < 1 or self.batch_size % self.microbatches:
             raise UserError(
-                f"accumulate must divide batch_size={self.batch_size}, got {self.accumulate}"
+                f"microbatches must divide batch_size={self.batch_size}, got {self.microbatches}"
             )
         if self.seed >= 2**63:
             raise UserError(f"seed must be below 2^63, got {self.seed}")
@@ -62,13 +60,13 @@ class TrainingConfig:
             "seed",
             "weight_decay",
             "ema_half_life",
-            "evaluate_every",
-            "score_images",
-            "not_finite_limit",
+            "validate_every",
+            "validation_images",
+            "nonfinite_limit",
         ):
             if getattr(self, option) < 0:
                 raise UserError(f"{option} must be 0 or more, got {getattr(self, option)}")
-        if not self.scores:
-            raise UserError("scores is empty; score_images=0 scores nothing")
+        if not self.validation_metrics:
+            raise UserError("validation_metrics is empty; validation_images=0 turns validation off")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise UserError(f"adam_betas must be two numbers in [0, 1), got {self.adam_betas}")

@@ -18,17 +18,17 @@ class ExponentialMovingAverage:
     RAMP = 0.05
 
     def __init__(self, live: nn.ModuleDict, half_life: float) -> None:
-        self.live = live
+        self.model = live
         self.half_life = half_life
-        self.average = copy.deepcopy(live).requires_grad_(False).eval()
+        self.ema = copy.deepcopy(live).requires_grad_(False).eval()
 
     @torch.no_grad()
     def update(self, images_seen: int, batch_size: int) -> None:
         """Move towards the live weights after a step; `images_seen` includes its own batch."""
         half_life = min(self.half_life, max(images_seen * self.RAMP, 1e-8))
         share = 1 - 0.5 ** (batch_size / half_life)
-        averaged: list[Tensor] = [*self.average.parameters()]
+        averaged: list[Tensor] = [*self.ema.parameters()]
         if averaged:  # a translator may consist of statistics alone
-            torch._foreach_lerp_(averaged, [*self.live.parameters()], share)  # pyright: ignore[reportPrivateImportUsage]
-        for mine, theirs in zip(self.average.buffers(), self.live.buffers(), strict=True):
+            torch._foreach_lerp_(averaged, [*self.model.parameters()], share)  # pyright: ignore[reportPrivateImportUsage]
+        for mine, theirs in zip(self.ema.buffers(), self.model.buffers(), strict=True):
             mine.copy_(theirs)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from data.tensors import denormalise
+from data.tensors import denormalize
 from engine.runtime import Runtime
 from models.translator import StyledTranslator
 
@@ -65,7 +65,7 @@ def _enlarged(picture: np.ndarray) -> np.ndarray:
 
 def to_rgb(image: Tensor) -> np.ndarray:
     """Return [1, C, H, W] in [-1, 1] as uint8 [H, W, 3]; greys are repeated, extra channels left out."""
-    pixels = denormalise(image[0]).permute(1, 2, 0).numpy()
+    pixels = denormalize(image[0]).permute(1, 2, 0).numpy()
     return np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
 
 
@@ -78,7 +78,7 @@ def style_sheet(
 ) -> np.ndarray:
     """Return each source [1, C, H, W] (a row) in the style of each reference (a column), uint8 [H, W, 3]."""
     with runtime.autocast():
-        styles = [translator.style_of(runtime.to_device(reference)) for reference in references]
+        styles = [translator.encode_style(runtime.to_device(reference)) for reference in references]
         rows = [
             [source]
             + [translator(runtime.to_device(source), style).float().cpu() for style in styles]

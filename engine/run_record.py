@@ -14,7 +14,15 @@ from common.errors import UserError
 from common.files import write_atomically, write_text
 from common.progress import with_progress
 from data.config import DataConfig
-from data.fingerprint import Fingerprint, Images, differing, from_json, look_at, name_of, to_json
+from data.fingerprint import (
+    Fingerprint,
+    Images,
+    changed_names,
+    dataset_fingerprint,
+    from_json,
+    hash_files,
+    to_json,
+)
 from data.folders import find_split, folder_of
 from engine.checkpoint import Checkpoints
 from engine.provenance import code_changes, provenance
@@ -75,13 +83,13 @@ def hash_splits(
 
             folder = folder_of(config, "test" if split == "test" else "train", domain)
             before = known.get(split, {}).get(domain)
-            found[split][domain] = look_at(folder, paths, how, before, shown)
+            found[split][domain] = hash_files(folder, paths, how, before, shown)
     return found
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:
     """Return the short name of each split."""
-    return {split: name_of(images) for split, images in splits.items()}
+    return {split: dataset_fingerprint(images) for split, images in splits.items()}
 
 
 def changes_since_start(
@@ -91,7 +99,7 @@ def changes_since_start(
     lines = []
     for split, domains in began.items():
         for domain, images in domains.items():
-            others = differing(images, now.get(split, {}).get(domain, {}))
+            others = changed_names(images, now.get(split, {}).get(domain, {}))
             if others:
                 lines.append(
                     f"{len(others)} {split} images of {domain} are not those that the run began with "

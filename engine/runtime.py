@@ -21,7 +21,7 @@ from engine.hardware.compilation import (
 )
 from engine.hardware.device import Precision, RuntimeConfig, choose_device
 from engine.hardware.memory import keep_freed_memory
-from models.gan_loss import Adversary
+from models.gan_loss import GANLoss
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.networks.layers.norm_act_pad import (
     NormActPad,
@@ -97,13 +97,13 @@ class Runtime:
         """Move `module` to the device, and make it and its `networks` run as the options say."""
         module.to(self.device).to(memory_format=self.memory_format)
         for part in module.modules():
-            if isinstance(part, Adversary) and self.distributed.is_distributed:
+            if isinstance(part, GANLoss) and self.distributed.is_distributed:
                 part.all_reduce_mean, part.world_size = (
                     self.distributed.all_reduce_mean,
                     self.distributed.world_size,
                 )
             if isinstance(part, ResnetGenerator):
-                part.recompute_trunk = self.config.checkpoint_activations
+                part.recompute_trunk = self.config.activation_checkpointing
             if self.compile_mode == "regions":
                 if isinstance(part, ReflectPad):
                     part.kernel = compile_once(reflect_pad)
@@ -114,9 +114,9 @@ class Runtime:
             elif self.compile_mode == "networks" and isinstance(part, NormActPad):
                 part.kernel = fusible_norm_act_pad
         trunks = any(isinstance(part, ResnetGenerator) for part in module.modules())
-        if self.config.checkpoint_activations and not trunks:
+        if self.config.activation_checkpointing and not trunks:
             print_line(
-                "note: runtime.checkpoint_activations recomputes the trunks of ResNets; there are none"
+                "note: runtime.activation_checkpointing recomputes the trunks of ResNets; there are none"
             )
         if self.compile_mode == "networks":
             for network in networks:

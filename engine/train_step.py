@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError, one_line
-from data.tensors import normalise
+from data.tensors import normalize
 from engine.checkpoint import state_dict_mismatch
 from engine.config import TrainingConfig
 from engine.ema import ExponentialMovingAverage
@@ -16,7 +16,7 @@ from engine.hardware.cuda_graphs import CudaGraphStep
 from engine.optimizer import adam, set_learning_rate, step_if_finite
 from engine.runtime import Runtime, seed_step
 from engine.schedule import Schedule
-from models.method import Method, Turn, networks_of
+from models.method import Method, Update, networks_of_group
 
 GRAD_NORM_PREFIX = (
     "gradient_norm/"  # what the names of gradients' norms begin with, beside the losses
@@ -46,24 +46,30 @@ class TrainStep:
         self.rollbacks = (
             0  # how often the run went back to a checkpoint, to go on with another seed
         )
-        self.players = method.players()
+        self.optimizer_groups = method.optimizer_groups()
         self._check_group_options()
-        networks = [network for player in self.players.values() for network in networks_of(player)]
+        networks = [
+            network
+            for group in self.optimizer_groups.values()
+            for network in networks_of_group(group)
+        ]
         runtime.prepare(method, networks)
         betas = (config.adam_betas[0], config.adam_betas[1])
         self.optimizers = {
             name: adam(
                 network, config.learning_rate, betas, runtime.uses_cuda_graph, config.weight_decay
             )
-            for name, network in self.players.items()
+            for name, network in self.optimizer_groups.items()
         }
         self.cuda_graph_step: CudaGraphStep | None = None
         if runtime.uses_cuda_graph:
-            if config.accumulate > 1:
-                raise UserError("runtime.cuda_graph records a batch in one part; set accumulate=1")
+            if config.microbatches > 1:
+                raise UserError(
+                    "runtime.cuda_graph records a batch in one part; set microbatches=1"
+                )
             self.cuda_graph_step = CudaGraphStep(self._run_updates, runtime.device)
         translators = method.translators()
-        self.average = (
+        self.ema = (
             ExponentialMovingAverage(translators, config.ema_half_life)
             if config.ema_half_life
             else None
@@ -82,12 +88,12 @@ class TrainStep:
 
     def translators(self) -> nn.ModuleDict:
         """Return what the run is for: the averaged translators, or the live ones without averaging."""
-        return self.average.average if self.average else self.method.translators()
+        return self.ema.ema if self.ema else self.method.translators()
 
     def restart_ema(self) -> None:
         """Let the moving average begin with the weights as they are now."""
-        if self.average:
-            self.average.average.load_state_dict(self.method.translators().state_dict())
+        if self.ema:
+            self.ema.ema.load_state_dict(self.method.translators().state_dict())
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of step number `step` (from 0)."""
@@ -100,18 +106,18 @@ class TrainStep:
         """
         seed_step(self.seed, self.step, self.runtime.distributed.rank)
         for name, optimizer in self.optimizers.items():
-            rate = self.learning_rate(self.step) * self.config.rates.get(name, 1.0)
+            rate = self.learning_rate(self.step) * self.config.lr_multipliers.get(name, 1.0)
             set_learning_rate(optimizer, rate)
         if self.cuda_graph_step:
-            self.method.decide(self.local_batch_size, self.step)
+            self.method.prepare_cuda_graph_inputs(self.local_batch_size, self.step)
             values = self.cuda_graph_step(
-                (self.method.variant(self.step), *self._skipped_groups()), batch
+                (self.method.cuda_graph_key(self.step), *self._skipped_groups()), batch
             )
         else:
             values = self._run_updates(batch)
         self.step += 1
-        if self.average:
-            self.average.update(self.step * self.config.batch_size, self.config.batch_size)
+        if self.ema:
+            self.ema.update(self.step * self.config.batch_size, self.config.batch_size)
         self.grad_norms = {
             name.removeprefix(GRAD_NORM_PREFIX): x
             for name, x in values.items()
@@ -123,26 +129,28 @@ class TrainStep:
         """Play every turn of a step; nothing in here reads a value back from the device."""
         values: dict[str, Tensor] = {}
         before = [buffer.clone() for buffer in self.running_statistics]
-        plays = [self.method.turns(part, self.step) for part in self._microbatches(batch)]
+        microbatch_updates = [
+            self.method.updates(part, self.step) for part in self._microbatches(batch)
+        ]
         still = self._skipped_groups()
-        while turn := self._next_update(plays[0]):
-            moving = [name for name in turn.players if name not in still]
-            parameters = [p for name in moving for p in self.players[name].parameters()]
+        while update := self._next_update(microbatch_updates[0]):
+            moving = [name for name in update.groups if name not in still]
+            parameters = [p for name in moving for p in self.optimizer_groups[name].parameters()]
             for parameter in parameters:
                 parameter.grad = None
             sums: dict[str, Tensor] = {}
-            for number in range(len(plays)):
+            for number in range(len(microbatch_updates)):
                 # The parts of a batch play the same turn before anybody moves: gradients add up.
-                current = turn if number == 0 else self._next_update(plays[number])
-                assert current is not None and current.players == turn.players
+                current = update if number == 0 else self._next_update(microbatch_updates[number])
+                assert current is not None and current.groups == update.groups
                 if parameters:
-                    (current.total() / len(plays)).backward(inputs=parameters)
+                    (current.total() / len(microbatch_updates)).backward(inputs=parameters)
                 for name, loss in current.losses.items():
-                    sums[name] = sums.get(name, 0.0) + loss.detach() / len(plays)
+                    sums[name] = sums.get(name, 0.0) + loss.detach() / len(microbatch_updates)
             sums = self.runtime.average_gradients(parameters, sums)
             total = torch.stack([loss.float() for loss in sums.values()]).sum()
             for name in moving:
-                limit = self.config.clip_norm.get(name, math.inf)
+                limit = self.config.clip_grad_norm.get(name, math.inf)
                 norm = step_if_finite(self.optimizers[name], total, limit)
                 before_it = values.get(
                     GRAD_NORM_PREFIX + name
@@ -167,7 +175,7 @@ class TrainStep:
     def _skipped_groups(self) -> list[str]:
         """Return the players that do not move in this step."""
         waiting = [name for name, until in self.frozen_until.items() if self.step < until]
-        return waiting + [name for name, n in self.config.every.items() if self.step % n]
+        return waiting + [name for name, n in self.config.update_every.items() if self.step % n]
 
     def _local_batch_size(self) -> int:
         """Return how many images of a batch are this process's."""
@@ -176,20 +184,22 @@ class TrainStep:
             raise UserError(
                 f"batch_size={batch} is shared by {count} processes; make it a multiple of {count}"
             )
-        if batch // count % self.config.accumulate:
+        if batch // count % self.config.microbatches:
             raise UserError(
-                f"accumulate={self.config.accumulate} must divide each process's share of batch_size, "
+                f"microbatches={self.config.microbatches} must divide each process's share of batch_size, "
                 f"{batch // count}"
             )
         return batch // count
 
     def _check_group_options(self) -> None:
         """Raise UserError where an option names a player that the method does not have."""
-        for option in ("rates", "every", "clip_norm"):
-            for name in getattr(self.config, option).keys() - self.players.keys():
-                raise UserError(f"{option}.{name}: the players are {', '.join(self.players)}")
-        for name, (option, period) in self.method.lazy().items():
-            every = self.config.every.get(name, 1)
+        for option in ("lr_multipliers", "update_every", "clip_grad_norm"):
+            for name in getattr(self.config, option).keys() - self.optimizer_groups.keys():
+                raise UserError(
+                    f"{option}.{name}: the groups are {', '.join(self.optimizer_groups)}"
+                )
+        for name, (option, period) in self.method.lazy_terms().items():
+            every = self.config.update_every.get(name, 1)
             both = math.gcd(every, period)
             if both > 1:  # of the player's moves more have the term than it is made stronger for
                 raise UserError(
@@ -197,15 +207,15 @@ class TrainStep:
                     f"would count {both} times; choose numbers without one, or leave one of them at 1"
                 )
 
-    def _next_update(self, turns: Iterator[Turn]) -> Turn | None:
+    def _next_update(self, updates: Iterator[Update]) -> Update | None:
         """Return the next turn of a play, computed in the run's precision, or None at its end."""
         with self.runtime.autocast():
-            return next(turns, None)
+            return next(updates, None)
 
     def _microbatches(self, batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Return the batch, normalised and on the device, in as many parts as it is computed in."""
-        images = {domain: normalise(self.runtime.to_device(x)) for domain, x in batch.items()}
-        parts = {domain: x.chunk(self.config.accumulate) for domain, x in images.items()}
+        images = {domain: normalize(self.runtime.to_device(x)) for domain, x in batch.items()}
+        parts = {domain: x.chunk(self.config.microbatches) for domain, x in images.items()}
         count = len(next(iter(parts.values())))
         return [{domain: pieces[i] for domain, pieces in parts.items()} for i in range(count)]
 
@@ -213,21 +223,21 @@ class TrainStep:
         """Return everything that steps depend on: randomness, rate and order follow from the step."""
         return {
             "step": self.step,
-            "detours": self.rollbacks,
-            "waiting": self.frozen_until,
+            "rollbacks": self.rollbacks,
+            "frozen_until": self.frozen_until,
             "method": self.method.state_dict(),
             "optimizers": {
                 name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
             },
-            "average": self.average.average.state_dict() if self.average else None,
+            "ema": self.ema.ema.state_dict() if self.ema else None,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; UserError names what in it does not fit."""
         try:
             problem = state_dict_mismatch(self.method.state_dict(), state["method"])
-            if self.average and not problem:
-                problem = state_dict_mismatch(self.average.average.state_dict(), state["average"])
+            if self.ema and not problem:
+                problem = state_dict_mismatch(self.ema.ema.state_dict(), state["ema"])
             if problem:
                 raise UserError(f"the checkpoint does not fit these networks: {problem}")
             self.method.load_state_dict(state["method"])
@@ -235,14 +245,14 @@ class TrainStep:
                 # Moments are the checkpoint's, settings are the options'.
                 settings = optimizer.state_dict()["param_groups"]
                 optimizer.load_state_dict({**state["optimizers"][name], "param_groups": settings})
-            if self.average:
-                self.average.average.load_state_dict(state["average"])
+            if self.ema:
+                self.ema.ema.load_state_dict(state["ema"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"the checkpoint does not fit these networks ({one_line(error, 150)})"
             ) from None
         self.step = state["step"]
-        self.rollbacks = state.get("detours", 0)
+        self.rollbacks = state.get("rollbacks", 0)
         if self.cuda_graph_step:  # a recording reads the memory of what was replaced
             self.cuda_graph_step = CudaGraphStep(self._run_updates, self.runtime.device)
-        self.frozen_until = dict(state.get("waiting", {}))
+        self.frozen_until = dict(state.get("frozen_until", {}))

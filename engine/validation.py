@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from engine.config import ValidationMetric
-from metrics.colour_and_spectrum import colour_distance, spectrum_distance
+from metrics.color_and_spectrum import color_distance, spectrum_distance
 from metrics.sliced_wasserstein import sliced_wasserstein
 
 DISTANCES: dict[str, Callable[[list[Tensor], list[Tensor]], float]] = {
-    "swd": sliced_wasserstein, "colour": colour_distance, "spectrum": spectrum_distance,
+    "swd": sliced_wasserstein, "color": color_distance, "spectrum": spectrum_distance,
 }  # fmt: skip
 
 

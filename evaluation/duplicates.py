@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.tensors import normalise
-from metrics.memorisation import NEAR, fingerprint, near_duplicates, nearest
+from data.tensors import normalize
+from metrics.memorization import NEAR, image_descriptor, near_duplicates, nearest
 
 SIDE = 16  # pixels of the thumbnails in which two pictures are compared
 APART = (
@@ -19,7 +19,7 @@ APART = (
 
 
 @dataclass(frozen=True)
-class Prints:
+class Descriptors:
     """Images of one folder by their weight-free descriptors, and small."""
 
     label: str  # such as train/photo
@@ -28,16 +28,16 @@ class Prints:
     thumbnails: Tensor  # [N, C, 16, 16], of mean 0 and deviation 1
 
 
-def prints_of(label: str, files: Sequence[Path], images: Sequence[Tensor]) -> Prints:
+def image_descriptors(label: str, files: Sequence[Path], images: Sequence[Tensor]) -> Descriptors:
     """Describe uint8 images [1, C, H, W], one for each file."""
-    shown = [normalise(image) for image in images]
-    rows = torch.cat([fingerprint(image) for image in shown])
+    shown = [normalize(image) for image in images]
+    rows = torch.cat([image_descriptor(image) for image in shown])
     small = torch.cat([F.interpolate(image, (SIDE, SIDE), mode="area") for image in shown])
     middle, deviation = small.mean((1, 2, 3), keepdim=True), small.std((1, 2, 3), keepdim=True)
-    return Prints(label, list(files), rows, (small - middle) / (deviation + 1e-6))
+    return Descriptors(label, list(files), rows, (small - middle) / (deviation + 1e-6))
 
 
-def copies(fakes: Prints, trained: Prints) -> list[tuple[float, Path, bool]]:
+def copies(fakes: Descriptors, trained: Descriptors) -> list[tuple[float, Path, bool]]:
     """Return for each fake how far its nearest training image is, which one, and whether it is a copy."""
     distances, indices = nearest(fakes.rows, trained.rows, 1)
     return [
@@ -48,7 +48,7 @@ def copies(fakes: Prints, trained: Prints) -> list[tuple[float, Path, bool]]:
     ]
 
 
-def leaks(folders: Sequence[Prints]) -> list[dict[str, str | float]]:
+def leaks(folders: Sequence[Descriptors]) -> list[dict[str, str | float]]:
     """Return the pictures that are in two of the folders, nearest first."""
     found: list[dict[str, str | float]] = []
     for one, other in combinations(folders, 2):
@@ -64,7 +64,7 @@ def leaks(folders: Sequence[Prints]) -> list[dict[str, str | float]]:
     return sorted(found, key=lambda row: row["distance"])
 
 
-def same_picture(one: Prints, i: int, other: Prints, j: int) -> bool:
+def same_picture(one: Descriptors, i: int, other: Descriptors, j: int) -> bool:
     """Say whether two near images are alike at every place.
 
     Descriptors of plain pictures (a sky over a field) are near each other whatever stands in them.

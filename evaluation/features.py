@@ -56,10 +56,10 @@ class Inception:
         return torch.cat(rows)
 
 
-def find_inception(path: str, device: torch.device) -> Inception | str:
-    """Return the network, or the line that says what to fetch for the metrics that need it.
+def find_inception(path: str, device: torch.device) -> tuple[Inception | None, str]:
+    """Return the network, or None and a line that says what to fetch for the metrics that need it.
 
-    `path` names its weights; empty looks in the usual cache. UserError where a path is given in vain.
+    `path` names its weights; empty looks in torch's cache. UserError where a given path is not usable.
     """
     cache = _cache()
     found = [parse_path(path, "inception")] if path else [cache / name for name in NAMES]
@@ -68,17 +68,19 @@ def find_inception(path: str, device: torch.device) -> Inception | str:
     install = "pip install -r requirements-optional.txt"
     if weights is None:
         if path:
-            raise UserError(f"inception={path}: no such file")
+            raise UserError(f"inception={path}: no such file", option="inception", path=path)
         first = f"{install}; then " if missing else ""
-        return (
-            f"FID and KID are left out: {first}fetch {SOURCE} into {cache}, or name it with "
+        return None, (
+            f"FID and KID are left out: {first}download {SOURCE} into {cache}, or name it with "
             "inception=FILE"
         )
     if missing and path:
-        raise UserError(f"inception={path}: what reads it is missing: {install}")
+        raise UserError(
+            f"inception={path}: the package that reads it is missing: {install}", option="inception"
+        )
     if missing:
-        return f"FID and KID are left out: {install}"
-    return Inception(weights, device)
+        return None, f"FID and KID are left out: {install}"
+    return Inception(weights, device), ""
 
 
 # The networks that LPIPS is published for; a file's name ends with what its sha256 begins with.
@@ -121,17 +123,17 @@ class Lpips:
         ).item()
 
 
-def find_lpips(device: torch.device) -> Lpips | str | None:
-    """Return LPIPS over the first backbone in torch's cache, why that cannot be used, or None."""
+def find_lpips(device: torch.device) -> tuple[Lpips | None, str]:
+    """Return LPIPS over the first backbone in torch's cache, or None and why it cannot be used."""
     if importlib.util.find_spec("torchmetrics") is None:
-        return None
+        return None, ""
     for net, name in BACKBONES.items():
         if (weights := _cache() / name).is_file():
             try:
-                return Lpips(net, weights, device)
+                return Lpips(net, weights, device), ""
             except UserError as error:
-                return f"LPIPS is left out: {error}"
-    return None
+                return None, f"LPIPS is left out: {error}"
+    return None, ""
 
 
 def _cache() -> Path:

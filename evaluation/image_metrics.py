@@ -1,4 +1,4 @@
-"""What is measured of each translated image, collected over all of them."""
+"""Metrics of each translated image, and their means over all images."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,28 +8,27 @@ from torch import Tensor
 from metrics.bootstrap import interval
 from metrics.distortion import Distortion, psnr
 from metrics.faithfulness import Steganography, edge_agreement, structure_agreement
-from metrics.image_defects import checkerboard, colour_inversion, dead_tiles
+from metrics.image_defects import checkerboard, color_inversion, dead_tiles
 
 LEAST = 32  # pixels that the checkerboard's spectrum needs
 
 
-class Measurements:
-    """Figures of one direction: a mean over images each, with the interval it would move in.
+class ImageMetrics:
+    """Metrics of one direction that are means over its images, with their 95 % bootstrap intervals.
 
-    With `perceptual`, a distance of two images, fakes are also compared so with the truth.
-
-    `update` takes an image and what became of it, floats [1, C, H, W] in [-1, 1], and returns that
-    image's figures; `result` gives the figures over all, `intervals` their 95 % bootstrap intervals.
+    `update` takes an image and its translations, floats [1, C, H, W] in [-1, 1], and returns that image's
+    metrics; `result` returns the metrics over all images, `intervals` their intervals. `inverse` is the
+    translator back to the source, `perceptual` a distance of two images (LPIPS).
     """
 
     def __init__(
-        self, back: Callable[[Tensor], Tensor] | None,
+        self, inverse: Callable[[Tensor], Tensor] | None,
         perceptual: Callable[[Tensor, Tensor], float | None] | None = None,
     ) -> None:  # fmt: skip
         self.pooled = {"cycle": Distortion(), "truth": Distortion(), "copy": Distortion()}
-        self.secrets = None if back is None else Steganography(back)
+        self.steganography = None if inverse is None else Steganography(inverse)
         self.perceptual = perceptual
-        self.probed = 0  # images in it
+        self.steganography_images = 0  # images in it
         self.rows: list[dict[str, float | None]] = []
 
     def update(
@@ -48,17 +47,17 @@ class Measurements:
         if min(real.shape[-2:]) >= LEAST:
             row["edges"] = edge_agreement(fake, real).item()
             row["structure"] = structure_agreement(fake, real).item()
-            row["inverted"] = float(colour_inversion(fake, real).item() < 0)
+            row["inverted"] = float(color_inversion(fake, real).item() < 0)
             row["checkerboard"] = checkerboard(fake).item()
             row["dead_tiles"] = dead_tiles(fake).item()
         self.rows.append(row)
         return {name: value for name, value in row.items() if not name.startswith("copy")}
 
-    def update_secrets(self, fake: Tensor, real: Tensor) -> None:
+    def update_steganography(self, fake: Tensor, real: Tensor) -> None:
         """Add one image to the steganography index: the fake as it is, before it is rounded."""
-        if self.secrets is not None:
-            self.secrets.update(fake, real)
-            self.probed += 1
+        if self.steganography is not None:
+            self.steganography.update(fake, real)
+            self.steganography_images += 1
 
     def result(self) -> dict[str, float | None]:
         """Return every figure over all images."""
@@ -69,8 +68,8 @@ class Measurements:
         for name in ("truth_lpips", "edges", "structure", "inverted", "checkerboard", "dead_tiles"):
             if values := self._values(name):
                 figures[name] = sum(values) / len(values)
-        if self.secrets is not None and self.probed:
-            figures["steganography"] = self.secrets.result()["index"]
+        if self.steganography is not None and self.steganography_images:
+            figures["steganography"] = self.steganography.result()["index"]
         return figures
 
     def intervals(self) -> dict[str, list[float]]:

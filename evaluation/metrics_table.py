@@ -1,29 +1,29 @@
-"""Tables for the terminal."""
+"""The metrics of an evaluation as a table for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.metric_columns import COLUMNS
 from common.text_table import aligned
+from evaluation.results import EvaluationResult
 
 
-def figures_table(
-    figures: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, float]] | None = None,
-    ceiling: Mapping[str, Mapping[str, float]] | None = None,
-) -> str:  # fmt: skip
-    """Return the figures as a table for the terminal, a row a direction, floor and ceiling below it."""
-    shown = [key for key in COLUMNS if any(key in row for row in figures.values())]
-    cells = [["direction", *(COLUMNS[key][0] for key in shown)]]
-    for direction, row in figures.items():
-        cells.append([direction, *_texts(row, shown)])
-        for label, rows in (("  real images", floor), ("  input copied", ceiling)):
-            if rows and rows.get(direction):
-                cells.append([label, *_texts(rows[direction], shown, missing="")])
-    return aligned(cells)
+def metrics_table(result: EvaluationResult) -> str:
+    """Return a row for each direction, with what real images and the copied input score below it."""
+    directions = result.directions
+    shown = [key for key in COLUMNS if any(key in each.metrics for each in directions.values())]
+    rows = [["direction", *(COLUMNS[key][0] for key in shown)]]
+    for direction, each in directions.items():
+        rows.append([direction, *_texts(each.metrics, shown)])
+        baselines = {"  real images": each.real_baseline, "  input copied": each.copy_baseline}
+        for label, metrics in baselines.items():
+            if metrics:
+                rows.append([label, *_texts(metrics, shown, missing="")])
+    return aligned(rows)
 
 
-def _texts(row: Mapping[str, Any], shown: Sequence[str], missing: str = "-") -> list[str]:
-    values = (row.get(key) for key in shown)
+def _texts(metrics: Mapping[str, Any], shown: Sequence[str], missing: str = "-") -> list[str]:
+    values = (metrics.get(key) for key in shown)
     return [
         missing if v is None else COLUMNS[k][1].format(v)
         for k, v in zip(shown, values, strict=True)

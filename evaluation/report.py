@@ -17,7 +17,7 @@ from torch import Tensor
 
 from common.files import write_text
 from engine.previews import to_rgb
-from evaluation.evaluate import Result, Row
+from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from inference.open_run import Run
 from options.load import to_yaml
 
@@ -36,7 +36,7 @@ FIGURES = {
     "density": ("density", "fakes among real images, about 1"),
     "coverage": ("coverage", "0 to 1: real images with a fake nearby"),
     "swd": ("sliced Wasserstein distance", "lower is nearer to real images"),
-    "colour": ("distance of colours", "8-bit levels, lower is nearer"),
+    "color": ("distance of colours", "8-bit levels, lower is nearer"),
     "spectrum": ("distance of spectra", "dB, lower is nearer"),
     "cycle_psnr": ("PSNR of the restored input", "dB, higher is better"),
     "cycle_l1": ("L1 of the restored input", "0 to 2, lower is better"),
@@ -58,17 +58,17 @@ WORST = {
 }  # fmt: skip
 
 
-def write_report(run: Run, result: Result) -> Path:
+def write_report(run: Run, result: EvaluationResult) -> Path:
     """Write RUN/test/report.html and return its path."""
     path = run.path / "test" / "report.html"
     sections = "\n".join(
-        _section(run, direction, result, rows) for direction, rows in result.rows.items()
+        _section(run, direction, found) for direction, found in result.directions.items()
     )
     page = PAGE.substitute(
         title=html.escape(run.path.resolve().name),
         method=html.escape(run.options.method.name),
         step=f"{run.step:,}",
-        weights="moving average of the weights" if run.weights == "average" else "last weights",
+        weights="moving average of the weights (EMA)" if run.weights == "ema" else "last weights",
         sections=sections,
         leaks=_similar(result.leaks[:50], "Pictures that stand on both sides of a split"),
         command=html.escape(
@@ -85,44 +85,42 @@ def write_report(run: Run, result: Result) -> Path:
     return path
 
 
-def _section(run: Run, direction: str, result: Result, rows: list[Row]) -> str:
-    translator, figures = run.translators[direction], result.figures[direction]
+def _section(run: Run, direction: str, result: DirectionResult) -> str:
+    translator, metrics = run.translators[direction], result.metrics
     source, target = html.escape(translator.source), html.escape(translator.target)
-    cards = "".join(
-        _card(key, figures[key], result, direction)
-        for key in FIGURES
-        if figures.get(key) is not None
-    )
+    cards = "".join(_card(key, result) for key in FIGURES if metrics.get(key) is not None)
     shown = (
-        f"{len(rows)} of {figures['images']} shown"
-        if len(rows) < figures["images"]
+        f"{len(result.shown)} of {metrics['images']} shown"
+        if len(result.shown) < metrics["images"]
         else "all shown"
     )
-    pictures = "\n".join(_row(row, source, target) for row in rows)
-    bad = "\n".join(
-        f"<h3>{WORST[kind]}</h3>" + "\n".join(_row(row, source, target) for row in found)
-        for kind, found in result.worst.get(direction, {}).items()
+    pictures = "\n".join(_row(image, source, target) for image in result.shown)
+    worst = "\n".join(
+        f"<h3>{WORST[kind]}</h3>" + "\n".join(_row(image, source, target) for image in images)
+        for kind, images in result.worst.items()
     )
     return (
         f'<section><h2>{source} <span class="arrow">→</span> {target}</h2>'
         f'<div class="figures">{cards}</div><p class="note">{shown}; drag across the first to compare</p>'
         f'<div class="rows">{pictures}</div>'
-        + _sheet(result.sheets.get(direction), source, target)
-        + (f"<details><summary>The worst of them</summary>{bad}</details>" if bad else "")
-        + _similar(result.copies.get(direction, []), "Nearest training images of the fakes")
+        + _sheet(result.style_sheet, source, target)
+        + (f"<details><summary>The worst of them</summary>{worst}</details>" if worst else "")
+        + _similar(result.copies, "Nearest training images of the fakes")
         + "</section>"
     )
 
 
-def _card(key: str, value: float, result: Result, direction: str) -> str:
-    """Return one figure with its interval, and what real images and the copied input score."""
+def _card(key: str, result: DirectionResult) -> str:
+    """Return one metric with its interval, and what real images and the copied input score."""
     name, unit = FIGURES[key]
-    low, high = result.intervals.get(direction, {}).get(key, (value, value))
+    value = result.metrics[key]
+    low, high = result.intervals.get(key, (value, value))
     spread = f" <i>± {_number(key, (high - low) / 2)}</i>" if high > low else ""
+    baselines = {"real images": result.real_baseline, "input copied": result.copy_baseline}
     beside = [
-        f"{label} {_number(key, figures[direction][key])}"
-        for label, figures in (("real images", result.floor), ("input copied", result.ceiling))
-        if key != "images" and key in figures.get(direction, {})
+        f"{label} {_number(key, metrics[key])}"
+        for label, metrics in baselines.items()
+        if key != "images" and key in metrics
     ]
     small = " · ".join(beside) or unit
     return (
@@ -155,7 +153,7 @@ def _sheet(sheet: np.ndarray | None, source: str, target: str) -> str:
     return f'<h3>{text}</h3><div class="wide"><img class="sheet" src="{_picture(image)}" alt="{text}"></div>'
 
 
-def _row(row: Row, source: str, target: str) -> str:
+def _row(row: EvaluatedImage, source: str, target: str) -> str:
     real, fake = _picture(row.real), _picture(row.fake)
     height, width = row.real.shape[-2:]
     parts = [
@@ -172,7 +170,7 @@ def _row(row: Row, source: str, target: str) -> str:
                 f"<figcaption>{label}</figcaption></figure>"
             )
     values = {
-        key: f"{FIGURES[key][0]} {_number(key, value)}" for key, value in row.figures.items()
+        key: f"{FIGURES[key][0]} {_number(key, value)}" for key, value in row.metrics.items()
         if key in FIGURES and value is not None
     }  # fmt: skip
     first = " · ".join(values.pop(key) for key in FOREMOST if key in values)
@@ -200,7 +198,7 @@ def _number(key: str, value: float) -> str:
         f"{value:,}"
         if key in ("images", "copies")
         else f"{value:.2f}"
-        if key.endswith("psnr") or key in ("fid", "colour", "spectrum", "steganography")
+        if key.endswith("psnr") or key in ("fid", "color", "spectrum", "steganography")
         else f"{value:.3f}"
     )
 

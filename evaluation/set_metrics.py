@@ -5,34 +5,34 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from data.folders import spread
-from data.tensors import normalise
+from data.folders import evenly_spaced
+from data.tensors import normalize
 from engine.validation import DISTANCES
 from evaluation.features import Inception
 from metrics.bootstrap import set_interval
 from metrics.frechet import frechet_distance
 from metrics.kernel import kernel_distance
 from metrics.manifold import density_coverage, improved_precision_recall
-from metrics.memorisation import mifid
+from metrics.memorization import mifid
 
-MOST = 200  # images of a set that the weight-free distances look at, evenly spread
+MAX_IMAGES = 200  # images of a set that the weight-free distances look at, evenly spread
 RESAMPLES = 20
 
 
 @dataclass
-class SetFigures:
+class SetMetrics:
     """Set figures of the fakes, of as many other real images (floor), of the input copied (ceiling)."""
 
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
-    floor: dict[str, float] = field(default_factory=dict)
-    ceiling: dict[str, float] = field(default_factory=dict)
+    real_baseline: dict[str, float] = field(default_factory=dict)
+    copy_baseline: dict[str, float] = field(default_factory=dict)
 
 
-def set_figures(
+def set_metrics(
     fakes: Sequence[Tensor], reals: Sequence[Tensor], sources: Sequence[Tensor],
     trained: Sequence[Tensor], inception: Inception | None, paired: bool = False,
-) -> SetFigures:  # fmt: skip
+) -> SetMetrics:  # fmt: skip
     """Compare sets of uint8 images [1, C, H, W].
 
     `reals` are the held-out images of the target domain, the reference of every figure; `sources` the
@@ -43,18 +43,22 @@ def set_figures(
     the fakes than any independent image could be: then the training images are the reference, and
     the held-out ones the floor.
     """
-    result = SetFigures()
+    result = SetMetrics()
     reference, others = (trained, reals) if paired and len(trained) > 1 else (reals, trained)
-    real = [normalise(x) for x in spread(reference, MOST)]
-    sets = {"figures": fakes, "ceiling": sources, "floor": spread(others, len(fakes))}
+    real = [normalize(x) for x in evenly_spaced(reference, MAX_IMAGES)]
+    sets = {
+        "metrics": fakes,
+        "copy_baseline": sources,
+        "real_baseline": evenly_spaced(others, len(fakes)),
+    }
     for label, images in sets.items():
         if len(images) < 2 or len(real) < 2 or images[0].shape[1] != real[0].shape[1]:
             continue
-        shown = [normalise(x) for x in spread(images, MOST)]
+        shown = [normalize(x) for x in evenly_spaced(images, MAX_IMAGES)]
         figures = getattr(result, label)
         for name, distance in DISTANCES.items():
             figures[name] = distance(shown, real)
-            if label == "figures":
+            if label == "metrics":
                 low, high = set_interval(distance, shown, real, resamples=RESAMPLES)
                 result.intervals[name] = [low, high]
     if inception is not None:
@@ -63,7 +67,7 @@ def set_figures(
 
 
 def _learned(
-    result: SetFigures, sets: dict[str, Sequence[Tensor]], reals: Sequence[Tensor],
+    result: SetMetrics, sets: dict[str, Sequence[Tensor]], reals: Sequence[Tensor],
     trained: Sequence[Tensor], inception: Inception,
 ) -> None:  # fmt: skip
     """Add FID, KID, precision, recall, density, coverage and MiFID, of all images in colour."""
@@ -80,7 +84,7 @@ def _learned(
         if min(len(found), len(real)) > 5:
             figures["precision"], figures["recall"] = improved_precision_recall(found, real)
             figures["density"], figures["coverage"] = density_coverage(found, real)
-        if label == "figures":
+        if label == "metrics":
             if bank is not None and len(bank):
                 figures["mifid"] = mifid(figures["fid"], found, bank)
             for name, distance in (

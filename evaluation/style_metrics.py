@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.previews import style_sheet
 from engine.runtime import Runtime
-from metrics.diversity import pairwise_distance, share_following
+from metrics.diversity import pairwise_distance, style_accuracy
 from models.translator import StyledTranslator, Translator
 
 STYLES = 10  # drawn for one image, as the papers do
@@ -21,7 +21,7 @@ SHOWN = 5  # of each in the sheet
 
 
 @torch.no_grad()
-def style_figures(
+def style_metrics(
     translator: Translator,
     sources: Sequence[Tensor],
     references: Sequence[Tensor],
@@ -46,15 +46,15 @@ def style_figures(
         pairwise_distance([rendered(source, style[None]) for style in drawn]) for source in sources
     ]
     with runtime.autocast():
-        read = [translator.style_of(runtime.to_device(x)).float() for x in references[:IMAGES]]
+        read = [translator.encode_style(runtime.to_device(x)).float() for x in references[:IMAGES]]
     fakes = [[rendered(source, style) for style in read] for source in sources]
     return {
         "diversity": sum(diversity) / len(diversity),
-        "style_followed": share_following(fakes, references[:IMAGES]),
+        "style_followed": style_accuracy(fakes, references[:IMAGES]),
     }
 
 
-def sheet_of(
+def make_style_sheet(
     translator: Translator,
     sources: Sequence[Tensor],
     references: Sequence[Tensor],

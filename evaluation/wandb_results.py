@@ -1,31 +1,33 @@
-"""What comes after training in W&B: figures with a table of every image, and exported bundles."""
+"""Log the results of an evaluation to Weights & Biases."""
 
 import secrets
 from dataclasses import replace
 
 from engine.tracking.wandb_run import WandbMode, WandbRun
-from evaluation.evaluate import Result
+from evaluation.results import EvaluationResult
 from inference.open_run import Run
 
 
-def log_figures(run: Run, result: Result, mode: WandbMode) -> str:
-    """Log test/DIRECTION/FIGURE in the summary and a table a direction; return what to tell of it.
+def log_results(run: Run, result: EvaluationResult, mode: WandbMode) -> str:
+    """Log test/DIRECTION/METRIC in the summary and a table for each direction; return W&B's message.
 
-    `auto` is what the training run was told.
+    `auto` logs where the training run was logged.
     """
     trained = run.options.log
     group = trained.group or run.path.resolve().name
     config = replace(trained, wandb=trained.wandb if mode == "auto" else mode, group=group)
     facts = {"run": run.path.resolve().name, "protocol": result.protocol}
     wandb = WandbRun(config, run.path, secrets.token_hex(4), facts, "eval")
-    for direction, images in result.images.items():
-        columns = list(dict.fromkeys(name for _, figures in images for name in figures))
-        rows = [[name, *(figures.get(key) for key in columns)] for name, figures in images]
+    for direction, each in result.directions.items():
+        columns = list(dict.fromkeys(name for _, metrics in each.image_metrics for name in metrics))
+        rows = [
+            [name, *(metrics.get(key) for key in columns)] for name, metrics in each.image_metrics
+        ]
         wandb.table(f"images/{direction}", ["image", *columns], rows)
     wandb.update_summary({
         f"test/{direction}/{name}": value
-        for direction, figures in result.figures.items()
-        for name, value in figures.items()
+        for direction, each in result.directions.items()
+        for name, value in each.metrics.items()
         if isinstance(value, int | float)
     })  # fmt: skip
     wandb.finish()

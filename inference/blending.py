@@ -9,23 +9,23 @@ from common.errors import UserError
 
 
 @dataclass(frozen=True)
-class Controls:
+class Blending:
     """How a translation is laid over its input; the defaults leave it as it is."""
 
     strength: float = 1.0  # 0 is the input, 1 the translation; more exaggerates
-    keep_colour: bool = False  # take only the luminance from the translation
+    keep_color: bool = False  # take only the luminance from the translation
     mask: Image.Image | None = None  # white where the translation shows, black where the input does
 
     def apply(self, real: np.ndarray, fake: np.ndarray) -> np.ndarray:
         """Return the blend of uint8 pictures [H, W, C]; UserError where they differ in channels."""
-        if self.strength == 1.0 and not self.keep_colour and self.mask is None:
+        if self.strength == 1.0 and not self.keep_color and self.mask is None:
             return fake
         if real.shape != fake.shape:
             raise UserError(
                 f"strength, keep_colour and mask need as many channels out as in; this run has "
                 f"{real.shape[2]} and {fake.shape[2]}"
             )
-        if self.keep_colour:
+        if self.keep_color:
             fake = luminance_of(fake, real)
         share: np.ndarray | float = self.strength
         if self.mask is not None:

@@ -9,21 +9,23 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from common.errors import UserError, one_line
+from engine.format_1 import WEIGHTS as WEIGHTS_OF_FORMAT_1
 from models import methods
 from models.translator import FixedStyle, StyledTranslator, Translator
-from options.config import TrainOptions, Weights
+from options.config import TrainOptions
 from options.load import from_yaml
 
-FORMAT = 1
+FORMAT = 2
 KIND = "unpaired image translator"
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
+Weights = Literal["ema", "raw"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Bundle:
     source: str
     target: str
     step: int
-    weights: Weights  # what `state` is: the moving average, or the live weights
+    weights: Weights  # what `state` is: the EMA of the weights, or the weights themselves
     options: TrainOptions  # of the run that it came from
     state: dict[str, Tensor]  # the translator's state dict, on the CPU
     manifest: dict[str, Any]  # all of manifest.json
@@ -94,7 +96,8 @@ def read_bundle(folder: str | Path) -> Bundle:
     path = folder / WEIGHTS
     if WEIGHTS not in files:
         raise UserError(f"{folder} holds no {WEIGHTS}; export it with formats=[safetensors,...]")
-    if texts["weights"] not in ("average", "live") or not isinstance(files[WEIGHTS], dict):
+    weights = WEIGHTS_OF_FORMAT_1.get(texts["weights"], texts["weights"])
+    if weights not in ("ema", "raw") or not isinstance(files[WEIGHTS], dict):
         raise UserError(f"{folder / MANIFEST} is damaged; export the run again")
     return Bundle(
         path=folder,
@@ -102,7 +105,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         source=texts["source"],
         target=texts["target"],
         step=_field(manifest, folder, "step", int),
-        weights="average" if texts["weights"] == "average" else "live",
+        weights="ema" if weights == "ema" else "raw",
         options=from_yaml(texts["options"], str(folder / MANIFEST)),
         state=read_weights(path, files[WEIGHTS].get("sha256")),
         manifest=manifest,
@@ -131,7 +134,7 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a safetensors file ({one_line(error, 80)})") from None
 
 
-def translator_of(bundle: Bundle) -> Translator:
+def build_translator(bundle: Bundle) -> Translator:
     """Return the bundle's translator on the CPU, in evaluation mode, with plain kernels.
 
     UserError where its weights do not fit what its manifest says of the network.
@@ -157,7 +160,7 @@ def translator_of(bundle: Bundle) -> Translator:
     return translator.eval().requires_grad_(False)
 
 
-def sha256_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Return a file's sha256."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,8 +16,8 @@ from PIL import Image
 from common.errors import UserError
 from common.user_paths import parse_path
 from data.folders import SUFFIXES, files_in
-from data.reading import open_upright, read_image
-from inference.outputs import written_name
+from data.reading import open_image, read_image
+from inference.outputs import output_name
 
 AHEAD = 4  # pictures that are decoded while one is translated
 Picture = Image.Image | np.ndarray
@@ -26,7 +26,7 @@ Opened = tuple[Path, Picture | UserError]
 
 
 @dataclass(frozen=True)
-class Work:
+class Inputs:
     """The pictures to translate, and the folder that their names are relative to."""
 
     files: list[Path]
@@ -34,7 +34,7 @@ class Work:
     single: bool  # one file, given by its name
 
 
-def find_work(source: str, target: Path) -> Work:
+def find_inputs(source: str, target: Path) -> Inputs:
     """Return the pictures that `source` names; UserError where there is none or one would be lost."""
     path = parse_path(source)
     if target.is_symlink() and not target.exists():
@@ -44,11 +44,11 @@ def find_work(source: str, target: Path) -> Work:
         if inside == _real(path):
             raise _overwriting(target)
         files = [f for f in files_in(path) if inside not in _real(f).parents]
-        return Work(files, path, single=False)  # what an earlier call wrote there is no input
+        return Inputs(files, path, single=False)  # what an earlier call wrote there is no input
     if path.exists():
         if inside in (_real(path), _real(path.parent)):
             raise _overwriting(target)
-        return Work([path], path.parent, single=True)
+        return Inputs([path], path.parent, single=True)
     if not glob.has_magic(source):
         raise UserError(f"no such file or folder: {source}")
     found = sorted(Path(f) for f in glob.glob(str(path), recursive=True))
@@ -59,7 +59,7 @@ def find_work(source: str, target: Path) -> Work:
     base = Path(*fixed)
     if inside in {_real(f.parent) for f in files} and inside == _real(base):
         raise _overwriting(target)
-    return Work(files, base, single=False)
+    return Inputs(files, base, single=False)
 
 
 def _real(path: Path) -> Path:
@@ -73,13 +73,13 @@ def frame_order(file: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
-def refuse_overwriting(work: Work, target: Path) -> None:
+def refuse_overwriting(work: Inputs, target: Path) -> None:
     """Raise UserError where a translation would take the place of a picture that is translated."""
     if work.single:
         return
     inputs = {_real(file) for file in work.files}
     for file in work.files:
-        out = target / written_name(file.relative_to(work.base))
+        out = target / output_name(file.relative_to(work.base))
         if _real(out) in inputs:
             raise UserError(f"{out} is one of the pictures to translate; name another folder")
 
@@ -118,7 +118,7 @@ class Masks:
         return Image.fromarray(read_image(path, 1)[..., 0])
 
 
-def decoded(files: Sequence[Path], channels: int) -> Iterator[Opened]:
+def decode_ahead(files: Sequence[Path], channels: int) -> Iterator[Opened]:
     """Yield each file with its picture, or with the error that says why there is none.
 
     The next ones are decoded meanwhile: Pillow's decoders let other threads run.
@@ -130,7 +130,7 @@ def decoded(files: Sequence[Path], channels: int) -> Iterator[Opened]:
                 return read_image(file, channels)
             if channels > 4:
                 return UserError(f"{file}: this run translates arrays of {channels} channels")
-            return open_upright(file)
+            return open_image(file)
         except UserError as error:
             return error
         except OSError as error:
@@ -149,7 +149,7 @@ def decoded(files: Sequence[Path], channels: int) -> Iterator[Opened]:
                 yield path, future.result()
 
 
-def of_one_size(pictures: Iterable[Opened], most: int) -> Iterator[list[Opened]]:
+def batch_by_size(pictures: Iterable[Opened], most: int) -> Iterator[list[Opened]]:
     """Yield pictures in their order, neighbours of one size together, `most` pixels at once or one."""
     group: list[Opened] = []
     for file, picture in pictures:

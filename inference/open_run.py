@@ -11,12 +11,18 @@ from engine.checkpoint import Checkpoints, load_checkpoint, state_dict_mismatch
 from engine.cyclegan_repo_checkpoint import direction_of_file, read_reference
 from engine.runtime import Runtime, RuntimeConfig
 from engine.tracking.wandb_api import PREFIX, download_artifact
-from inference.exported_bundle import is_bundle, options_of_bundle, read_bundle, translator_of
+from inference.exported_bundle import (
+    Weights,
+    build_translator,
+    is_bundle,
+    options_of_bundle,
+    read_bundle,
+)
 from models import methods
 from models.methods.cyclegan import CycleGAN
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator, Translator
-from options.config import TrainOptions, Weights, Which
+from options.config import CheckpointChoice, TrainOptions
 from options.load import from_yaml, saved_options
 
 
@@ -29,19 +35,19 @@ class Run:
     translators: dict[str, Translator]
     runtime: Runtime
     step: int
-    weights: Weights  # what the translators are: the moving average, or the live weights
+    weights: Weights  # ema: the moving average of the weights; raw: the weights themselves
 
 
 def open_run(
-    path: str | Path, runtime: RuntimeConfig | None = None, checkpoint: Which = "latest",
-    weights: Weights = "average",
+    path: str | Path, runtime: RuntimeConfig | None = None, checkpoint: CheckpointChoice = "latest",
+    use_ema: bool = True,
 ) -> Run:  # fmt: skip
     """Open a run folder, a checkpoint file, an exported bundle, a reference's *_net_G*.pth, or an artifact.
 
     Architecture, directions and normalisation come from the checkpoint; there is nothing to repeat.
     UserError names the path where there is no run, or where its checkpoint cannot be read.
     """
-    path = local(path)
+    path = resolve_artifact(path)
     if path.suffix == ".pth":
         return _open_reference(path, Runtime(runtime or RuntimeConfig()))
     if path.is_dir() and is_bundle(path):
@@ -64,20 +70,18 @@ def open_run(
     except ValueError as error:  # weights that it looks through are not on this machine
         raise UserError(str(error)) from None
     translators: nn.ModuleDict = method.translators()
-    average = state["average"] if weights == "average" else None
-    wanted, found = (method, state["method"]) if average is None else (translators, average)
+    ema = state["ema"] if use_ema else None
+    wanted, found = (method, state["method"]) if ema is None else (translators, ema)
     if problem := state_dict_mismatch(wanted.state_dict(), found):
         raise UserError(f"{path}: its weights do not fit its options: {problem}")
     wanted.load_state_dict(found)
     translators.eval().requires_grad_(False)
     machine.prepare(translators, networks=list(translators.children()))
     found = {name: module for name, module in translators.items() if isinstance(module, Translator)}
-    return Run(
-        path, options, found, machine, state["step"], "live" if average is None else "average"
-    )
+    return Run(path, options, found, machine, state["step"], "raw" if ema is None else "ema")
 
 
-def local(path: str | Path) -> Path:
+def resolve_artifact(path: str | Path) -> Path:
     """Return a path, that of wandb:ENTITY/PROJECT/NAME:ALIAS once it is downloaded into runs/artifacts."""
     word = str(path)
     return (
@@ -100,12 +104,12 @@ def _open_reference(path: Path, machine: Runtime) -> Run:
     domains = sorted(channels)
     data = DataConfig(domains=domains, channels=[channels[domain] for domain in domains])
     options = TrainOptions(method=config, data=data)
-    return Run(path, options, {f"{source}_to_{target}": translator}, machine, 0, "live")
+    return Run(path, options, {f"{source}_to_{target}": translator}, machine, 0, "raw")
 
 
 def _open_bundle(path: Path, machine: Runtime) -> Run:
     bundle = read_bundle(path)
-    translator = translator_of(bundle)
+    translator = build_translator(bundle)
     machine.prepare(translator, networks=[translator])
     return Run(
         path, bundle.options, {bundle.direction: translator}, machine, bundle.step, bundle.weights

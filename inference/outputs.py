@@ -8,7 +8,7 @@ from PIL import Image
 
 from common.errors import UserError, one_line
 from common.files import write_atomically
-from data.reading import over_white
+from data.reading import composite_on_white
 from inference.picture_translator import to_image
 
 ENCODING = {
@@ -18,12 +18,12 @@ ENCODING = {
 }
 ENCODING |= dict.fromkeys((".jpeg", ".jpe", ".jfif", ".mpo"), ENCODING[".jpg"])
 OPAQUE = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".ppm", ".pgm", ".pnm"])
-UNWRITABLE = frozenset([".pfm", ".gif", ".apng", ".pgm"])  # no room for 8-bit RGB: PNG instead
+WRITTEN_AS_PNG = frozenset([".pfm", ".gif", ".apng", ".pgm"])  # no room for 8-bit RGB: PNG instead
 
 
-def written_name(name: Path) -> Path:
+def output_name(name: Path) -> Path:
     """Return the name a picture read from `name` is written under: the same, if that can hold it."""
-    return name.with_name(name.name + ".png") if name.suffix.lower() in UNWRITABLE else name
+    return name.with_name(name.name + ".png") if name.suffix.lower() in WRITTEN_AS_PNG else name
 
 
 def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
@@ -39,7 +39,7 @@ def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
         return
     image = to_image(picture) if isinstance(picture, np.ndarray) else picture
     if suffix in OPAQUE:
-        image = over_white(image)
+        image = composite_on_white(image)
     elif image.mode == "LA" and suffix == ".webp":
         image = image.convert("RGBA")
     registered = Image.registered_extensions()

@@ -10,14 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from common.errors import UserError
-from data.reading import pixels_of, upright
-from data.tensors import denormalise, normalise, to_tensor
+from data.reading import pixels_of, to_upright_srgb
+from data.tensors import denormalize, normalize, to_tensor
 from engine.runtime import Runtime, RuntimeConfig
-from inference.blending import Controls
+from inference.blending import Blending
 from inference.open_run import open_run
 from inference.tiling.strips import strips_for, translate_in_strips
 from models.translator import Translator
-from options.config import Which
+from options.config import CheckpointChoice
 
 
 class PictureTranslator:
@@ -34,14 +34,14 @@ class PictureTranslator:
 
     def __init__(
         self, translator: Translator, runtime: Runtime, tile: str = "auto",
-        controls: Controls | None = None, report: Callable[[float], None] = lambda _: None,
+        controls: Blending | None = None, report: Callable[[float], None] = lambda _: None,
         style: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.translator = translator
         self.style = style
         self.runtime = runtime
         self.tile = tile
-        self.controls = controls or Controls()
+        self.controls = controls or Blending()
         self.report = report
 
     @overload
@@ -83,7 +83,7 @@ class PictureTranslator:
 
     def images(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """Translate pictures that all have one size, together."""
-        images = [upright(image) for image in images]
+        images = [to_upright_srgb(image) for image in images]
         pixels = [pixels_of(image, self.translator.in_channels) for image in images]
         results = [to_image(fake) for fake in self._batch(pixels)]
         for image, result in zip(images, results, strict=True):
@@ -106,8 +106,8 @@ class PictureTranslator:
                     for picture in pictures
                 ]
         else:
-            batch = normalise(torch.stack([to_tensor(picture) for picture in pictures]))
-            fakes = denormalise(self.tensor(batch)).permute(0, 2, 3, 1).cpu().numpy()
+            batch = normalize(torch.stack([to_tensor(picture) for picture in pictures]))
+            fakes = denormalize(self.tensor(batch)).permute(0, 2, 3, 1).cpu().numpy()
         return [self.controls.apply(real, fake) for real, fake in zip(pictures, fakes, strict=True)]
 
 
@@ -121,7 +121,7 @@ def to_image(pixels: np.ndarray) -> Image.Image:
 
 
 def load_translator(
-    run: str | Path, device: str = "auto", checkpoint: Which = "latest"
+    run: str | Path, device: str = "auto", checkpoint: CheckpointChoice = "latest"
 ) -> dict[str, PictureTranslator]:
     """Return direction -> translator of a trained run, for use from Python."""
     opened = open_run(run, RuntimeConfig(device=device), checkpoint)

@@ -6,7 +6,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.user_paths import parse_path
 from data.reading import read_image
-from data.tensors import normalise, to_tensor
+from data.tensors import normalize, to_tensor
 from engine.runtime import Runtime
 from inference.open_run import Run
 from models.translator import StyledTranslator
@@ -14,7 +14,7 @@ from options.config import StyleOptions
 
 
 @torch.no_grad()
-def chosen_style(run: Run, direction: str, options: StyleOptions) -> Tensor | None:
+def select_style(run: Run, direction: str, options: StyleOptions) -> Tensor | None:
     """Return the style that the options ask for, [1, style_dim] or [1, style_blocks, style_dim], or None.
 
     UserError names the option that the translator cannot follow.
@@ -28,21 +28,21 @@ def chosen_style(run: Run, direction: str, options: StyleOptions) -> Tensor | No
     if options.second:
         second = _one(translator, run.runtime, "style.second", options.second)
         blocks = translator.style_blocks
-        if options.coarse > blocks or (options.coarse and blocks == 1):
+        if options.mixing_blocks > blocks or (options.mixing_blocks and blocks == 1):
             most = f"1 to {blocks}" if blocks > 1 else "0: this method renders with one style"
-            raise UserError(f"style.coarse must be {most}, got {options.coarse}")
+            raise UserError(f"style.mixing_blocks must be {most}, got {options.mixing_blocks}")
         style = (
-            mixed(style, second, blocks, options.coarse) if options.coarse
-            else interpolated(style, second, options.share)
+            mix_styles(style, second, blocks, options.mixing_blocks) if options.mixing_blocks
+            else interpolate_styles(style, second, options.interpolation)
         )  # fmt: skip
-    usual = translator.usual_style()
-    return truncated(style, usual, options.truncation)
+    usual = translator.mean_style()
+    return truncate_style(style, usual, options.truncation)
 
 
 def _one(translator: StyledTranslator, runtime: Runtime, option: str, word: str) -> Tensor:
     """Return the style of a picture's file, the one drawn with a number, or the usual one."""
     if not word:
-        return translator.usual_style()
+        return translator.mean_style()
     if word.isdecimal():
         if int(word) >= 2**63:
             raise UserError(f"{option} must be below 2^63, or a picture, got {word[:40]}")
@@ -52,16 +52,16 @@ def _one(translator: StyledTranslator, runtime: Runtime, option: str, word: str)
         raise UserError(f"{option}={word}: neither a whole number nor a picture")
     pixels = read_image(path, translator.out_channels)
     with runtime.autocast():
-        reference = normalise(runtime.to_device(to_tensor(pixels)[None]))
-        return translator.style_of(reference).float()
+        reference = normalize(runtime.to_device(to_tensor(pixels)[None]))
+        return translator.encode_style(reference).float()
 
 
-def interpolated(one: Tensor, other: Tensor, share: float) -> Tensor:
+def interpolate_styles(one: Tensor, other: Tensor, share: float) -> Tensor:
     """Return the style at `share` of the way from `one` to `other`: 0 is the one, 1 the other."""
     return torch.lerp(one, other.to(one.dtype), share)
 
 
-def truncated(style: Tensor, usual: Tensor, psi: float) -> Tensor:
+def truncate_style(style: Tensor, usual: Tensor, psi: float) -> Tensor:
     """Return `style` drawn towards the usual one: psi 1 leaves it, 0 gives `usual`.
 
     Less variety for safer images (Karras et al. 2019, arXiv:1812.04948, App. B). `style` is
@@ -70,7 +70,7 @@ def truncated(style: Tensor, usual: Tensor, psi: float) -> Tensor:
     return torch.lerp(usual.to(style.dtype).expand_as(style), style, psi)
 
 
-def mixed(coarse: Tensor, fine: Tensor, blocks: int, coarse_blocks: int) -> Tensor:
+def mix_styles(coarse: Tensor, fine: Tensor, blocks: int, coarse_blocks: int) -> Tensor:
     """Return [B, blocks, style_dim]: the first `coarse_blocks` have one style, the rest the other.
 
     `coarse` and `fine` are [B, style_dim] ([1, style_dim] for all), `blocks` the translator's

@@ -36,7 +36,7 @@ class SmoothedNorm:
 
 
 @contextmanager
-def smoothed(network: nn.Module) -> Iterator[None]:
+def smooth_statistics(network: nn.Module) -> Iterator[None]:
     """Smooth the statistics of every instance norm while the context lasts."""
     norms = [part for part in network.modules() if isinstance(part, NormActPad)]
     kernels = [norm.kernel for norm in norms]

@@ -16,25 +16,25 @@ from common.errors import RunError, UserError, one_line
 from common.progress import fraction_bar, with_progress
 from common.user_paths import parse_path
 from data.folders import SUFFIXES
-from data.reading import open_upright, pixels_of
+from data.reading import open_image, pixels_of
 from engine.hardware.memory import is_out_of_memory
-from inference.blending import Controls
+from inference.blending import Blending
 from inference.inputs import (
     Masks,
     Opened,
     Picture,
-    decoded,
-    find_work,
+    batch_by_size,
+    decode_ahead,
+    find_inputs,
     frame_order,
-    of_one_size,
     refuse_overwriting,
     too_large,
 )
 from inference.open_run import Run
-from inference.outputs import write_picture, written_name
+from inference.outputs import output_name, write_picture
 from inference.picture_translator import PictureTranslator
-from inference.style_selection import chosen_style
-from inference.temporal_smoothing import Flicker, smoothed
+from inference.style_selection import select_style
+from inference.temporal_smoothing import Flicker, smooth_statistics
 from options.config import TranslateOptions
 
 # How many are translated at once, if neighbours are of one size.
@@ -51,7 +51,7 @@ def translate_paths(
     suffix, else into it under its own name. A picture that cannot be read is named and passed over;
     at the end RunError says how many there were.
     """
-    work = find_work(source, target)
+    work = find_inputs(source, target)
     into_file = work.single and target.suffix.lower() in SUFFIXES and not target.is_dir()
     if not into_file and (
         target.is_file() or (work.single and target.suffix and not target.is_dir())
@@ -60,7 +60,7 @@ def translate_paths(
         raise UserError(f"{target} is {kind}; name a folder, or a file such as out.png")
     refuse_overwriting(work, target)
     masks = Masks(options.mask, work.base)
-    style = chosen_style(run, direction, options.style)
+    style = select_style(run, direction, options.style)
     translator = run.translators[direction]
     channels = translator.in_channels
     if options.video:
@@ -73,7 +73,7 @@ def translate_paths(
 
     def keep(file: Path, picture: Picture | UserError, result: Picture | UserError) -> None:
         name = Path(file.name) if work.single else file.relative_to(work.base)
-        out = written_name(target) if into_file else target / written_name(name)
+        out = output_name(target) if into_file else target / output_name(name)
         try:
             if isinstance(result, UserError):
                 raise result
@@ -92,11 +92,11 @@ def translate_paths(
             print(f"skipped: {one_line(error)}", file=sys.stderr)
 
     at_once = 0 if options.video or masks.differ else BATCH_PIXELS[run.runtime.device.type]
-    with smoothed(translator) if options.video else nullcontext():
-        pictures = with_progress(decoded(work.files, channels), len(work.files), direction)
-        for group in of_one_size(pictures, at_once):
+    with smooth_statistics(translator) if options.video else nullcontext():
+        pictures = with_progress(decode_ahead(work.files, channels), len(work.files), direction)
+        for group in batch_by_size(pictures, at_once):
             for (file, picture), result in zip(
-                group, results_of(group, run, direction, options, masks, style), strict=True
+                group, translate_group(group, run, direction, options, masks, style), strict=True
             ):
                 keep(file, picture, result)
     if figures := flicker.result():
@@ -112,7 +112,7 @@ def translate_paths(
     return len(work.files)
 
 
-def results_of(
+def translate_group(
     group: Sequence[Opened], run: Run, direction: str, options: TranslateOptions, masks: Masks,
     style: Tensor | None,
 ) -> Iterator[Picture | UserError]:  # fmt: skip
@@ -121,7 +121,7 @@ def results_of(
     try:
         if isinstance(picture, UserError):
             raise picture
-        controls = Controls(options.strength, options.keep_colour, masks.of(file))
+        controls = Blending(options.strength, options.keep_color, masks.of(file))
         with fraction_bar(direction) as report:
             tile = "off" if options.video else options.tile
             translate = PictureTranslator(
@@ -137,7 +137,7 @@ def results_of(
             yield error
         else:
             for one in group:
-                yield from results_of([one], run, direction, options, masks, style)
+                yield from translate_group([one], run, direction, options, masks, style)
 
 
 def translate_stream(run: Run, direction: str, target: str, options: TranslateOptions) -> None:
@@ -146,10 +146,10 @@ def translate_stream(run: Run, direction: str, target: str, options: TranslateOp
     if target != "-" and (path.is_dir() or path.suffix.lower() not in SUFFIXES):
         raise UserError(f"{target}: name a picture, such as out.png, or - for standard output")
     content = sys.stdin.buffer.read()
-    picture = open_upright(io.BytesIO(content), "standard input")
+    picture = open_image(io.BytesIO(content), "standard input")
     mask = Masks(options.mask, Path()).of(Path("standard input"))
-    controls = Controls(options.strength, options.keep_colour, mask)
-    style = chosen_style(run, direction, options.style)
+    controls = Blending(options.strength, options.keep_color, mask)
+    style = select_style(run, direction, options.style)
     translate = PictureTranslator(
         run.translators[direction], run.runtime, options.tile, controls, style=style
     )

@@ -19,7 +19,7 @@ def pairwise_distance(images: Sequence[Tensor]) -> float:
     return (stack[first] - stack[second]).abs().mean().item()
 
 
-def share_following(fakes: Sequence[Sequence[Tensor]], references: Sequence[Tensor]) -> float:
+def style_accuracy(fakes: Sequence[Sequence[Tensor]], references: Sequence[Tensor]) -> float:
     """Return the share of cases in which a fake is nearer to its own reference than to another one.
 
     `fakes[i][j]` is image i in the style of reference j, all [1, C, H, W] in [-1, 1]; near is in the

@@ -88,7 +88,7 @@ class Steganography:
         noise = torch.stack([torch.randn(x.shape, generator=self.generator) for x in fake])
         disturbed = {
             "": fake,
-            "quantised": quantise(fake),
+            "quantised": quantize(fake),
             "jpeg": jpeg(fake, QUALITY),
             "noise": (fake + NOISE * noise.to(fake)).clamp(-1, 1),
         }
@@ -115,7 +115,7 @@ class Steganography:
         return figures
 
 
-def quantise(images: Tensor) -> Tensor:
+def quantize(images: Tensor) -> Tensor:
     """Return images in [-1, 1] rounded to the 256 levels of an 8-bit file."""
     return ((images.clamp(-1, 1) + 1) / LEVEL).round() * LEVEL - 1
 

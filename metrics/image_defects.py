@@ -59,7 +59,7 @@ def dead_tiles(images: Tensor, tile: int = 16) -> Tensor:
     return (ended & flat).all(dim=1).double().mean(dim=(1, 2))
 
 
-def colour_inversion(fake: Tensor, real: Tensor) -> Tensor:
+def color_inversion(fake: Tensor, real: Tensor) -> Tensor:
     """Return the correlation of luminance [B], -1 to 1, between outputs and inputs [B, C, H, W].
 
     Negative where light and dark have changed places, a solution that a cycle does not rule out. 0

@@ -26,7 +26,7 @@ def kernel_distance(
     fake, real = fake.double(), real.double()
     values = torch.tensor(
         [
-            squared_discrepancy(*(x[_draw(len(x), size, generator, x)] for x in (fake, real)))
+            squared_mmd(*(x[_draw(len(x), size, generator, x)] for x in (fake, real)))
             for _ in range(subsets)
         ],
         dtype=torch.float64,
@@ -34,7 +34,7 @@ def kernel_distance(
     return values.mean().item(), values.std(correction=0).item()
 
 
-def squared_discrepancy(fake: Tensor, real: Tensor) -> float:
+def squared_mmd(fake: Tensor, real: Tensor) -> float:
     """Return the unbiased squared maximum mean discrepancy of features [N, D] and [M, D].
 
     Gretton et al. 2012 (JMLR 13, Eq. 3) with the kernel (x'y / D + 1)^3; it may fall below 0.

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-AugmentKind = Literal["colour", "shift", "cutout"]
+DiffAugmentOp = Literal["color", "translation", "cutout"]
 
 
-def colour(images: Tensor) -> Tensor:
+def color(images: Tensor) -> Tensor:
     """Change brightness by U(-0.5, 0.5), saturation times U(0, 2), contrast times U(0.5, 1.5)."""
     brightness, saturation, contrast = _uniform(images, 3)
     images = images + (brightness - 0.5)
@@ -23,7 +23,7 @@ def colour(images: Tensor) -> Tensor:
     return middle + (images - middle) * (contrast + 0.5)
 
 
-def shift(images: Tensor) -> Tensor:
+def translation(images: Tensor) -> Tensor:
     """Move by up to an eighth of the size in both directions; what comes in is 0."""
     rows, columns = _positions(images)
     down, right = _uniform(images, 2)
@@ -48,11 +48,11 @@ def cutout(images: Tensor) -> Tensor:
 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "colour": colour, "shift": shift, "cutout": cutout,
+    "color": color, "translation": translation, "cutout": cutout,
 }  # fmt: skip
 
 
-def augmented(images: Tensor, kinds: Sequence[str], probability: Tensor | float = 1.0) -> Tensor:
+def diff_augment(images: Tensor, kinds: Sequence[str], probability: Tensor | float = 1.0) -> Tensor:
     """Apply each kind to each image with this probability."""
     for kind in kinds:
         chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < probability

@@ -6,7 +6,7 @@ from typing import Protocol
 from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
 from models.networks.discriminators.multiscale_discriminator import MultiscaleDiscriminator
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.norm_free_unet import PlainUnet
+from models.networks.generators.norm_free_unet import NormFreeUnet
 from models.networks.generators.unet_generator import UnetGenerator
 
 
@@ -54,16 +54,20 @@ def check_sides(height: int, width: int, multiple: int, minimum: int, otherwise:
 
 def check_crop(
     height: int, width: int, generator: Sized,
-    judge: PatchDiscriminator | MultiscaleDiscriminator | BatchHeadDiscriminator,
+    discriminator: PatchDiscriminator | MultiscaleDiscriminator | BatchHeadDiscriminator,
 ) -> None:  # fmt: skip
     """Raise ValueError, with what would fit, where a crop of this size cannot be learnt from."""
-    unet = isinstance(generator, UnetGenerator | PlainUnet)
-    otherwise = "; fewer method.generator.halvings ask for less" if unet else ""
+    unet = isinstance(generator, UnetGenerator | NormFreeUnet)
+    otherwise = "; fewer method.generator.num_downs ask for less" if unet else ""
     check_sides(height, width, generator.multiple, generator.minimum, otherwise)
     for side in (height, width):
-        if judge.score_size(side) < 1:
-            scales = f" and {judge.config.scales} scales" if judge.config.scales > 1 else ""
+        if discriminator.score_size(side) < 1:
+            scales = (
+                f" and {discriminator.config.scales} scales"
+                if discriminator.config.scales > 1
+                else ""
+            )
             raise ValueError(
                 f"data.crop_size={side} is too small for a discriminator of "
-                f"{judge.config.layers} layers{scales}; use a larger crop or fewer of them"
+                f"{discriminator.config.layers} layers{scales}; use a larger crop or fewer of them"
             )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class ImageHistory(nn.Module):
+class ImagePool(nn.Module):
     """Show a discriminator a mixture of new fakes and old ones, which damps oscillation.
 
     Shrivastava et al. 2017, arXiv:1612.07828, Sec. 2.3.
@@ -26,10 +26,10 @@ class ImageHistory(nn.Module):
         self.size = size
         self.count = 0
         self.images: Tensor | None = None  # [size, C, H, W], float32; the first `count` are filled
-        self.decisions: Tensor | None = None  # [B, 3] on the device: slot, is stored, old is shown
-        self.decided = False
+        self.swaps: Tensor | None = None  # [B, 3] on the device: slot, is stored, old is shown
+        self.swaps_drawn = False
 
-    def decide(self, count: int) -> None:
+    def draw_swaps(self, count: int) -> None:
         """Draw what happens to the next `count` images, which `forward` does if nobody did before."""
         device = torch.device("cpu") if self.images is None else self.images.device
         rows = []
@@ -39,34 +39,30 @@ class ImageHistory(nn.Module):
             filling = self.count < self.size
             rows.append((self.count, 1, 0) if filling else (slot, int(swap), int(swap)))
             self.count += filling
-        decisions = torch.tensor(rows)
-        if (
-            self.decisions is None
-            or self.decisions.shape != decisions.shape
-            or self.decisions.device != device
-        ):
-            self.decisions = decisions.to(device, non_blocking=True)
+        swaps = torch.tensor(rows)
+        if self.swaps is None or self.swaps.shape != swaps.shape or self.swaps.device != device:
+            self.swaps = swaps.to(device, non_blocking=True)
         else:  # in place: a recorded step reads this memory
-            self.decisions.copy_(decisions, non_blocking=True)
-        self.decided = True
+            self.swaps.copy_(swaps, non_blocking=True)
+        self.swaps_drawn = True
 
     @torch.no_grad()
     def forward(self, fakes: Tensor) -> Tensor:
-        """Return [B, C, H, W] images to judge in place of `fakes` [B, C, H, W]; no gradient passes."""
+        """Return [B, C, H, W] images to show instead of `fakes` [B, C, H, W]; no gradient passes."""
         fakes = fakes.detach()
         if self.size == 0:
             return fakes
         if self.images is None or self.images.shape[1:] != fakes.shape[1:]:
             self.images = fakes.new_zeros((self.size, *fakes.shape[1:]), dtype=torch.float32)
-            self.count, self.decided = 0, False
+            self.count, self.swaps_drawn = 0, False
         images = self.images = self.images.to(fakes.device)
-        if not self.decided:
-            self.decide(len(fakes))
-        assert self.decisions is not None
-        self.decisions = self.decisions.to(fakes.device)  # after a checkpoint was read
-        self.decided = False
+        if not self.swaps_drawn:
+            self.draw_swaps(len(fakes))
+        assert self.swaps is not None
+        self.swaps = self.swaps.to(fakes.device)  # after a checkpoint was read
+        self.swaps_drawn = False
         seen = []
-        for fake, (slot, keep, old_shown) in zip(fakes, self.decisions, strict=True):
+        for fake, (slot, keep, old_shown) in zip(fakes, self.swaps, strict=True):
             stored = keep.bool() & fake.isfinite().all()  # a step that failed leaves no trace
             old = images.index_select(0, slot[None])[0]
             seen.append(torch.where(old_shown.bool(), old, fake.float()))
@@ -101,17 +97,17 @@ class FeatureQueue(nn.Module):
         self.features: Tensor | None = None  # [size, C, h, w], float32; the last `count` are filled
         self.count = 0
         self.count_before = 0  # before what `decide` counted came in
-        self.decided = False
+        self.reserved = False
 
     @property
     def filled(self) -> int:
         """How many maps the coming step finds."""
-        return self.count_before if self.decided else self.count
+        return self.count_before if self.reserved else self.count
 
-    def decide(self, count: int) -> None:
+    def reserve(self, count: int) -> None:
         """Count the next `count` images in, which `remember` does if nobody did before."""
         self.count_before, self.count = self.count, min(self.count + count, self.size)
-        self.decided = True
+        self.reserved = True
 
     def past(self, features: Tensor) -> Tensor | None:
         """Return the maps [n, C, h, w] that can stand beside `features` [B, C, h, w], or None."""
@@ -129,12 +125,12 @@ class FeatureQueue(nn.Module):
         if not self._fits(features):
             shape = (self.size, *features.shape[1:])
             self.features = features.new_zeros(shape, dtype=torch.float32)
-            self.count, self.decided = 0, False
+            self.count, self.reserved = 0, False
         assert self.features is not None
         kept = self.features = self.features.to(features.device)
-        if not self.decided:
-            self.decide(len(features))
-        self.decided = False
+        if not self.reserved:
+            self.reserve(len(features))
+        self.reserved = False
         moved_up = torch.cat([kept, features.detach().float()])[-self.size :]
         finite = features.isfinite().all()  # a step that failed leaves no trace
         kept.copy_(torch.where(finite, moved_up, kept))
@@ -148,7 +144,7 @@ class FeatureQueue(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         kept = state["features"]
-        self.features, self.count, self.decided = None, 0, False
+        self.features, self.count, self.reserved = None, 0, False
         if kept is not None and self.size:
             self.count = min(len(kept), self.size)
             features = kept.new_zeros((self.size, *kept.shape[1:]))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from common.text_table import aligned
-from models.method import Method, networks_of
+from models.method import Method, networks_of_group
 from models.networks.vgg import FrozenConv3x3
 
 DEPTH = 2  # a network's parts, and theirs
@@ -41,10 +41,12 @@ def summary(title: str, method: Method, side: int) -> Iterator[str]:
 
     A step is played once on noise to see who calls whom with what; nothing learns, no image is read.
     """
-    method.check_size(side, side)
+    method.check_crop_size(side, side)
     yield f"{title}: one image of {side}x{side} pixels of each domain, in float32"
-    players = {
-        id(net): name for name, player in method.players().items() for net in networks_of(player)
+    groups = {
+        id(net): name
+        for name, group in method.optimizer_groups().items()
+        for net in networks_of_group(group)
     }
     total = 0
     for name, call in first_calls(method, side).items():
@@ -62,8 +64,8 @@ def summary(title: str, method: Method, side: int) -> Iterator[str]:
             ["  in all", "", f"{parameters:,}", _short(sum(p.macs * p.same for p in parts))]
         )
         role = ", frozen" if not learns else ""
-        if id(call.network) in players:
-            role = f", player {players[id(call.network)]}"
+        if id(call.network) in groups:
+            role = f", optimizer group {groups[id(call.network)]}"
         yield f"\n{name}: {type(call.network).__name__}{role}"
         yield aligned(rows)
         adam = " (and twice that for Adam)" if learns else ""
@@ -97,7 +99,7 @@ def first_calls(method: Method, side: int) -> dict[str, _Call]:
         domain: torch.rand(1, channels, side, side) * 2 - 1
         for domain, channels in method.channels.items()
     }
-    for _ in method.turns(batch, 0):
+    for _ in method.updates(batch, 0):
         pass
     for handle in handles:
         handle.remove()

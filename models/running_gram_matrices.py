@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.losses.style import gram
 
 
-class MeanGrams(nn.Module):
+class RunningGramMatrices(nn.Module):
     """Mean Gram matrices of all images seen so far, one a layer; they lie in the state."""
 
     seen: Tensor  # images

@@ -37,13 +37,13 @@ class Translator(nn.Module):
         With [B, style_blocks, style_dim] each part of the network has its own, the coarsest first.
         """
         height, width = image.shape[-2:]
-        return self.translate(self.padded(image), style)[..., :height, :width]
+        return self.translate(self.pad(image), style)[..., :height, :width]
 
     def translate(self, image: Tensor, style: Tensor | None) -> Tensor:
         """Map images of a size that fits."""
         raise NotImplementedError
 
-    def padded(self, image: Tensor) -> Tensor:
+    def pad(self, image: Tensor) -> Tensor:
         """Return [B, C, H, W] extended below and to the right to a size that fits."""
         down, right, reflected = self.padding(*image.shape[-2:])
         if not down and not right:
@@ -52,8 +52,8 @@ class Translator(nn.Module):
 
     def padding(self, height: int, width: int) -> tuple[int, int, bool]:
         """Return the rows below and columns to the right that a picture needs, and whether they reflect."""
-        down = fitting(height, self.multiple, self.minimum) - height
-        right = fitting(width, self.multiple, self.minimum) - width
+        down = round_up_to_multiple(height, self.multiple, self.minimum) - height
+        right = round_up_to_multiple(width, self.multiple, self.minimum) - width
         return down, right, down < height and right < width
 
 
@@ -71,7 +71,9 @@ class DeterministicTranslator(Translator):
         return self.generator(image)
 
 
-def deterministic(channels: Mapping[str, int], *ways: tuple[nn.Module, str, str]) -> nn.ModuleDict:
+def build_translators(
+    channels: Mapping[str, int], *ways: tuple[nn.Module, str, str]
+) -> nn.ModuleDict:
     """Return "a_to_b" -> translator for each (generator, source, target); `channels` are the domains'.
 
     A generator says in `multiple` and `minimum` which sizes fit it.
@@ -91,11 +93,11 @@ class StyledTranslator(Translator):
     Without a style every image gets the usual one, so that what comes out depends on the image alone.
     """
 
-    USUAL = 256  # styles whose mean is the usual one
+    MEAN_STYLE_SAMPLES = 256  # styles whose mean is the mean style
     style_blocks = 1  # parts of the network that can each be given a style of their own
 
     def translate(self, image: Tensor, style: Tensor | None) -> Tensor:
-        style = self.usual_style() if style is None else style
+        style = self.mean_style() if style is None else style
         return self.render(image, style.to(image.dtype).expand(image.shape[0], *style.shape[1:]))
 
     def render(self, image: Tensor, style: Tensor) -> Tensor:
@@ -109,13 +111,13 @@ class StyledTranslator(Translator):
         """Draw [count, style_dim] styles of the target domain: the same for the same seed and weights."""
         raise NotImplementedError
 
-    def style_of(self, reference: Tensor) -> Tensor:
+    def encode_style(self, reference: Tensor) -> Tensor:
         """Read the style [B, style_dim] of images [B, out_channels, H, W] of the target domain."""
         raise NotImplementedError
 
-    def usual_style(self) -> Tensor:
+    def mean_style(self) -> Tensor:
         """Return the middle of the target's styles, [1, style_dim] (Karras et al. 2019, App. B)."""
-        return self.sample_style(self.USUAL).mean(dim=0, keepdim=True)
+        return self.sample_style(self.MEAN_STYLE_SAMPLES).mean(dim=0, keepdim=True)
 
 
 class FixedStyle(DeterministicTranslator):
@@ -124,12 +126,12 @@ class FixedStyle(DeterministicTranslator):
     def __init__(self, styled: StyledTranslator, style: Tensor) -> None:
         """Take the style, [1, style_dim] or [1, style_blocks, style_dim]."""
         super().__init__(
-            _InOneStyle(styled, style), styled.source, styled.target, styled.in_channels,
+            _FixedStyleGenerator(styled, style), styled.source, styled.target, styled.in_channels,
             styled.out_channels, styled.multiple, styled.minimum,
         )  # fmt: skip
 
 
-class _InOneStyle(nn.Module):
+class _FixedStyleGenerator(nn.Module):
     style: Tensor
 
     def __init__(self, styled: StyledTranslator, style: Tensor) -> None:
@@ -141,6 +143,6 @@ class _InOneStyle(nn.Module):
         return self.styled.translate(image, self.style)
 
 
-def fitting(side: int, multiple: int, minimum: int) -> int:
+def round_up_to_multiple(side: int, multiple: int, minimum: int) -> int:
     """Return the smallest multiple of `multiple` that is at least `side` and `minimum`."""
     return -(-max(side, minimum) // multiple) * multiple

@@ -1,4 +1,4 @@
-"""The table of contents: every option of every command, each defined beside the code that reads it."""
+"""Every option of every command; groups are defined beside the code that reads them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,22 +11,21 @@ from engine.schedule import parse_budget
 from engine.tracking.wandb_run import LogConfig, WandbMode
 from models.method import Method
 
-Which = Literal["latest", "best"]
-Weights = Literal["average", "live"]
+CheckpointChoice = Literal["latest", "best"]
 
 
 @dataclass(frozen=True)
 class TrainOptions(TrainingConfig):
-    """Everything train.py can be told; a run is these and its data."""
+    """Options of train.py; with the data they define a run."""
 
-    run: str = ""  # folder of the run; runs/PRESET where not given
-    seeds: list[int] = field(default_factory=list)  # a run with each in turn, in RUN-seedN; [0,1,2]
-    init_from: str = ""  # weights to start from: a run, a checkpoint, or the reference's .pth files
-    init_partial: bool = False  # take of them what fits, and leave the rest fresh
-    init_warm_up: int = 200  # steps that loaded players wait for those that are fresh
-    budget: str = ""  # such as 6h or 90min: lays the schedule so that it ends in time
-    summary: bool = False  # print every network: shapes, parameters, work and memory, then stop
-    plan: bool = False  # measure a few steps and say what the run would take, then stop
+    run: str = ""  # folder of the run; default runs/PRESET
+    seeds: list[int] = field(default_factory=list)  # one run for each seed, in RUN-seedN: [0,1,2]
+    init_from: str = ""  # initial weights: a run, a checkpoint, or .pth files of the CycleGAN repo
+    init_strict: bool = True  # false: load what fits of them, leave the rest as initialized
+    init_freeze_steps: int = 200  # steps for which loaded networks stay frozen while new ones train
+    budget: str = ""  # training time, such as 6h or 90min: sets duration so that it ends in time
+    summary: bool = False  # only print the networks: shapes, parameters, operations
+    plan: bool = False  # only measure a few steps: time, memory, faster settings
     method: Method.Config = field(default_factory=Method.Config)
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -34,8 +33,8 @@ class TrainOptions(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.init_warm_up < 0:
-            raise UserError(f"init_warm_up must be 0 or more, got {self.init_warm_up}")
+        if self.init_freeze_steps < 0:
+            raise UserError(f"init_warm_up must be 0 or more, got {self.init_freeze_steps}")
         if len({*self.seeds}) < len(self.seeds) or not all(0 <= s < 2**63 for s in self.seeds):
             raise UserError(f"seeds must be different numbers, 0 or more, got {self.seeds}")
         if self.budget:
@@ -44,14 +43,14 @@ class TrainOptions(TrainingConfig):
 
 @dataclass(frozen=True)
 class TestOptions:
-    """Everything test.py can be told."""
+    """Options of test.py."""
 
-    checkpoint: Which = "latest"  # which of the run's checkpoints
-    weights: Weights = "average"  # the moving average where there is one, or the last
-    report_images: int = 24  # pictures of each direction in report.html; 0 shows all
-    checks: bool = True  # also set distances, faithfulness, artefacts, copied and leaked images
-    wandb: WandbMode = "auto"  # the figures of every image to W&B; auto: as the run was told
-    inception: str = ""  # file with the weights that FID and KID need; empty looks in torch's cache
+    checkpoint: CheckpointChoice = "latest"  # the latest, or the best by validation_metrics
+    use_ema: bool = True  # the EMA of the weights where there is one; false: the last weights
+    report_images: int = 24  # images of each direction in report.html; 0: all
+    checks: bool = True  # also set distances, faithfulness, image defects, copies and leaks
+    wandb: WandbMode = "auto"  # log the metrics of every image to W&B; auto: as in training
+    inception: str = ""  # weights for FID and KID; empty: look in torch's cache
     data: DataConfig = field(default_factory=DataConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
@@ -64,34 +63,34 @@ class TestOptions:
 
 @dataclass(frozen=True)
 class StyleOptions:
-    """How the result should look, where a method lets one choose: pictures of the target, or numbers."""
+    """The style of the translations, for methods with styles."""
 
-    first: str = ""  # a picture whose style is taken, or a number that draws one; empty: the usual
-    second: str = ""  # another, to go to or to mix with
-    share: float = 0.5  # of the second: 0 is the first style, 1 the second
-    coarse: int = 0  # blocks that take the first style while the finer ones take the second
-    truncation: float = 1.0  # 0 is the usual style, 1 the one chosen; between is less extreme
+    first: str = ""  # a reference image, or a seed to sample a style; empty: the mean style
+    second: str = ""  # another one, to interpolate to or to mix with
+    interpolation: float = 0.5  # 0 is the first style, 1 the second
+    mixing_blocks: int = 0  # the first N blocks in style.first, the rest in style.second
+    truncation: float = 1.0  # 0 is the mean style, 1 the chosen one
 
     def __post_init__(self) -> None:
-        if self.coarse < 0:
-            raise UserError(f"style.coarse must be 0 or more, got {self.coarse}")
-        if self.coarse and not self.second:
-            raise UserError("style.coarse mixes two styles; name style.second too")
+        if self.mixing_blocks < 0:
+            raise UserError(f"style.mixing_blocks must be 0 or more, got {self.mixing_blocks}")
+        if self.mixing_blocks and not self.second:
+            raise UserError("style.mixing_blocks mixes two styles; name style.second too")
 
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """Everything translate.py can be told."""
+    """Options of translate.py."""
 
     direction: str = ""  # such as photo_to_monet; needed where the run has several
-    tile: str = "auto"  # large pictures in strips: auto where memory is short, off, or pixels
+    tile: str = "auto"  # large pictures in strips: auto (when memory is short), off, or N pixels
     strength: float = 1.0  # 0 is the input, 1 the translation; more exaggerates
-    keep_colour: bool = False  # take only the luminance from the translation
-    mask: str = ""  # a picture, or a folder of them: white where the translation shows
-    video: bool = False  # the pictures of a folder are frames: statistics smoothed over time
+    keep_color: bool = False  # take only the luminance from the translation
+    mask: str = ""  # a picture, or a folder of them: white where the translation is visible
+    video: bool = False  # the folder holds frames of a video: reduces flicker between them
     style: StyleOptions = field(default_factory=StyleOptions)
-    checkpoint: Which = "latest"  # which of the run's checkpoints
-    weights: Weights = "average"  # the moving average where there is one, or the last
+    checkpoint: CheckpointChoice = "latest"  # the latest, or the best by validation_metrics
+    use_ema: bool = True  # the EMA of the weights where there is one; false: the last weights
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
@@ -106,16 +105,18 @@ Format = Literal["safetensors", "onnx", "fp16", "int8", "pt2"]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Everything export.py can be told."""
+    """Options of export.py."""
 
-    direction: str = ""  # such as photo_to_monet; every direction of the run where not given
-    formats: list[Format] = field(default_factory=lambda: ["safetensors", "onnx", "pt2"])  # files
-    out: str = ""  # folder that gets a bundle folder for each direction; RUN/export where not given
-    checkpoint: Which = "latest"  # which of the run's checkpoints
-    weights: Weights = "average"  # the moving average where there is one, or the last
+    direction: str = ""  # such as photo_to_monet; empty: every direction of the run
+    formats: list[Format] = field(
+        default_factory=lambda: ["safetensors", "onnx", "pt2"]
+    )  # to write
+    out: str = ""  # folder for one bundle a direction; default RUN/export
+    checkpoint: CheckpointChoice = "latest"  # the latest, or the best by validation_metrics
+    use_ema: bool = True  # the EMA of the weights where there is one; false: the last weights
     artifacts: bool = False  # also upload the bundle to W&B, where online
     style: StyleOptions = field(default_factory=StyleOptions)
-    license: str = "unknown"  # for the model card: the licence of the weights, such as mit
+    license: str = "unknown"  # licence of the weights, for the model card, such as mit
 
     def __post_init__(self) -> None:
         if not self.formats:

@@ -18,7 +18,9 @@ class Field(NamedTuple):
     explanation: str
 
 
-def walk(cls: type, replace: dict[str, type] | None = None, prefix: str = "") -> Iterator[Field]:
+def option_fields(
+    cls: type, replace: dict[str, type] | None = None, prefix: str = ""
+) -> Iterator[Field]:
     """Yield the options of a dataclass in order, groups last; `replace` swaps a group's class."""
     groups = []
     for entry in dataclasses.fields(cls):
@@ -30,13 +32,13 @@ def walk(cls: type, replace: dict[str, type] | None = None, prefix: str = "") ->
         default = entry.default
         if entry.default_factory is not dataclasses.MISSING:
             default = entry.default_factory()
-        yield Field(name, entry.type, default, explanations(cls).get(entry.name, ""))
+        yield Field(name, entry.type, default, help_texts(cls).get(entry.name, ""))
     for kind, name in groups:
-        yield from walk(typing.cast(type, kind), replace, f"{name}.")
+        yield from option_fields(typing.cast(type, kind), replace, f"{name}.")
 
 
 @functools.cache
-def explanations(cls: type) -> dict[str, str]:
+def help_texts(cls: type) -> dict[str, str]:
     """Return field name -> the trailing comment of its line, inherited ones included."""
     found: dict[str, str] = {}
     for parent in reversed(cls.__mro__):

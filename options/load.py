@@ -11,12 +11,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.errors import UserError, one_line
+from engine.format_1 import upgrade_options
 from engine.tracking.wandb_run import clean_name
 from models import methods
 from models.method import Method
 from options.config import TrainOptions
 from options.help import help_page
-from options.introspection import Field, type_name, walk
+from options.introspection import Field, option_fields, type_name
 from options.presets import OWN, flatten, parsed, preset_layers, preset_list
 from options.suggest import did_you_mean, suggestion
 
@@ -52,7 +53,7 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
     method = _method_class(layers, settings)
     replace: dict[str, type] = {"method": method.Config}
     config = _editable(TrainOptions, method.Config)
-    known = {field.name: field for field in walk(TrainOptions, replace)}
+    known = {field.name: field for field in option_fields(TrainOptions, replace)}
     for origin, values in layers:
         for name, value in values.items():
             _set(config, known, name, value, origin)
@@ -68,7 +69,7 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
 
 def with_settings(base: Schema, settings: Sequence[str], usage: str) -> Schema | None:
     """Return `base` (a dataclass) changed by key=value words; None where help was asked for."""
-    known = {field.name: field for field in walk(type(base))}
+    known = {field.name: field for field in option_fields(type(base))}
     config = _editable(base)
     for setting in settings:
         if setting in ("-h", "--help"):
@@ -113,11 +114,11 @@ def to_dict(options: TrainOptions) -> dict[str, Any]:
 
 def from_yaml(text: str, origin: str) -> TrainOptions:
     """Return the options that `to_yaml` wrote; UserError names `origin` where the text is not such."""
-    values = flatten(parsed(text, origin))
+    values = upgrade_options(flatten(parsed(text, origin)))
     layers = [(origin, values)]
     method = _method_class(layers, [])
     config = _editable(TrainOptions, method.Config)
-    known = {field.name: field for field in walk(TrainOptions, {"method": method.Config})}
+    known = {field.name: field for field in option_fields(TrainOptions, {"method": method.Config})}
     for name, value in values.items():
         _set(config, known, name, value, origin)
     return _typed(config, TrainOptions)

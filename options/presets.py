@@ -8,15 +8,16 @@ from omegaconf import OmegaConf
 
 from common.errors import UserError, one_line
 from common.user_paths import parse_path
+from engine.format_1 import upgrade_option, upgrade_options
 from engine.tracking.wandb_api import is_wandb_name, run_config
 from options.config import TrainOptions
 from options.suggest import did_you_mean
 
 # Groups whose names are the user's own: folders by domain, numbers by player.
-OWN = ("data.train", "data.test", "rates", "every", "clip_norm")
+OWN = ("data.train", "data.test", "lr_multipliers", "update_every", "clip_grad_norm")
 # What a repeated run has of its own: where it writes, and what it tells whom.
 OWNERS = frozenset(
-    ["run", "data.cache", "log.wandb", "log.project", "log.group", "log.tags", "log.artifacts"]
+    ["run", "data.disk_cache", "log.wandb", "log.project", "log.group", "log.tags", "log.artifacts"]
 )
 PRESETS = Path(__file__).parent / "presets"
 
@@ -42,7 +43,7 @@ def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
         base = content.pop("base", None)
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path}: base must be the name of a preset")
-        layers.insert(0, (str(path), flatten(content)))
+        layers.insert(0, (str(path), upgrade_options(flatten(content))))
         current = base
     return layers
 
@@ -53,11 +54,12 @@ def remote_values(name: str) -> dict[str, Any]:
     Where files are written and what is sent is for whoever repeats the run: that is left out (OWNERS).
     """
     options = {field.name for field in dataclasses.fields(TrainOptions)}
-    content = {key: value for key, value in run_config(name).items() if key in options}
+    found = run_config(name).items()
+    content = {key: value for key, value in found if upgrade_option(key, None)[0] in options}
     if "method" not in content or "data" not in content:
         raise UserError(f"{name}: its configuration is not that of a run of train.py")
     try:
-        values = flatten(content)
+        values = upgrade_options(flatten(content))
     except RecursionError:
         raise UserError(f"{name}: its configuration is not that of a run of train.py") from None
     return {option: value for option, value in values.items() if option not in OWNERS}
@@ -93,7 +95,8 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in OWN:
+        current = upgrade_option(name, None)[0]  # groups of the user's own names had others
+        if isinstance(value, dict) and current not in OWN:
             flat |= flatten(value, f"{name}.")
         else:
             flat[name] = value

@@ -9,16 +9,17 @@ from options.load import to_dict
 from options.presets import flatten
 
 # What may change when a run is continued: it alters how one watches or feeds the run, not its result.
-FREE = (
+MAY_CHANGE = (
     "data.workers",
-    "data.cache",
-    "data.keep",
-    "data.resident",
+    "data.disk_cache",
+    "data.memory_cache_gb",
+    "data.device_cache",
     "checkpoint_every",
-    "evaluate_every",
+    "validate_every",
     "keep_checkpoints",
     "on_save_error",
-    "not_finite",
+    "on_nonfinite",
+    "nonfinite_limit",
     "log.",
     "runtime.timeout",
 )
@@ -41,10 +42,10 @@ def differing(one: TrainOptions, other: TrainOptions) -> list[str]:
     return [
         f"{name} {shown(old.get(name))} -> {shown(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not is_free(name)
+        if old.get(name) != new.get(name) and not may_change(name)
     ]
 
 
-def is_free(name: str) -> bool:
+def may_change(name: str) -> bool:
     """Say whether an option alters how one watches or feeds a run, and not its result."""
-    return name in ("run", "seeds") or name.startswith(FREE)
+    return name in ("run", "seeds") or name.startswith(MAY_CHANGE)

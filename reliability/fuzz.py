@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.command import run_command
 from reliability import fuzz_checkpoints, fuzz_images, fuzz_options
-from reliability.fuzz_harness import Case, Judge, Limits, Report, try_all
+from reliability.fuzz_harness import Case, Check, Limits, Report, run_cases
 
 COUNTS = {"options": 2000, "images": 2000, "checkpoints": 500}
 # A picture at the limit of 89 megapixels is 358 MB as RGBA, and is held up to four times.
@@ -31,10 +31,10 @@ SHELL = Limits(seconds=120, growth=60, peak=300)
 
 def fuzz(kind: str, cases: Iterable[Case], folder: Path) -> Report:
     """Try the cases of a kind."""
-    judges: dict[str, Judge] = {
+    discriminators: dict[str, Check] = {
         "options": fuzz_options.judge, "images": fuzz_images.judge, "checkpoints": fuzz_checkpoints.judge,
     }  # fmt: skip
-    return try_all(cases, judges[kind], LIMITS[kind], folder)
+    return run_cases(cases, discriminators[kind], LIMITS[kind], folder)
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
         return [(kind, fuzz(kind, made, folder))]
     found = [(kind, fuzz(kind, fuzz_options.cases(count, seed), folder))]
     some = fuzz_options.shell_cases(min(20, max(2, count // 100)), seed)
-    shell = try_all(some, fuzz_options.through_the_shell, SHELL, folder)
+    shell = run_cases(some, fuzz_options.through_the_shell, SHELL, folder)
     return [*found, ("options in the shell", shell)]
 
 

@@ -56,7 +56,7 @@ def sound() -> bytes:
     optimizer.step()
     state = {
         "format": FORMAT, "step": 3, "seconds": 1.5, "method": method.state_dict(),
-        "optimizers": {"all": optimizer.state_dict()}, "average": method.translators().state_dict(),
+        "optimizers": {"all": optimizer.state_dict()}, "ema": method.translators().state_dict(),
         "options": "seed: 0\n",
     }  # fmt: skip
     return saved(state)

@@ -61,7 +61,7 @@ class Report:
         )
 
 
-Judge = Callable[[Path], str]
+Check = Callable[[Path], str]
 """From a case's file to the name of an allowed outcome; any exception is a failure."""
 
 
@@ -69,7 +69,7 @@ class TooSlow(BaseException):
     """Nobody's `except Exception` may catch it."""
 
 
-def try_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path) -> Report:
+def run_cases(cases: Iterable[Case], judge: Check, limits: Limits, folder: Path) -> Report:
     """Judge every case in a child of this process; failing ones stay in `folder`, with the reason.
 
     A case that ends the child (a crash in a decoder, a hang that no signal stops) is the last one.
@@ -97,7 +97,7 @@ def try_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path) -
     return Report(failures=[f"the process ended with {code} at a file of {folder}: {last}"])
 
 
-def _judge_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path) -> Report:
+def _judge_all(cases: Iterable[Case], judge: Check, limits: Limits, folder: Path) -> Report:
     report, outcomes = Report(), Counter()
     printed = open(folder / "stderr", "w+b")  # noqa: SIM115 (open as long as the process)
     os.dup2(printed.fileno(), 2)
@@ -134,7 +134,7 @@ def _judge_all(cases: Iterable[Case], judge: Judge, limits: Limits, folder: Path
 
 
 def _failure(
-    path: Path, judge: Judge, seconds: int, printed: IO[bytes], outcomes: Counter[str]
+    path: Path, judge: Check, seconds: int, printed: IO[bytes], outcomes: Counter[str]
 ) -> str:
     """Judge one case; return why it failed, or nothing."""
     # The alarm needs Python to run; where a library's loop keeps it out, this ends the process.

@@ -15,7 +15,7 @@ import torch
 from common.errors import UserError, one_line
 from models import methods
 from options.config import TrainOptions
-from options.introspection import walk
+from options.introspection import option_fields
 from options.load import from_yaml, to_yaml, train_options
 from options.presets import PRESETS
 from reliability.fuzz_harness import Case
@@ -54,7 +54,8 @@ BLOCKS = (
 def cases(count: int, seed: int) -> Iterator[Case]:
     """Yield command lines (as JSON lists) and preset files, in turn."""
     names = [
-        field.name for field in walk(TrainOptions, {"method": methods.find("cyclegan").Config})
+        field.name
+        for field in option_fields(TrainOptions, {"method": methods.find("cyclegan").Config})
     ]
     names += ["data.train.a", "data.test.b", "base", "method", "data", "log"]
     texts = [path.read_bytes() for path in sorted(PRESETS.glob("*.yaml"))]

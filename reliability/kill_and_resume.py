@@ -51,9 +51,9 @@ def command(folder: Path, name: str, steps: int) -> list[str]:
         f"run={folder / name}", f"duration={steps} steps", "checkpoint_every=4", "log.every=1",
         "log.previews_every=0", "log.wandb=offline", "method.generator.channels=4",
         "method.generator.blocks=1",
-        "method.discriminator.channels=4", "method.discriminator.layers=1", "method.history=3",
+        "method.discriminator.channels=4", "method.discriminator.layers=1", "method.pool_size=3",
         "batch_size=2",
-        "ema_half_life=8", "data.load_size=20", "data.crop_size=16", "data.workers=1", "score_images=2",
+        "ema_half_life=8", "data.load_size=20", "data.crop_size=16", "data.workers=1", "validation_images=2",
         "runtime.device=cpu", "runtime.threads=1",
     ]  # fmt: skip
 

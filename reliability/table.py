@@ -26,7 +26,7 @@ from xml.etree import ElementTree
 import torch
 
 from common.command import run_command
-from reliability.guarantees import CLAIMS, Claim
+from reliability.guarantees import GUARANTEES, Guarantee
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {
@@ -88,7 +88,7 @@ def run_program(name: str, short: bool) -> Outcome:
 
 
 def row(
-    claim: Claim, tests: Mapping[str, list[Outcome]], programs: Mapping[str, Outcome]
+    claim: Guarantee, tests: Mapping[str, list[Outcome]], programs: Mapping[str, Outcome]
 ) -> list[str]:
     """Return a claim's cells: id, asked, figure asked, reached, shown by, verdict."""
     outcomes = [outcome for node in claim.tests for outcome in tests[node]]
@@ -110,7 +110,7 @@ def row(
     late = [f"{len(left_out)} left out"] if left_out else []
     files = sorted({node.partition("::")[0].removeprefix("tests/") for node in claim.tests})
     return [
-        claim.name, claim.asked, claim.figure, "; ".join([*figures, *reached, *programs_said, *late, *gap]),
+        claim.name, claim.target, claim.figure, "; ".join([*figures, *reached, *programs_said, *late, *gap]),
         ", ".join([*files, *claim.programs]), verdict,
     ]  # fmt: skip
 
@@ -149,9 +149,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/reliability.md")
     known = parser.parse_args(arguments)
-    tests = run_tests((node for claim in CLAIMS for node in claim.tests), known.quick)
+    tests = run_tests((node for claim in GUARANTEES for node in claim.tests), known.quick)
     programs = {name: run_program(name, known.short or known.quick) for name in PROGRAMS}
-    rows = [row(claim, tests, programs) for claim in CLAIMS]
+    rows = [row(claim, tests, programs) for claim in GUARANTEES]
     kind = " --quick" if known.quick else " --short" if known.short else ""
     command = f"python -m reliability.table{kind}"
     text = page(rows, programs, command)

@@ -35,7 +35,7 @@ def shrink(name: str) -> Method.Config:
 # of a published network are random ones here, which need no file.
 SMALLEST = {
     "channels": 4, "blocks": 1, "layers": 1, "style_width": 4, "size": 16, "steps": 2, "weights": "random",
-    "levels": 2, "width": 8, "heads": 2,
+    "levels": 2, "embed_dim": 8, "num_heads": 2,
 }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def _shrunk(config: Any) -> Any:
 TINY = [
     "method.generator.channels=4", "method.generator.blocks=1", "method.discriminator.channels=4",
     "method.discriminator.layers=1", "data.load_size=20", "data.crop_size=16", "data.workers=0",
-    "log.wandb=disabled", "runtime.device=cpu", "score_images=2", "log.previews=1",
+    "log.wandb=disabled", "runtime.device=cpu", "validation_images=2", "log.previews=1",
 ]  # fmt: skip
 
 

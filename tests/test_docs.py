@@ -20,7 +20,7 @@ from evaluation.report import FIGURES
 from models import methods
 from models.method import Method
 from options.config import ExportOptions, TestOptions, TrainOptions, TranslateOptions
-from options.introspection import walk
+from options.introspection import option_fields
 from options.load import split_words, train_options, with_settings
 from options.presets import OWN, preset_names
 from tests.conftest import PYTHON, TINY, call, picture, write_images
@@ -139,13 +139,13 @@ def script(name: str, words: Sequence[str]) -> None:
 
 def known_options() -> dict[str, str]:
     """Return every option of every command -> a preset that has it, or nothing where it is not train.py's."""
-    found = {field.name: "" for each in COMMANDS.values() for field in walk(each)}
+    found = {field.name: "" for each in COMMANDS.values() for field in option_fields(each)}
     presets = {name: train_options([name]) for name in preset_names()}
     for preset, options in reversed(presets.items()):
         assert options is not None
         config: type[Method.Config] = methods.find(options.method.name).Config
-        found |= {field.name: preset for field in walk(TrainOptions, {"method": config})}
-    return found | {f.name: "cyclegan" for f in walk(
+        found |= {field.name: preset for field in option_fields(TrainOptions, {"method": config})}
+    return found | {f.name: "cyclegan" for f in option_fields(
         TrainOptions, {"method": methods.find("cyclegan").Config})}  # fmt: skip
 
 
@@ -260,7 +260,11 @@ def run(command: Command, number: int, slow: bool = False) -> None:
         main = importlib.import_module(words[0].removesuffix(".py"))
         words = [word if slow or "formats=" not in word else QUICK for word in words[1:]]
         if main is train and not {"--list", "--help"} & {*words}:
-            grown = ["data.progressive=[12,16]"] if "data.progressive" in " ".join(words) else []
+            grown = (
+                ["data.progressive_crops=[12,16]"]
+                if "data.progressive_crops" in " ".join(words)
+                else []
+            )
             words += [*SMALL, *grown]
     assert call(main, *words) == (0, ""), str(command)
 

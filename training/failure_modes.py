@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metrics.image_defects import WINDOW, checkerboard, colour_inversion, dead_tiles
+from metrics.image_defects import WINDOW, checkerboard, color_inversion, dead_tiles
 
 COPIED = 0.016  # mean absolute difference on [-1, 1], two 8-bit levels, below which nothing changed
 ALIKE = 0.1  # of the real images' spread, below which all fakes are one picture
@@ -48,7 +48,7 @@ def is_mode_collapse(sources: Images, fakes: Images, _: Images) -> bool:
 def is_inverted(sources: Images, fakes: Images, _: Images) -> bool:
     """Say whether light and dark have changed places."""
     pairs = zip(fakes, sources, strict=True)
-    return float(torch.cat([colour_inversion(*pair) for pair in pairs]).mean()) < INVERTED
+    return float(torch.cat([color_inversion(*pair) for pair in pairs]).mean()) < INVERTED
 
 
 def has_dead_regions(_: Images, fakes: Images, reals: Images) -> bool:

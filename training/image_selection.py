@@ -11,12 +11,12 @@ from torch import Tensor
 
 from common.command import print_line
 from common.progress import with_progress
-from data.bad_images import sound_files
+from data.bad_images import drop_bad_images
 from data.config import DataConfig
 from data.doctor.quick_check import quick_check
-from data.folders import find_split, spread
-from data.image_store.device import ResidentSamples
-from data.samples import UnpairedSamples, held_out
+from data.folders import evenly_spaced, find_split
+from data.image_store.device import DeviceSamples
+from data.samples import UnpairedSamples, load_held_out
 from engine.hardware.memory import free_memory
 
 SKIPPED = {"train": "skipped.json", "validation": "skipped_validation.json"}  # in the run's folder
@@ -39,9 +39,11 @@ def _without_bad(
     files: dict[str, list[Path]], config: DataConfig, record: Path
 ) -> dict[str, list[Path]]:
     """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
-    samples = UnpairedSamples(files, replace(config, cache="", keep=0, resident=False), seed=0)
+    samples = UnpairedSamples(
+        files, replace(config, disk_cache="", memory_cache_gb=0, device_cache=False), seed=0
+    )
     channels = config.channels_of()
-    kept = sound_files(
+    kept = drop_bad_images(
         files, lambda domain, file: samples.read(file, channels[domain]), record,
         lambda found, count: with_progress(found, count, "reading every image once"),
     )  # fmt: skip
@@ -64,17 +66,19 @@ def make_samples(
         images = list(paths)
         return with_progress(images, len(images), "decoding")
 
-    if config.resident:
-        return ResidentSamples(files, config, seed, device, counted_files)
-    room = min(config.keep, free_memory(torch.device("cpu")) / 4e9)
+    if config.device_cache:
+        return DeviceSamples(files, config, seed, device, counted_files)
+    room = min(config.memory_cache_gb, free_memory(torch.device("cpu")) / 4e9)
     pixels = sum(len(paths) * config.channels_of()[domain] for domain, paths in files.items())
     needed = pixels * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
-    if room < min(config.keep, needed) and not config.cache:
+    if room < min(config.memory_cache_gb, needed) and not config.disk_cache:
         print_line(
             f"note: {room:.2g} GB of decoded images are kept, a quarter of the free memory; the rest is "
-            "decoded each time (data.cache=FOLDER keeps all on disk)"
+            "decoded each time (data.disk_cache=FOLDER keeps all on disk)"
         )
-    return UnpairedSamples(files, replace(config, keep=room / sharing), seed, counted_files)
+    return UnpairedSamples(
+        files, replace(config, memory_cache_gb=room / sharing), seed, counted_files
+    )
 
 
 def fixed_images(
@@ -83,6 +87,8 @@ def fixed_images(
     """Return `count` images of each domain, evenly spread, [1, C, crop, crop] in [-1, 1]."""
     channels = config.channels_of()
     return {
-        domain: list(held_out(spread(paths, count), config, channels[domain], cropped=True))
+        domain: list(
+            load_held_out(evenly_spaced(paths, count), config, channels[domain], cropped=True)
+        )
         for domain, paths in files.items()
     }

@@ -18,7 +18,8 @@ from options.load import from_yaml
 # The reference names generators by what they read, and discriminators after them: D_A judges what G_A
 # makes, the images of B. CUT has one of each.
 REFERENCE = {
-    "G_A": "to_b", "G_B": "to_a", "D_A": "judge_b", "D_B": "judge_a", "G": "to_b", "D": "judge_b",
+    "G_A": "generator_ab", "G_B": "generator_ba", "D_A": "discriminator_b", "D_B": "discriminator_a",
+    "G": "generator_ab", "D": "discriminator_b",
 }  # fmt: skip
 ABSENT = "not there: fresh"
 
@@ -33,12 +34,12 @@ class NetworkLoadResult:
     reason: str = ""
 
 
-def load_initial_weights(method: Method, path: Path, partial: bool) -> list[NetworkLoadResult]:
+def load_initial_weights(method: Method, path: Path, strict: bool) -> list[NetworkLoadResult]:
     """Load the weights at `path` into `method`; return what was loaded, a row a network.
 
     `path` is a run folder, a checkpoint, one *_net_*.pth of the reference, or a folder of them. A
     moving average is taken before live weights; image histories and optimizers are not taken.
-    UserError where nothing fits, or, unless `partial`, where a network there does not fit whole.
+    UserError where nothing fits, or, if `strict`, where a network does not fit whole.
     """
     found = read_weights(path)
     rows = []
@@ -61,10 +62,10 @@ def load_initial_weights(method: Method, path: Path, partial: bool) -> list[Netw
     if not any(row.loaded for row in rows):
         raise UserError(f"init_from={path}: nothing in it fits these networks ({rows[0].reason})")
     misfit = next((row for row in rows if row.reason and row.reason != ABSENT), None)
-    if misfit is not None and not partial:
+    if misfit is not None and strict:
         raise UserError(
             f"init_from={path}: {misfit.network} does not fit ({misfit.reason}); "
-            "init_partial=true takes what fits"
+            "init_strict=false takes what fits"
         )
     return rows
 
@@ -109,8 +110,8 @@ def _own_weights(state: dict, path: Path) -> dict[str, Tensor]:
     try:
         method = methods.find(options.method.name)(options.method, options.data.channels_of())
         method.load_state_dict(state["method"])
-        if state["average"] is not None:
-            method.translators().load_state_dict(state["average"])  # the same generators
+        if state["ema"] is not None:
+            method.translators().load_state_dict(state["ema"])  # the same generators
     except ValueError as error:
         raise UserError(str(error)) from None
     except (KeyError, RuntimeError) as error:
@@ -148,10 +149,10 @@ def fresh_and_trained(method: Method, rows: list[NetworkLoadResult]) -> tuple[li
     networks = {id(network): name for name, network in method.named_children()}
     whole = {row.network for row in rows if row.loaded == row.tensors}
     fresh, trained = [], []
-    for player, module in method.players().items():
+    for group, module in method.optimizer_groups().items():
         members = module if isinstance(module, nn.ModuleList) else [module]
         names = {networks.get(id(member), "") for member in members}
-        (trained if names <= whole else fresh).append(player)
+        (trained if names <= whole else fresh).append(group)
     return fresh, trained
 
 

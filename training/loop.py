@@ -135,7 +135,7 @@ class Loop:
                 progress.step(step, waited + time.monotonic() - started, waited=waited)
                 self.seconds = time.monotonic() - began
 
-                evaluated = config.evaluate_every or config.checkpoint_every
+                evaluated = config.validate_every or config.checkpoint_every
                 due = done or step % evaluated == 0
                 scores = (
                     self.distributed.call_on_main(lambda: self._validate(monitor)) if due else {}
@@ -149,7 +149,7 @@ class Loop:
                     progress.note(f"warning: {title}; {advice}")
                     wandb.alert(title, advice, step)
 
-                score = scores.get(f"score/{config.scores[0]}")
+                score = scores.get(f"score/{config.validation_metrics[0]}")
                 ending = done or bool(self._stop_signal(stop))
                 saving = ending or step % config.checkpoint_every == 0
                 if saving or self._is_best(score):
@@ -181,13 +181,13 @@ class Loop:
     def _timed_batches(self, workers: int) -> Iterator[tuple[dict[str, Tensor], float]]:
         """Yield each batch with the seconds it was waited for."""
         train_step = self.train_step
-        pinned = train_step.runtime.device.type == "cuda"
+        pin_memory = train_step.runtime.device.type == "cuda"
         self.samples.reseed(train_step.seed)
         stream = self.samples.batches(
-            train_step.config.batch_size, train_step.step, train_step.schedule.steps, workers, pinned,
+            train_step.config.batch_size, train_step.step, train_step.schedule.steps, workers, pin_memory,
             (self.distributed.rank, self.distributed.world_size),
         )  # fmt: skip
-        if pinned:
+        if pin_memory:
             stream = prefetch_to_device(stream, train_step.runtime.device)
         started = time.monotonic()
         for batch in stream:
@@ -204,7 +204,7 @@ class Loop:
         options = (self.run / "options.yaml").read_text(encoding="utf-8")
         state |= {"seconds": self.seconds, "options": options}
         if self.distributed.is_distributed:
-            state["memories"] = rank_states
+            state["rank_states"] = rank_states
         return self.checkpoints.save(state, step, score)
 
     def _check_ranks_agree(self) -> None:
@@ -242,8 +242,8 @@ class Loop:
         state: dict[str, Any] = (
             self.checkpoints.load_latest() if self.distributed.is_main_process else {}
         )
-        if self.distributed.is_distributed or "memories" in state:
-            rank_states = state.pop("memories", None) or [rank_state(state.get("method", {}))]
+        if self.distributed.is_distributed or "rank_states" in state:
+            rank_states = state.pop("rank_states", None) or [rank_state(state.get("method", {}))]
             count = self.distributed.world_size
             own = self.distributed.scatter_object(
                 [reshard(rank_states, rank, count) for rank in range(count)]
@@ -260,7 +260,7 @@ class Loop:
     def _roll_back(self, event: NonFiniteError, monitor: TrainingMonitor, wandb: WandbRun) -> None:
         """Continue from the last checkpoint with another seed, or stop where that was done too often."""
         rollbacks = self.train_step.rollbacks + 1
-        if not monitor.rolls_back or rollbacks > self.train_step.config.not_finite_limit:
+        if not monitor.rolls_back or rollbacks > self.train_step.config.nonfinite_limit:
             wandb.alert(event.what, "the run has stopped", event.step)
             kept = "; earlier checkpoints are intact" if self.begun else ""
             raise RunError(f"{event}{kept}", exit_code=3)
@@ -291,7 +291,10 @@ class Loop:
         if scores:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
             progress.note(f"step {train_step.step}: {shown}")
-        rates = {f"lr/{n}": rate * train_step.config.rates.get(n, 1.0) for n in train_step.players}
+        rates = {
+            f"lr/{n}": rate * train_step.config.lr_multipliers.get(n, 1.0)
+            for n in train_step.optimizer_groups
+        }
         wandb.log(
             {"images": images, "epoch": row["epoch"], "perf/images_per_s": speed,
              "perf/waiting_for_data": progress.waiting_share()}
@@ -305,7 +308,7 @@ class Loop:
         if progress.should_warn_of_starvation():
             progress.note(
                 f"note: {progress.waiting_share():.0%} of the time is spent waiting for images; "
-                "raise data.workers, or set data.cache=FOLDER"
+                "raise data.workers, or set data.disk_cache=FOLDER"
             )
 
     def _validate(self, monitor: TrainingMonitor) -> dict[str, float]:
@@ -319,7 +322,7 @@ class Loop:
             name: self.update_best[str(t.target)] for name, t in train_step.translators().items()
         }
         monitor.check_images(train_step.step, rows, reals)
-        found = validation_scores(rows, reals, train_step.config.scores)
+        found = validation_scores(rows, reals, train_step.config.validation_metrics)
         return {f"score/{name}": value for name, value in found.items() if math.isfinite(value)}
 
     def _preview(self, wandb: WandbRun) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,12 +47,14 @@ class TrainingMonitor:
     """
 
     def __init__(
-        self, config: TrainingConfig, device: torch.device, same_step_on_all_ranks: bool = False
-    ) -> None:
+        self, config: TrainingConfig, device: torch.device, same_step_on_all_ranks: bool = False,
+        discriminator_losses: Collection[str] = (),
+    ) -> None:  # fmt: skip
         """Judge as `config` says; `in_step` judges each step at the same later one in all processes."""
-        self.policy = config.not_finite
-        self.limit = config.not_finite_limit
+        self.policy = config.on_nonfinite
+        self.limit = config.nonfinite_limit
         self.device = device
+        self.discriminator_losses = frozenset(discriminator_losses)
         self.same_step_on_all_ranks = same_step_on_all_ranks
         self.consecutive_skips = 0
         self._pending: deque[_Pending] = deque()
@@ -150,7 +152,7 @@ class TrainingMonitor:
         """Keep running means of the discriminators' losses; at 0 they are never in doubt."""
         self._steps_checked += 1
         for name, value in self._latest.items():
-            if not name.startswith("discriminator"):
+            if name not in self.discriminator_losses:
                 continue
             self._means[name] = (
                 LOSS_EMA_DECAY * self._means.get(name, value) + (1 - LOSS_EMA_DECAY) * value

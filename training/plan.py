@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from common.errors import UserError, one_line
-from data.config import MOST_PIXELS
+from data.config import MAX_SIDE
 from engine.config import MAX_BATCH_SIZE
 from engine.hardware.memory import free_memory, is_out_of_memory
 from engine.runtime import Runtime
@@ -86,7 +86,7 @@ def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
     changes: dict[str, dict[str, Any]] = {
         "runtime.precision=bf16": bf16,
         "runtime.precision=bf16 runtime.compile=regions": bf16 | {"compile": "regions"},
-        "runtime.checkpoint_activations=true": {"checkpoint_activations": True},
+        "runtime.activation_checkpointing=true": {"checkpoint_activations": True},
     }
     if cuda:
         words = "runtime.precision=bf16 runtime.compile=networks runtime.cuda_graph=true"
@@ -136,7 +136,7 @@ def _largest(one: StepCost, twice: StepCost, batch: int, size: int, free: float)
     a_pixel = growth / (batch * size**2)
     pixels = max(free - (one.peak - growth), 0) / a_pixel  # beside what no image takes
     largest = min(int(pixels / size**2), MAX_BATCH_SIZE)
-    side = min(int((pixels / batch) ** 0.5) // CROP_MULTIPLE * CROP_MULTIPLE, MOST_PIXELS)
+    side = min(int((pixels / batch) ** 0.5) // CROP_MULTIPLE * CROP_MULTIPLE, MAX_SIDE)
     return (
         f"about what fits into {free / 2**30:.1f} GB: batch_size={largest} at {size} pixels, "
         f"or data.crop_size={side} at batch_size={batch}"

@@ -27,7 +27,7 @@ from common.user_paths import make_folder, parse_path
 from data.doctor.contact_sheet import contact_sheet
 from data.doctor.examine import Examined, examine, lost
 from data.doctor.findings import Diagnosis, diagnose
-from data.doctor.isolated import Lost, isolated
+from data.doctor.isolated import WorkerFailure, map_in_subprocesses
 from data.doctor.layout import find_sets
 from data.doctor.page import page
 from data.doctor.summary import record, summary
@@ -84,8 +84,10 @@ def read_all(files: Sequence[Path], workers: int, seconds: float = PATIENCE) -> 
         print(f"reading {len(files):,} images", file=sys.stderr)
     # A process costs as much to start as some dozens of small images cost to read.
     workers = max(1, min(workers, -(-len(files) // 16)))
-    for number, answer in isolated(examine, files, workers, seconds):
-        found[number] = lost(files[number], answer.reason) if isinstance(answer, Lost) else answer
+    for number, answer in map_in_subprocesses(examine, files, workers, seconds):
+        found[number] = (
+            lost(files[number], answer.reason) if isinstance(answer, WorkerFailure) else answer
+        )
         if live:
             _show(len(found), len(files))
     return [found[number] for number in range(len(files))]

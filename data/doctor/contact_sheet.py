@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.doctor.examine import THUMBNAIL, Examined
 from data.doctor.layout import ImageSet, shown
-from data.folders import spread
+from data.folders import evenly_spaced
 
 ACROSS, DOWN = 8, 3  # thumbnails of a set
 GAP, TITLE, NAME = 10, 34, 18
@@ -19,7 +19,7 @@ def contact_sheet(sets: Sequence[ImageSet], examined: Sequence[Sequence[Examined
     """Return the sheet, 1,114 pixels wide: a title for each set and at most 24 of its images."""
     title, small = ImageFont.load_default(18), ImageFont.load_default(11)
     samples = [
-        spread([entry for entry in entries if entry.thumbnail], ACROSS * DOWN)
+        evenly_spaced([entry for entry in entries if entry.thumbnail], ACROSS * DOWN)
         if any(entry.thumbnail for entry in entries)
         else []
         for entries in examined

@@ -11,8 +11,8 @@ from PIL import Image, ImageChops
 
 from common.errors import one_line
 from data.doctor.headers import Header, read_header
-from data.doctor.near_duplicates import print_of
-from data.reading import FORMATS, PIXEL_LIMIT, BadImage, open_upright, over_white, read_image
+from data.doctor.near_duplicates import luminance_thumbnail
+from data.reading import FORMATS, MAX_PIXELS, BadImage, composite_on_white, open_image, read_image
 
 LOOKED_AT = 256  # pixels of the short side that colours are measured on, about what is trained on
 THUMBNAIL = 128
@@ -48,11 +48,11 @@ def examine(path: Path) -> Examined:
     try:
         digest = _digest(path)
         pixels = header.width * header.height if header else 0
-        if pixels > PIXEL_LIMIT and not _is_array(path):  # arrays have no limit but the memory
+        if pixels > MAX_PIXELS and not _is_array(path):  # arrays have no limit but the memory
             return Examined(
                 path, "too_large", f"{pixels / 1e6:,.0f} megapixels", header, digest=digest
             )
-        image = _array_image(path, header) if _is_array(path) else open_upright(path)
+        image = _array_image(path, header) if _is_array(path) else open_image(path)
         return _measured(path, image, header or read_header(path), digest)
     except BadImage as bad:
         return _faulty(path, str(bad).removeprefix(f"{path}: "), header)
@@ -88,7 +88,7 @@ def _measured(path: Path, image: Image.Image, header: Header, digest: str) -> Ex
         clear = 1 - image.getchannel("A").histogram()[255] / (image.width * image.height)
         oddities["alpha"] = f"{clear:.0%} of it not opaque" if clear else "opaque everywhere"
     factor = max(1, min(image.size) // LOOKED_AT)
-    small = over_white(image.reduce(factor) if factor > 1 else image).convert("RGB")
+    small = composite_on_white(image.reduce(factor) if factor > 1 else image).convert("RGB")
     mean, spread = _levels(small)
     if max(spread) < CONSTANT:
         dim = "; its samples use little of their range" if "deep" in oddities else ""
@@ -98,7 +98,7 @@ def _measured(path: Path, image: Image.Image, header: Header, digest: str) -> Ex
     if max(image.size) > NARROW * min(image.size):
         oddities["narrow"] = f"{image.width}x{image.height}"
     return Examined(
-        path, header=header, oddities=oddities, digest=digest, print=print_of(small),
+        path, header=header, oddities=oddities, digest=digest, print=luminance_thumbnail(small),
         mean=mean, spread=spread, thumbnail=_thumbnail(small),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from data.doctor.examine import Examined
 from data.doctor.layout import ImageSet
 from data.doctor.near_duplicates import groups_of, near_duplicates
 from data.doctor.recommend import Recommendation, command_of, crop_for, recommend
-from data.doctor.set_statistics import ColourGap, Figures, colour_gaps, figures_of
+from data.doctor.set_statistics import ColorGap, ImageStatistics, color_gaps, image_statistics
 
 Level = Literal["unusable", "attend", "note"]
 MOST_FEW, FEW = 50, 300  # images of a domain: far too few, and few
@@ -80,8 +80,8 @@ class Diagnosis:
 
     sets: list[ImageSet]
     examined: list[list[Examined]]  # of each set
-    figures: dict[str, Figures]  # by a set's label
-    gaps: list[ColourGap]
+    figures: dict[str, ImageStatistics]  # by a set's label
+    gaps: list[ColorGap]
     findings: list[Finding]
     recommendations: list[Recommendation]
     command: str
@@ -96,9 +96,11 @@ def diagnose(
 ) -> Diagnosis:
     """Draw conclusions from what was seen in the files of each set."""
     seen = [list(entries) for entries in examined]
-    figures = {each.label: figures_of(entries) for each, entries in zip(sets, seen, strict=True)}
+    figures = {
+        each.label: image_statistics(entries) for each, entries in zip(sets, seen, strict=True)
+    }
     trained = {each.domain: figures[each.label] for each in sets if each.split != "test"}
-    gaps = colour_gaps(trained) if trained else []
+    gaps = color_gaps(trained) if trained else []
     crop = crop_for(trained)
     by_name: dict[str, list[Entry]] = {name: [] for name in KINDS}
     sources = (_of_files(sets, seen, crop), _copies(sets, seen), _of_sets(sets, figures, gaps))
@@ -164,7 +166,7 @@ def _copies(
 
 
 def _of_sets(
-    sets: Sequence[ImageSet], figures: Mapping[str, Figures], gaps: Sequence[ColourGap]
+    sets: Sequence[ImageSet], figures: Mapping[str, ImageStatistics], gaps: Sequence[ColorGap]
 ) -> Iterator[tuple[str, Entry]]:
     for each in sets:
         numbers = figures[each.label]

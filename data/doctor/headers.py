@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from common.errors import one_line
-from data.reading import FORMATS, ORIENTATION, upright
+from data.reading import FORMATS, ORIENTATION, to_upright_srgb
 
 HEAD = 4096  # bytes in which a format says how deep its samples are
 KINDS = {
@@ -111,7 +111,7 @@ def _foreign_profile(profile: bytes, mode: str) -> str:
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(9, 81, 3)
     colours = Image.fromarray(cube)
     colours.info["icc_profile"] = profile
-    moved = int(abs(np.asarray(upright(colours).convert("RGB")).astype(int) - cube).max())
+    moved = int(abs(np.asarray(to_upright_srgb(colours).convert("RGB")).astype(int) - cube).max())
     return f"{name}, up to {moved} levels from sRGB" if moved > 1 else ""
 
 

@@ -19,7 +19,7 @@ MEMORY = 4 * 2**30  # bytes of addresses a process may have; 89 megapixels in 16
 
 
 @dataclass(frozen=True)
-class Lost:
+class WorkerFailure:
     """A file whose process ended before it answered, and why in a few words."""
 
     reason: str
@@ -34,9 +34,9 @@ class _Worker(Generic[Result]):
     ready: bool = False  # whether it has come to life
 
 
-def isolated(
+def map_in_subprocesses(
     function: Callable[[Path], Result], files: Sequence[Path], workers: int, seconds: float
-) -> Iterator[tuple[int, Result | Lost]]:
+) -> Iterator[tuple[int, Result | WorkerFailure]]:
     """Yield (number of the file, what `function` made of it), in the order of completion.
 
     A process that dies or takes longer than `seconds` for a file is replaced, and the file is Lost.
@@ -66,7 +66,7 @@ def isolated(
                 if following is None:
                     _end(worker)
                     continue
-                next_one = _started(function) if isinstance(answer, Lost) else worker
+                next_one = _started(function) if isinstance(answer, WorkerFailure) else worker
                 team.append(_hand(next_one, following, files, seconds))
     finally:
         for worker in team:
@@ -86,17 +86,17 @@ def _greet(worker: _Worker[Result], seconds: float) -> None:
     worker.until = time.monotonic() + seconds
 
 
-def _answer(worker: _Worker[Result], late: bool, seconds: float) -> Result | Lost:
+def _answer(worker: _Worker[Result], late: bool, seconds: float) -> Result | WorkerFailure:
     if late:
         _end(worker)
-        return Lost(f"not read within {seconds:.0f} seconds")
+        return WorkerFailure(f"not read within {seconds:.0f} seconds")
     try:
         return worker.connection.recv()
     except (EOFError, OSError):
         worker.process.join(5)
         code = worker.process.exitcode or 0
         _end(worker)
-        return Lost(f"ended the process that read it ({_name_of(code)})")
+        return WorkerFailure(f"ended the process that read it ({_name_of(code)})")
 
 
 def _name_of(code: int) -> str:

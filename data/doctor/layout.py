@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from data.folders import files_in, walk
+from data.folders import files_in, scan_files
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _below(root: Path) -> dict[tuple[str, str], Path]:
 def _listed(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    passed_over = sorted((Path(path), reason) for path, reason in walk(folder) if reason)
+    passed_over = sorted((Path(path), reason) for path, reason in scan_files(folder) if reason)
     try:
         return files_in(folder), passed_over
     except UserError as error:  # an empty domain is something to report, beside the others

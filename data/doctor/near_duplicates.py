@@ -23,7 +23,7 @@ CROWD = 16  # comparisons for one picture in one bucket
 AT_ONCE = 2048  # pictures whose details are held at once: 8 MiB
 
 
-def print_of(picture: Image.Image) -> np.ndarray:
+def luminance_thumbnail(picture: Image.Image) -> np.ndarray:
     """Return a picture's luminance averaged over 32x32 areas, in 8-bit levels, float16 [32, 32]."""
     # In floats, since means that are rounded to a level would hide the detail of a calm picture.
     grey = picture.convert("L").convert("F")

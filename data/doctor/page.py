@@ -11,7 +11,7 @@ import numpy as np
 from data.doctor.examine import Examined
 from data.doctor.findings import Diagnosis, Finding
 from data.doctor.layout import shown
-from data.doctor.set_statistics import ColourGap, Figures
+from data.doctor.set_statistics import ColorGap, ImageStatistics
 
 PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
 PICTURES, ROWS = 12, 500  # of one finding on the page; doctor.json has all
@@ -46,7 +46,7 @@ def _several(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
-def _card(label: str, figures: Figures) -> str:
+def _card(label: str, figures: ImageStatistics) -> str:
     if not figures.images:
         return f'<div class="figure"><span>{escape(label)}</span><b>0</b><small>no images</small></div>'
     low, middle, high = (figures.quantile(share) for share in (0, 0.5, 1))
@@ -65,7 +65,7 @@ def _card(label: str, figures: Figures) -> str:
     )
 
 
-def _gap(gap: ColourGap) -> str:
+def _gap(gap: ColorGap) -> str:
     mean, spread = (
         " ".join(f"{value:+.0f}" for value in values) for values in (gap.mean, gap.spread)
     )
@@ -110,7 +110,7 @@ def _picture(entry: Examined, name: str, detail: str) -> str:
     )
 
 
-def _histograms(figures: Mapping[str, Figures]) -> str:
+def _histograms(figures: Mapping[str, ImageStatistics]) -> str:
     known = {label: each for label, each in figures.items() if each.images}
     if not known:
         return ""

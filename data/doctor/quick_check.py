@@ -12,7 +12,7 @@ import numpy as np
 from data.config import DataConfig
 from data.doctor.findings import FEW, KINDS, MOST_FEW
 from data.doctor.headers import read_header
-from data.folders import folder_of, spread, walk
+from data.folders import evenly_spaced, folder_of, scan_files
 
 LOOKED_AT = 200  # files of a domain
 SECONDS = 0.8  # for all of them
@@ -57,7 +57,7 @@ def quick_check(
 
 
 def _sample(files: Sequence[Path], until: float) -> _Sample:
-    chosen, sample = spread(files, LOOKED_AT) if files else [], _Sample()
+    chosen, sample = evenly_spaced(files, LOOKED_AT) if files else [], _Sample()
     for file in [file for start in range(STRIDE) for file in chosen[start::STRIDE]]:
         if sample.looked_at and time.monotonic() > until:
             break
@@ -73,7 +73,7 @@ def _sample(files: Sequence[Path], until: float) -> _Sample:
 
 
 def _passed_over(folder: Path, domain: str) -> list[str]:
-    reasons = Counter(reason for _, reason in walk(folder) if reason)
+    reasons = Counter(reason for _, reason in scan_files(folder) if reason)
     if not reasons:
         return []
     shown = ", ".join(reason for reason, _ in reasons.most_common(2))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.doctor.layout import ImageSet
-from data.doctor.set_statistics import ColourGap, Figures
+from data.doctor.set_statistics import ColorGap, ImageStatistics
 
 # Load and crop size, and the short side that three in four images should have for them. The first is
 # the paper's (Zhu et al. 2017, Sec. 7.1); the others keep its ratio.
@@ -30,7 +30,7 @@ class Recommendation:
 
 
 def recommend(
-    figures: Mapping[str, Figures], gaps: Sequence[ColourGap], name: str
+    figures: Mapping[str, ImageStatistics], gaps: Sequence[ColorGap], name: str
 ) -> list[Recommendation]:
     """Return what to train with, for domain -> the numbers of its training images.
 
@@ -77,7 +77,7 @@ def command_of(
     return shlex.join(words)
 
 
-def crop_for(figures: Mapping[str, Figures]) -> int:
+def crop_for(figures: Mapping[str, ImageStatistics]) -> int:
     """Return the crop size that suits these images."""
     return _size({domain: each for domain, each in figures.items() if each.images})[1]
 
@@ -87,7 +87,7 @@ def _sound(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", name.replace("_to_", "-")).strip("-") or "images"
 
 
-def _size(known: Mapping[str, Figures]) -> tuple[int, int, str]:
+def _size(known: Mapping[str, ImageStatistics]) -> tuple[int, int, str]:
     base = min((each.quantile(0.25) for each in known.values()), default=0.0)
     load, crop, _ = next(sizes for sizes in SIZES if base >= sizes[2])
     reason = f"three in four images have short sides of {base:.0f} pixels or more"
@@ -96,7 +96,7 @@ def _size(known: Mapping[str, Figures]) -> tuple[int, int, str]:
     return load, crop, reason
 
 
-def _fit(known: Mapping[str, Figures]) -> Recommendation:
+def _fit(known: Mapping[str, ImageStatistics]) -> Recommendation:
     stretched = np.concatenate([
         np.maximum(each.aspects, 1 / np.asarray(each.aspects)) for each in known.values()
     ])  # fmt: skip
@@ -111,7 +111,7 @@ def _fit(known: Mapping[str, Figures]) -> Recommendation:
     )
 
 
-def _channels(known: Mapping[str, Figures], channels: list[int]) -> Recommendation:
+def _channels(known: Mapping[str, ImageStatistics], channels: list[int]) -> Recommendation:
     shown = channels[:1] if len(set(channels)) == 1 else channels
     option = f"data.channels=[{','.join(map(str, shown))}]"
     if set(channels) == {3}:
@@ -122,7 +122,7 @@ def _channels(known: Mapping[str, Figures], channels: list[int]) -> Recommendati
     return Recommendation(option, f"what the images hold: {', '.join(held)}")
 
 
-def _identity(gaps: Sequence[ColourGap], channels: list[int]) -> Recommendation:
+def _identity(gaps: Sequence[ColorGap], channels: list[int]) -> Recommendation:
     largest = max((gap.largest for gap in gaps), default=0.0)
     if len(set(channels)) > 1:
         return Recommendation(
@@ -141,7 +141,9 @@ def _identity(gaps: Sequence[ColourGap], channels: list[int]) -> Recommendation:
     )
 
 
-def _augmentation(known: Mapping[str, Figures], channels: list[int]) -> list[Recommendation]:
+def _augmentation(
+    known: Mapping[str, ImageStatistics], channels: list[int]
+) -> list[Recommendation]:
     least = min(each.images for each in known.values())
     flip = Recommendation(
         "data.flip=true", "seen in a mirror, images count twice; false where sides matter (text, maps)",
@@ -149,26 +151,28 @@ def _augmentation(known: Mapping[str, Figures], channels: list[int]) -> list[Rec
     )  # fmt: skip
     if least < FEW and set(channels) <= {1, 3}:
         jitter = Recommendation(
-            "data.colour_jitter=0.1", f"{least} images are few; slight variations stand in for more"
+            "data.color_jitter=0.1", f"{least} images are few; slight variations stand in for more"
         )
     else:
         jitter = Recommendation(
-            "data.colour_jitter=0.0",
+            "data.color_jitter=0.0",
             f"{least} images or more a domain need no invented colours",
             True,
         )
     return [flip, jitter]
 
 
-def _cache(known: Mapping[str, Figures], load: int, channels: int, name: str) -> Recommendation:
+def _cache(
+    known: Mapping[str, ImageStatistics], load: int, channels: int, name: str
+) -> Recommendation:
     pixels = max(each.megapixels for each in known.values())
     images = sum(each.images for each in known.values())
     if pixels < LARGE:
         return Recommendation(
-            "data.cache=", f"{pixels:.2g} megapixels are read quickly enough", True
+            "data.disk_cache=", f"{pixels:.2g} megapixels are read quickly enough", True
         )
     size = images * load * load * channels / 1e9
     return Recommendation(
-        f"data.cache=cache/{_sound(name)}",
+        f"data.disk_cache=cache/{_sound(name)}",
         f"images of {pixels:.2g} megapixels are decoded once, into {size:.2g} GB or a little more",
     )

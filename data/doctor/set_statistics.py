@@ -10,7 +10,7 @@ from data.doctor.examine import Examined
 
 
 @dataclass(frozen=True)
-class Figures:
+class ImageStatistics:
     """What the usable images of a set are like; everything is 0 or empty where there are none."""
 
     images: int
@@ -29,7 +29,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class ColourGap:
+class ColorGap:
     """How far the colours of two domains are apart, in 8-bit levels of R, G and B: second less first."""
 
     first: str
@@ -42,19 +42,19 @@ class ColourGap:
         return max(abs(value) for value in [*self.mean, *self.spread])
 
 
-def figures_of(examined: Sequence[Examined]) -> Figures:
+def image_statistics(examined: Sequence[Examined]) -> ImageStatistics:
     """Sum up what was seen of some files."""
     good = [entry for entry in examined if not entry.fault]
     headers = [entry.header for entry in good if entry.header]
     if not headers:
-        return Figures(0, len(examined), [], [], 0.0, [], [], 0.0, 3)
+        return ImageStatistics(0, len(examined), [], [], 0.0, [], [], 0.0, 3)
     means = np.array([entry.mean for entry in good])
     within = np.array([entry.spread for entry in good]) ** 2
     pixels = [header.width * header.height for header in headers]
     grey = sum("grey" in entry.oddities for entry in good) / len(good)
     counts = Counter(header.channels for header in headers if header.format == "NPY")
     channels = counts.most_common(1)[0][0] if 2 * counts.total() > len(good) else 3
-    return Figures(
+    return ImageStatistics(
         images=len(good),
         unusable=len(examined) - len(good),
         short_sides=[min(header.width, header.height) for header in headers],
@@ -67,11 +67,11 @@ def figures_of(examined: Sequence[Examined]) -> Figures:
     )
 
 
-def colour_gaps(figures: dict[str, Figures]) -> list[ColourGap]:
+def color_gaps(figures: dict[str, ImageStatistics]) -> list[ColorGap]:
     """Return the gap of each domain to the first one; `figures` maps domains to their numbers."""
     (first, start), *others = figures.items()
     return [
-        ColourGap(first, name, _difference(each.mean, start.mean), _difference(each.spread, start.spread))
+        ColorGap(first, name, _difference(each.mean, start.mean), _difference(each.spread, start.spread))
         for name, each in others
         if each.images and start.images
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from data.doctor.examine import Examined
 from data.doctor.findings import Diagnosis, Finding
 from data.doctor.layout import shown
-from data.doctor.set_statistics import Figures
+from data.doctor.set_statistics import ImageStatistics
 
 NAMES, WIDTH = 3, 110  # files that are named of each finding, letters in a line
 HEADINGS = {"unusable": "Cannot be used", "attend": "Attend to", "note": "Good to know"}
@@ -61,7 +61,7 @@ def record(diagnosis: Diagnosis) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _line_of(figures: Figures) -> str:
+def _line_of(figures: ImageStatistics) -> str:
     if not figures.images:
         return (
             f"no usable image ({figures.unusable} cannot be used)"
@@ -106,7 +106,7 @@ def _wrapped(text: str) -> str:
     )  # fmt: skip
 
 
-def _numbers(figures: Figures) -> dict[str, Any]:
+def _numbers(figures: ImageStatistics) -> dict[str, Any]:
     return {
         "images": figures.images, "unusable": figures.unusable, "mean": figures.mean,
         "spread": figures.spread, "grey_share": round(figures.grey, 4), "channels": figures.channels,

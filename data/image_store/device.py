@@ -15,7 +15,7 @@ from data.samples import UnpairedSamples
 from data.tensors import to_tensor
 
 
-class ResidentSamples(UnpairedSamples):
+class DeviceSamples(UnpairedSamples):
     """The samples of `UnpairedSamples`, to the pixel, without reading processes or copies.
 
     For sets that fit the device's memory: 1,000 images of 286 pixels take 0.25 GB. Crops and flips are
@@ -27,10 +27,10 @@ class ResidentSamples(UnpairedSamples):
         counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
     ) -> None:  # fmt: skip
         """Decode all images to the device; UserError where they do not fit, or need more than a crop."""
-        super().__init__(files, replace(config, keep=0), seed, counted)
-        if config.rotate or config.colour_jitter:
+        super().__init__(files, replace(config, memory_cache_gb=0), seed, counted)
+        if config.rotate or config.color_jitter:
             raise UserError(
-                "data.resident crops and mirrors, no more; set data.rotate=0 and data.colour_jitter=0"
+                "data.device_cache crops and mirrors, no more; set data.rotate=0 and data.color_jitter=0"
             )
         self.device = device
         self.images: dict[str, list[Tensor]] = {}
@@ -43,11 +43,11 @@ class ResidentSamples(UnpairedSamples):
                 ]
         except (torch.OutOfMemoryError, MemoryError):
             raise UserError(
-                f"data.resident: the images do not fit the memory of {device}; use data.cache=FOLDER"
+                f"data.device_cache: the images do not fit the memory of {device}; use data.disk_cache=FOLDER"
             ) from None
 
     def batches(
-        self, batch_size: int, first_step: int, last_step: int, workers: int, pinned: bool,
+        self, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
         """Yield the batches of `UnpairedSamples`, on the device; `workers` and `pinned` mean nothing."""
@@ -62,7 +62,7 @@ class ResidentSamples(UnpairedSamples):
         """Return the sample of a domain at a position, uint8 [C, crop, crop]."""
         image = self.images[domain][self.index_of(domain, position)]
         _, height, width = image.shape
-        corners = self.augmented(self._places_of(height, width), domain, position)[0, [0, -1]]
+        corners = self.augment(self._places_of(height, width), domain, position)[0, [0, -1]]
         (top, left), (_, right) = corners.astype(int) @ [[256, 0], [1, 0], [0, 256], [0, 1]]
         size = self.crop_at(position)
         crop = image[:, top : top + size, min(left, right) : min(left, right) + size]

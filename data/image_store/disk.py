@@ -15,7 +15,7 @@ from common.user_paths import parse_path
 VERSION = 1
 
 
-class DecodedImages:
+class DiskStore:
     """Images as uint8 [H, W, C], of any sizes, read from a file instead of being decoded again.
 
     The file is opened anew in every process that uses it, and shared by all of them through the
@@ -51,20 +51,20 @@ def fingerprint(files: Sequence[Path], recipe: str) -> str:
     return digest.hexdigest()[:20]
 
 
-def decoded(
+def open_disk_store(
     folder: Path,
     files: Sequence[Path],
     recipe: str,
     decode: Callable[[Path], np.ndarray],
     counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
-) -> DecodedImages:
+) -> DiskStore:
     """Return the images that `decode` makes of `files`, from `folder` if they are there.
 
     They are built once: a process that finds another building waits for it. `counted` may show the
     progress. UserError where the folder cannot be written or the disk is full; a half-built file is
     removed. BadImage as `decode` raises it.
     """
-    path = parse_path(folder, "data.cache") / f"{fingerprint(files, recipe)}.u8"
+    path = parse_path(folder, "data.disk_cache") / f"{fingerprint(files, recipe)}.u8"
     if not _complete(path, len(files)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,8 @@ def decoded(
                     _build(path, files, decode, counted)
         except OSError as error:
             reason = error.strerror or error
-            raise UserError(f"data.cache={folder}: {reason}; name another folder") from None
-    return DecodedImages(path)
+            raise UserError(f"data.disk_cache={folder}: {reason}; name another folder") from None
+    return DiskStore(path)
 
 
 def _complete(path: Path, count: int) -> bool:

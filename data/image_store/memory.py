@@ -21,7 +21,7 @@ SEAL = struct.Struct(
 )  # where they begin once more, written last: an entry without is not whole
 
 
-class KeptImages:
+class MemoryStore:
     """Images as uint8 [H, W, C], of any sizes, that all who read for one process put down and pick up.
 
     They lie in a file without a name (in memory under Linux, elsewhere wherever temporary files are),
@@ -29,16 +29,18 @@ class KeptImages:
     is not kept. A process that dies on the way leaves nothing half written that another would read.
     """
 
-    def __init__(self, count: int, most: int) -> None:
+    def __init__(self, count: int, max_bytes: int) -> None:
         """Make room for `count` images in `most` bytes; none of it is taken before it is used."""
         self.count = count
-        self.most = most
+        self.max_bytes = max_bytes
         self.full = False
         self._file: int | None = None
         self._seen: mmap.mmap | None = None
         try:
             self._own(_nameless_file())
-            os.ftruncate(self._opened, self._first + most)  # takes nothing: no page is written yet
+            os.ftruncate(
+                self._opened, self._first + max_bytes
+            )  # takes nothing: no page is written yet
             os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0, 0), 0)  # where the next go
         except OSError:  # no such file to be had: every pass decodes
             self._file = None
@@ -62,7 +64,9 @@ class KeptImages:
             return None
         if self._seen is None:
             try:
-                self._seen = mmap.mmap(self._file, self._first + self.most, prot=mmap.PROT_READ)
+                self._seen = mmap.mmap(
+                    self._file, self._first + self.max_bytes, prot=mmap.PROT_READ
+                )
             except OSError:  # more than this process may map
                 self._file = None
                 return None
@@ -96,7 +100,7 @@ class KeptImages:
         fcntl.lockf(file, fcntl.LOCK_EX, ENTRY.size)  # the system lets go for a process that dies
         try:
             start, *_ = ENTRY.unpack(os.pread(file, ENTRY.size, 0))
-            if start + size > self._first + self.most:
+            if start + size > self._first + self.max_bytes:
                 self.full = True
                 return None
             os.pwrite(file, ENTRY.pack(start + size, 0, 0, 0, 0), 0)

@@ -1,4 +1,4 @@
-"""On what a run computes, and how exactly."""
+"""Options of the hardware, and the choice of the device."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,18 +15,18 @@ Compression = Literal["none", "bf16"]
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """On what, and how exactly, the networks run."""
+    """Device, precision and compilation."""
 
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    precision: Precision = "auto"  # tf32 on CUDA, else fp32; weights and losses stay in fp32
+    precision: Precision = "auto"  # auto: tf32 on CUDA, else fp32; weights and losses stay in fp32
     compile: Compile = "none"  # regions (norm, activation, padding) or whole networks: faster steps
-    winograd: bool = True  # 3x3 convolutions in fewer products, where regions compile on a CPU
-    checkpoint_activations: bool = False  # recompute trunks of instance norm: less memory
-    cuda_graph: bool = False  # record the whole step once, launch it at once: many small kernels
-    deterministic: bool = False  # kernels that repeat bit by bit, on CUDA too; slower
-    threads: int = 0  # CPU threads; 0 leaves it to torch
+    winograd: bool = True  # Winograd 3x3 convolutions, where regions are compiled on a CPU
+    activation_checkpointing: bool = False  # recompute residual blocks in backward: less memory
+    cuda_graph: bool = False  # replay the step as a CUDA graph: faster for small images, batches
+    deterministic: bool = False  # deterministic kernels, on CUDA too; slower
+    threads: int = 0  # CPU threads; 0: torch's default
     timeout: float = 600.0  # seconds that the processes of a run (torchrun) wait for each other
-    gradient_compression: Compression = "none"  # bf16: gradients travel between them in half size
+    gradient_compression: Compression = "none"  # bf16: exchange gradients in half the size
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= MAX_THREADS:

@@ -56,6 +56,6 @@ def out_of_memory(error: Exception) -> RunError:
     return RunError(
         f"out of memory{f' (asked for {found[1]})' if found else ''}; lower batch_size (or compute it in "
         "parts with accumulate), data.crop_size or method.generator.channels, or set "
-        "runtime.precision=bf16 or runtime.checkpoint_activations=true; plan=true measures what fits; "
+        "runtime.precision=bf16 or runtime.activation_checkpointing=true; plan=true measures what fits; "
         "checkpoints are intact"
     )

@@ -26,17 +26,17 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is recorded, how often, and where."""
+    """What is logged, how often, and where."""
 
     every: int = 20  # steps between two lines of metrics.jsonl
-    previews_every: int = 500  # steps between two preview grids; 0 draws one at the end
+    previews_every: int = 500  # steps between two preview grids; 0: one at the end
     previews: int = 4  # images of each direction in a preview
     wandb: WandbMode = "auto"  # auto: online where a key is configured, else offline
-    project: str = "unpaired-translation"  # W&B project, unless WANDB_PROJECT says
+    project: str = "diptych"  # W&B project, unless WANDB_PROJECT is set
     tags: list[str] | None = None  # W&B tags of the run
     group: str = ""  # W&B group, for several runs of one experiment
     artifacts: bool = False  # upload data record, best and last checkpoint to W&B, where online
-    fingerprint: Fingerprint = "contents"  # of the images, at the start; sizes reads no contents
+    fingerprint: Fingerprint = "contents"  # hash images by contents, or only by name and size
 
     def __post_init__(self) -> None:
         for option, least in (("every", 1), ("previews_every", 0), ("previews", 0)):

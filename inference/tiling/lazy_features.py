@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.tensors import normalise
+from data.tensors import normalize
 from models.networks.layers.blur import blur_down
 from models.networks.layers.norm_act_pad import EPSILON, NormActPad
 
@@ -24,7 +24,7 @@ class Moments:
     variance: Tensor
 
 
-class Map:
+class LazyFeatureMap:
     """Features [C, H, W] of which any rows can be asked for."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
@@ -37,7 +37,7 @@ class Map:
         raise NotImplementedError
 
 
-class PictureMap(Map):
+class PictureMap(LazyFeatureMap):
     """The rows of a uint8 picture [H, W, C], in [-1, 1] on the device."""
 
     def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
@@ -47,10 +47,10 @@ class PictureMap(Map):
 
     def rows(self, first: int, last: int) -> Tensor:
         rows = torch.from_numpy(self.pixels[first:last].transpose(2, 0, 1).copy())
-        return normalise(rows[None].to(self.device))
+        return normalize(rows[None].to(self.device))
 
 
-class StoredMap(Map):
+class StoredMap(LazyFeatureMap):
     """Rows that were computed once and lie in a temporary file, one after the other."""
 
     def __init__(self, channels: int, height: int, width: int, device: torch.device) -> None:
@@ -70,10 +70,10 @@ class StoredMap(Map):
         return rows.transpose(0, 1).contiguous()[None].to(self.device)
 
 
-class Padded(Map):
+class Padded(LazyFeatureMap):
     """Reflection padding on all sides."""
 
-    def __init__(self, source: Map, padding: int) -> None:
+    def __init__(self, source: LazyFeatureMap, padding: int) -> None:
         super().__init__(source.channels, source.height + 2 * padding, source.width + 2 * padding)
         self.source = source
         self.padding = padding
@@ -89,10 +89,10 @@ class Padded(Map):
         return F.pad(x, (self.padding, self.padding, 0, 0), mode="reflect")
 
 
-class Convolved(Map):
+class Convolved(LazyFeatureMap):
     """A convolution, zero-padded as it says."""
 
-    def __init__(self, source: Map, layer: nn.Conv2d) -> None:
+    def __init__(self, source: LazyFeatureMap, layer: nn.Conv2d) -> None:
         self.kernel, self.stride = int(layer.kernel_size[0]), int(layer.stride[0])
         self.padding = int(layer.padding[0])
         height, width = (
@@ -113,10 +113,10 @@ class Convolved(Map):
         return F.conv2d(x, layer.weight, layer.bias, self.stride, (0, self.padding))
 
 
-class Upconvolved(Map):
+class Upconvolved(LazyFeatureMap):
     """The generator's transposed convolution: 3x3, stride 2, twice the size."""
 
-    def __init__(self, source: Map, layer: nn.ConvTranspose2d) -> None:
+    def __init__(self, source: LazyFeatureMap, layer: nn.ConvTranspose2d) -> None:
         assert (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (2, 2), (1, 1))
         super().__init__(layer.out_channels, 2 * source.height, 2 * source.width)
         self.source = source
@@ -133,10 +133,10 @@ class Upconvolved(Map):
         return y[:, :, first - 2 * low + 1 : last - 2 * low + 1]
 
 
-class Upsampled(Map):
+class Upsampled(LazyFeatureMap):
     """Every pixel four times."""
 
-    def __init__(self, source: Map) -> None:
+    def __init__(self, source: LazyFeatureMap) -> None:
         super().__init__(source.channels, 2 * source.height, 2 * source.width)
         self.source = source
 
@@ -147,10 +147,10 @@ class Upsampled(Map):
         return y[:, :, first - 2 * low : last - 2 * low]
 
 
-class Interpolated(Map):
+class Interpolated(LazyFeatureMap):
     """Twice the size, bilinear between pixel centres."""
 
-    def __init__(self, source: Map) -> None:
+    def __init__(self, source: LazyFeatureMap) -> None:
         super().__init__(source.channels, 2 * source.height, 2 * source.width)
         self.source = source
 
@@ -162,22 +162,26 @@ class Interpolated(Map):
         return y[:, :, first - 2 * low : last - 2 * low]
 
 
-class Blurred(Map):
+class Blurred(LazyFeatureMap):
     """Half the size, blurred before: `BlurDown` by rows."""
 
-    def __init__(self, source: Map) -> None:
+    def __init__(self, source: LazyFeatureMap) -> None:
         super().__init__(source.channels, (source.height + 1) // 2, (source.width + 1) // 2)
-        self.padded = Padded(source, 1)
+        self.pad = Padded(source, 1)
 
     def rows(self, first: int, last: int) -> Tensor:
-        return blur_down(self.padded.rows(2 * first, 2 * last + 1))
+        return blur_down(self.pad.rows(2 * first, 2 * last + 1))
 
 
-class Normed(Map):
+class Normed(LazyFeatureMap):
     """A norm with known statistics, a shortcut or activation behind it."""
 
     def __init__(
-        self, source: Map, layer: NormActPad, moments: Moments, shortcut: Map | None = None
+        self,
+        source: LazyFeatureMap,
+        layer: NormActPad,
+        moments: Moments,
+        shortcut: LazyFeatureMap | None = None,
     ) -> None:
         super().__init__(source.channels, source.height, source.width)
         self.source = source
@@ -196,10 +200,10 @@ class Normed(Map):
         return x if self.layer.slope == 1.0 else F.leaky_relu(x, self.layer.slope)
 
 
-class Applied(Map):
+class Applied(LazyFeatureMap):
     """A function of each value."""
 
-    def __init__(self, source: Map, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, source: LazyFeatureMap, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__(source.channels, source.height, source.width)
         self.source = source
         self.function = function

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import RunError
-from data.tensors import denormalise
+from data.tensors import denormalize
 from engine.hardware.memory import free_memory
 from inference.tiling.lazy_features import (
     BYTES_A_VALUE,
@@ -27,7 +27,7 @@ from inference.tiling.lazy_features import (
     Blurred,
     Convolved,
     Interpolated,
-    Map,
+    LazyFeatureMap,
     Moments,
     Normed,
     Padded,
@@ -68,7 +68,7 @@ def strips_for(translator: Translator, tile: str, pixels: np.ndarray, device: to
     return int(min(max(free / (BYTES_A_VALUE * STRIPS_AT_ONCE * MAPS_AT_ONCE), smallest), largest))
 
 
-class Frame:
+class StripRunner:
     """The passes over one picture: how many rows a strip has, and how far the work is."""
 
     def __init__(self, generator: ResnetGenerator, values: int, report: Report) -> None:
@@ -79,7 +79,7 @@ class Frame:
         self.passed = 0
         self.kept: list[StoredMap] = []
 
-    def strips(self, source: Map, channels: int = 0) -> Iterator[tuple[int, Tensor]]:
+    def strips(self, source: LazyFeatureMap, channels: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Yield all rows, a strip at a time: the first row's number, and the rows.
 
         A strip is as high as one of `channels` would be, where the map's own are not what counts.
@@ -91,7 +91,7 @@ class Frame:
             self.report((self.passed + last / source.height) / self.passes)
         self.passed += 1
 
-    def moments(self, source: Map, store: StoredMap | None = None) -> Moments:
+    def moments(self, source: LazyFeatureMap, store: StoredMap | None = None) -> Moments:
         """Return a map's statistics over all its rows, stored on the way where asked."""
         count, mean, spread, device = 0, torch.zeros(()), torch.zeros(()), torch.device("cpu")
         for first, rows in self.strips(source):
@@ -110,13 +110,13 @@ class Frame:
         shape = (1, -1, 1, 1)
         return Moments(*(x.float().view(shape).to(device) for x in (mean, spread / count)))
 
-    def stored(self, source: Map, device: torch.device) -> tuple[StoredMap, Moments]:
+    def stored(self, source: LazyFeatureMap, device: torch.device) -> tuple[StoredMap, Moments]:
         """Compute a map once; return it with its statistics."""
         kept = StoredMap(source.channels, source.height, source.width, device)
         self.kept.append(kept)
         return kept, self.moments(source, kept)
 
-    def through(self, layers: nn.Sequential, x: Map) -> Map:
+    def apply_layers(self, layers: nn.Sequential, x: LazyFeatureMap) -> LazyFeatureMap:
         """Return what encoder or decoder layers make of a map."""
         for layer in layers:
             if isinstance(layer, ReflectPad):
@@ -172,18 +172,18 @@ def translate_in_strips(
     if down or right:
         mode = "reflect" if reflected else "edge"
         pixels = np.pad(pixels, ((0, down), (0, right), (0, 0)), mode=mode)
-    frame = Frame(generator, values, report)
+    frame = StripRunner(generator, values, report)
     try:
-        x = frame.through(generator.encoder, PictureMap(pixels, device))
+        x = frame.apply_layers(generator.encoder, PictureMap(pixels, device))
         x, _ = frame.stored(x, device)
         for block in generator.trunk:
             assert isinstance(block, ResidualBlock)
             x = frame.block(block, x)
-        x = frame.through(generator.decoder, x)
+        x = frame.apply_layers(generator.decoder, x)
         result = np.empty((x.height, x.width, x.channels), np.uint8)
         # The picture's few channels come from a full-size layer of many: that one sets the height.
         for first, rows in frame.strips(x, generator.config.channels):
-            strip = denormalise(rows[0]).permute(1, 2, 0).cpu().numpy()
+            strip = denormalize(rows[0]).permute(1, 2, 0).cpu().numpy()
             result[first : first + len(strip)] = strip
     except OSError as error:
         raise RunError(

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-ObjectiveName = Literal["lsgan", "vanilla", "hinge", "wgan"]
+GANMode = Literal["lsgan", "vanilla", "hinge", "wgan"]
 
 
 def lsgan_generator(fake: Tensor) -> Tensor:
@@ -61,18 +61,18 @@ def wgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return fake.float().mean() - real.float().mean()
 
 
-class Objective(NamedTuple):
+class AdversarialLoss(NamedTuple):
     """A pair of losses: `generator(fake scores)`, `discriminator(real scores, fake scores)`."""
 
     generator: Callable[[Tensor], Tensor]
     discriminator: Callable[[Tensor, Tensor], Tensor]
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "lsgan": Objective(lsgan_generator, lsgan_discriminator),
-    "vanilla": Objective(vanilla_generator, vanilla_discriminator),
-    "hinge": Objective(hinge_generator, hinge_discriminator),
-    "wgan": Objective(wgan_generator, wgan_discriminator),
+GAN_MODES: dict[str, AdversarialLoss] = {
+    "lsgan": AdversarialLoss(lsgan_generator, lsgan_discriminator),
+    "vanilla": AdversarialLoss(vanilla_generator, vanilla_discriminator),
+    "hinge": AdversarialLoss(hinge_generator, hinge_discriminator),
+    "wgan": AdversarialLoss(wgan_generator, wgan_discriminator),
 }
 
 # Discriminators' losses that know what a real is worth: (real scores, fake scores, label).

@@ -24,11 +24,11 @@ def r1(squared: Tensor) -> Tensor:
     return 0.5 * squared.mean()
 
 
-def one_centred(squared: Tensor) -> Tensor:
+def wgan_gp(squared: Tensor) -> Tensor:
     """E[(|grad D| - 1)^2] between real and fake images (Gulrajani et al. 2017, arXiv:1704.00028, Eq. 3)."""
     return ((squared + 1e-12).sqrt() - 1).square().mean()
 
 
-def zero_centred(squared: Tensor) -> Tensor:
+def zero_centered_gp(squared: Tensor) -> Tensor:
     """E[|grad D|^2] between real and fake images (Thanh-Tung et al. 2019, arXiv:1902.03984)."""
     return squared.mean()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.checks import at_least, check_sides, two_domains
 from models.losses.reconstruction import l2
 from models.losses.style import mean_and_deviation, statistics_distance
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.generators.vgg_decoder import VggDecoder
 from models.networks.vgg import Vgg, check_channels
 from models.translator import StyledTranslator
@@ -28,7 +28,7 @@ MULTIPLE, MINIMUM = 8, 16  # three poolings; the decoder reflects one pixel at a
 class AdaIN(Method):
     """A frozen encoder and a decoder of what lies between: content with the statistics of a style."""
 
-    shared = False  # the mean of several banks of styles is no bank
+    supports_distributed = False  # the mean of several banks of styles is no bank
 
     @dataclass(frozen=True)
     class Config(Method.Config):
@@ -55,10 +55,10 @@ class AdaIN(Method):
         self.decoder = VggDecoder(config.vgg, channels[self.b])
         self.bank = StyleBank(config.bank, 2 * self.encoder.widths()[CONTENT])
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {"decoder": self.decoder}
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         with torch.no_grad():
             content, style = self.encoder(batch[self.a])[CONTENT], self.encoder(batch[self.b])
@@ -67,7 +67,7 @@ class AdaIN(Method):
 
         found = self.encoder(self.decoder(mixed))  # Eq. 10, and encoded again
         distances = [statistics_distance(found[layer], style[layer]) for layer in STYLE]
-        yield Turn("decoder", losses={  # Eq. 11
+        yield Update("decoder", losses={  # Eq. 11
             "content": config.content_weight * l2(found[CONTENT], mixed),  # Eq. 12
             "style": config.style_weight * torch.stack(distances).sum(),  # Eq. 13
         })  # fmt: skip
@@ -79,7 +79,7 @@ class AdaIN(Method):
             )
         })  # fmt: skip
 
-    def check_size(self, height: int, width: int) -> None:
+    def check_crop_size(self, height: int, width: int) -> None:
         check_sides(height, width, MULTIPLE, MINIMUM)
 
 
@@ -113,8 +113,8 @@ class AdaINTranslator(StyledTranslator):
     def sample_style(self, count: int, seed: int = 0) -> Tensor:
         return self.bank.drawn(count, seed)
 
-    def style_of(self, reference: Tensor) -> Tensor:
-        return style_vector(self.encoder(self.padded(reference))[CONTENT])
+    def encode_style(self, reference: Tensor) -> Tensor:
+        return style_vector(self.encoder(self.pad(reference))[CONTENT])
 
 
 class StyleBank(nn.Module):

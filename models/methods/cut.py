@@ -5,33 +5,33 @@ The weights are those of the authors' code, which halves the two contrastive los
 adds them (Eq. 5), and learns with 0.0002 where the paper says 0.002.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from models.checks import at_least, check_crop, two_domains
-from models.gan_loss import Adversary, AdversaryConfig
+from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.contrastive import layers_nce
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.resnet_generator import ResnetGenerator, together
+from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
 from models.networks.patch_sampler import PatchSampler
-from models.translator import deterministic
+from models.translator import build_translators
 
 
 class CUT(Method):
     """One generator, no way back: patches of the output must be told by their patches of the input."""
 
     @dataclass(frozen=True)
-    class Config(AdversaryConfig, Method.Config):
+    class Config(GANLossConfig, Method.Config):
         name: str = "cut"  # Park et al. 2020
         generator: ResnetGenerator.Config = field(
-            default_factory=lambda: ResnetGenerator.Config(antialiased=True, initial="xavier")
+            default_factory=lambda: ResnetGenerator.Config(antialiased=True, init_type="xavier")
         )
         discriminator: PatchDiscriminator.Config = field(
-            default_factory=lambda: PatchDiscriminator.Config(antialiased=True, initial="xavier")
+            default_factory=lambda: PatchDiscriminator.Config(antialiased=True, init_type="xavier")
         )
         nce_weight: float = 1.0  # of the contrastive loss: 1 in CUT, 10 in FastCUT
         nce_identity: bool = True  # also between real images of the target and their translation
@@ -58,56 +58,61 @@ class CUT(Method):
             raise ValueError(
                 "cut reads both domains with one encoder; their channels must be equal"
             )
-        self.to_b = ResnetGenerator(a_channels, b_channels, config.generator)
-        self.judge_b = PatchDiscriminator(b_channels, config.discriminator)
-        self.game_b = Adversary(config, "b")
-        self.sampler = PatchSampler(self.to_b.feature_widths(), config.features)
+        self.generator_ab = ResnetGenerator(a_channels, b_channels, config.generator)
+        self.discriminator_b = PatchDiscriminator(b_channels, config.discriminator)
+        self.gan_loss_b = GANLoss(config, "b")
+        self.sampler = PatchSampler(self.generator_ab.feature_widths(), config.features)
 
-    def players(self) -> dict[str, nn.Module]:
-        return {"generator": self.to_b, "sampler": self.sampler, "discriminator": self.judge_b}
+    def optimizer_groups(self) -> dict[str, nn.Module]:
+        return {
+            "generator": self.generator_ab,
+            "sampler": self.sampler,
+            "discriminator": self.discriminator_b,
+        }
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
         flip = config.flip_equivariance and torch.rand(1, device=real_a.device) < 0.5
 
         if config.nce_identity:
-            fake_b, same_b = together(self.to_b, mirrored(real_a, flip), mirrored(real_b, flip))
+            fake_b, idt_b = forward_batched(
+                self.generator_ab, flip_where(real_a, flip), flip_where(real_b, flip)
+            )
         else:
-            fake_b, same_b = self.to_b(mirrored(real_a, flip)), None
+            fake_b, idt_b = self.generator_ab(flip_where(real_a, flip)), None
 
-        yield Turn("discriminator", losses=self.game_b.discriminator(
-            self.judge_b, real_b, fake_b, step
+        yield Update("discriminator", losses=self.gan_loss_b.discriminator_losses(
+            self.discriminator_b, real_b, fake_b, step
         ))  # fmt: skip
 
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # Eq. 1
-            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+            losses["adversarial_b"] = self.gan_loss_b.generator_loss(
+                self.discriminator_b, fake_b, step
+            )
         weight = config.nce_weight * (0.5 if config.nce_identity else 1.0)
-        losses["nce_a"] = weight * self.contrast(real_a, fake_b, flip)  # Eq. 4
-        if same_b is not None:  # Eq. 5, its last term
-            losses["nce_b"] = weight * self.contrast(real_b, same_b, flip)
-        yield Turn("generator", "sampler", losses=losses)
+        losses["nce_a"] = weight * self.nce_loss(real_a, fake_b, flip)  # Eq. 4
+        if idt_b is not None:  # Eq. 5, its last term
+            losses["nce_b"] = weight * self.nce_loss(real_b, idt_b, flip)
+        yield Update("generator", "sampler", losses=losses)
 
-    def variant(self, step: int) -> Hashable:
-        return self.game_b.penalises(step)
-
-    def contrast(self, source: Tensor, translation: Tensor, flip: Tensor | bool) -> Tensor:
+    def nce_loss(self, source: Tensor, translation: Tensor, flip: Tensor | bool) -> Tensor:
         """Return the contrastive loss, the mean over the layers that are compared."""
-        query = [mirrored(layer, flip) for layer in self.to_b.features(translation)]
+        query = [flip_where(layer, flip) for layer in self.generator_ab.features(translation)]
         with torch.no_grad():  # no gradient reaches the source's features
-            key = self.to_b.features(source)
-            places = self.sampler.places(key, self.config.patches)
+            key = self.generator_ab.features(source)
+            places = self.sampler.sample_patch_ids(key, self.config.patches)
             keys = self.sampler(key, places)
         return layers_nce(self.sampler(query, places), keys, self.config.temperature)
 
     def translators(self) -> nn.ModuleDict:
-        return deterministic(self.channels, (self.to_b, self.a, self.b))
+        return build_translators(self.channels, (self.generator_ab, self.a, self.b))
 
-    def check_size(self, height: int, width: int) -> None:
-        check_crop(height, width, self.to_b, self.judge_b)
+    def check_crop_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.generator_ab, self.discriminator_b)
 
 
-def mirrored(x: Tensor, flip: Tensor | bool) -> Tensor:
+def flip_where(x: Tensor, flip: Tensor | bool) -> Tensor:
     """Return [B, C, H, W] with left and right exchanged where `flip` (a tensor, or False) says so."""
     return torch.where(flip, x.flip(3), x) if isinstance(flip, Tensor) else x

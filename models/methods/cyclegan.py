@@ -12,32 +12,32 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from models.checks import at_least, check_crop, not_both_zero, two_domains
-from models.gan_loss import Adversary, AdversaryConfig
-from models.image_pool import ImageHistory
+from models.gan_loss import GANLoss, GANLossConfig
+from models.image_pool import ImagePool
 from models.losses.reconstruction import l1
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.build import build_generator
-from models.networks.generators.resnet_generator import ResnetGenerator, together
-from models.translator import deterministic
+from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
+from models.translator import build_translators
 
 
 class CycleGAN(Method):
     """Adversarial losses both ways, made one-to-one by the cycle A -> B -> A and B -> A -> B."""
 
     @dataclass(frozen=True)
-    class Config(AdversaryConfig, Method.Config):
+    class Config(GANLossConfig, Method.Config):
         name: str = "cyclegan"  # Zhu et al. 2017
         cycle_weight: float = 10.0  # lambda of Eq. 3; 0 leaves the cycle out
         identity_weight: float = 0.5  # identity loss as a share of cycle_weight; 0 leaves it out
-        identity_every: int = 1  # identity only every so many steps, as many times as strong
-        history: int = 50  # past fakes kept for each discriminator; 0 shows it new ones only
+        identity_every: int = 1  # apply it every N steps, N times as strong (lazy regularization)
+        pool_size: int = 50  # past fakes in the image pool; 0: discriminators see new fakes only
         generator: ResnetGenerator.Config = field(default_factory=ResnetGenerator.Config)
         discriminator: PatchDiscriminator.Config = field(default_factory=PatchDiscriminator.Config)
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            at_least(0, self, "cycle_weight", "identity_weight", "history")
+            at_least(0, self, "cycle_weight", "identity_weight", "pool_size")
             at_least(1, self, "identity_every")
             not_both_zero(self, "adversarial_weight", "cycle_weight")
 
@@ -50,49 +50,56 @@ class CycleGAN(Method):
                 f"the identity loss needs domains of equal channels ({self.a} has {a_channels}, "
                 f"{self.b} has {b_channels}); set method.identity_weight=0"
             )
-        self.to_b = build_generator(a_channels, b_channels, config.generator)
-        self.to_a = build_generator(b_channels, a_channels, config.generator)
-        self.judge_a = PatchDiscriminator(a_channels, config.discriminator)
-        self.judge_b = PatchDiscriminator(b_channels, config.discriminator)
-        self.game_a = Adversary(config, "a")
-        self.game_b = Adversary(config, "b")
-        self.history_a = ImageHistory(config.history)
-        self.history_b = ImageHistory(config.history)
+        self.generator_ab = build_generator(a_channels, b_channels, config.generator)
+        self.generator_ba = build_generator(b_channels, a_channels, config.generator)
+        self.discriminator_a = PatchDiscriminator(a_channels, config.discriminator)
+        self.discriminator_b = PatchDiscriminator(b_channels, config.discriminator)
+        self.gan_loss_a = GANLoss(config, "a")
+        self.gan_loss_b = GANLoss(config, "b")
+        self.image_pool_a = ImagePool(config.pool_size)
+        self.image_pool_b = ImagePool(config.pool_size)
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {
-            "generators": nn.ModuleList([self.to_b, self.to_a]),
-            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+            "generators": nn.ModuleList([self.generator_ab, self.generator_ba]),
+            "discriminators": nn.ModuleList([self.discriminator_a, self.discriminator_b]),
         }
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
 
         if self.learns_identity(step):
-            fake_b, same_b = together(self.to_b, real_a, real_b)
-            fake_a, same_a = together(self.to_a, real_b, real_a)
+            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)
+            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)
         else:
-            fake_b, fake_a = self.to_b(real_a), self.to_a(real_b)
-            same_a = same_b = None
+            fake_b, fake_a = self.generator_ab(real_a), self.generator_ba(real_b)
+            idt_a = idt_b = None
 
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # Eq. 1
-            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
-            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
+            losses["adversarial_b"] = self.gan_loss_b.generator_loss(
+                self.discriminator_b, fake_b, step
+            )
+            losses["adversarial_a"] = self.gan_loss_a.generator_loss(
+                self.discriminator_a, fake_a, step
+            )
         if config.cycle_weight:  # Eq. 2 and 3
-            losses["cycle_a"] = config.cycle_weight * l1(self.to_a(fake_b), real_a)
-            losses["cycle_b"] = config.cycle_weight * l1(self.to_b(fake_a), real_b)
-        if same_a is not None and same_b is not None:  # Sec. 5.2, L_identity
+            losses["cycle_a"] = config.cycle_weight * l1(self.generator_ba(fake_b), real_a)
+            losses["cycle_b"] = config.cycle_weight * l1(self.generator_ab(fake_a), real_b)
+        if idt_a is not None and idt_b is not None:  # Sec. 5.2, L_identity
             weight = config.cycle_weight * config.identity_weight * config.identity_every
-            losses["identity_a"] = weight * l1(same_a, real_a)
-            losses["identity_b"] = weight * l1(same_b, real_b)
-        yield Turn("generators", losses=losses)
+            losses["identity_a"] = weight * l1(idt_a, real_a)
+            losses["identity_b"] = weight * l1(idt_b, real_b)
+        yield Update("generators", losses=losses)
 
-        seen_a, seen_b = self.history_a(fake_a), self.history_b(fake_b)  # Sec. 7.1
-        yield Turn("discriminators", losses={
-            **self.game_a.discriminator(self.judge_a, real_a, seen_a, step),
-            **self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
+        pooled_fake_a, pooled_fake_b = (
+            self.image_pool_a(fake_a),
+            self.image_pool_b(fake_b),
+        )  # Sec. 7.1
+        yield Update("discriminators", losses={
+            **self.gan_loss_a.discriminator_losses(self.discriminator_a, real_a, pooled_fake_a, step),
+            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, pooled_fake_b, step),
         })  # fmt: skip
 
     def learns_identity(self, step: int) -> bool:
@@ -101,16 +108,16 @@ class CycleGAN(Method):
         weighs = config.cycle_weight > 0 and config.identity_weight > 0
         return weighs and step % config.identity_every == 0
 
-    def lazy(self) -> dict[str, tuple[str, int]]:
+    def lazy_terms(self) -> dict[str, tuple[str, int]]:
         period = self.config.identity_every if self.config.identity_weight else 1
-        return {**super().lazy(), "generators": ("identity_every", period)}
+        return {**super().lazy_terms(), "generators": ("identity_every", period)}
 
-    def variant(self, step: int) -> Hashable:
-        return self.learns_identity(step), self.game_b.penalises(step)
+    def cuda_graph_key(self, step: int) -> Hashable:
+        return self.learns_identity(step), super().cuda_graph_key(step)
 
     def translators(self) -> nn.ModuleDict:
-        ways = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))
-        return deterministic(self.channels, *ways)
+        directions = ((self.generator_ab, self.a, self.b), (self.generator_ba, self.b, self.a))
+        return build_translators(self.channels, *directions)
 
-    def check_size(self, height: int, width: int) -> None:
-        check_crop(height, width, self.to_b, self.judge_a)
+    def check_crop_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.generator_ab, self.discriminator_a)

@@ -6,34 +6,34 @@ contrastive one counts twice. Its samplers learn with Adam's defaults, five time
 networks: rates.samplers=5.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from models.checks import at_least, check_crop, two_domains
-from models.gan_loss import Adversary, AdversaryConfig
+from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.contrastive import layers_nce
 from models.losses.reconstruction import l1
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.resnet_generator import ResnetGenerator, together
+from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
 from models.networks.patch_sampler import PatchSampler
-from models.translator import deterministic
+from models.translator import build_translators
 
 
 class DCLGAN(Method):
     """CUT in both directions at once, each domain with an encoder and a sampler of its own."""
 
     @dataclass(frozen=True)
-    class Config(AdversaryConfig, Method.Config):
+    class Config(GANLossConfig, Method.Config):
         name: str = "dclgan"  # Han et al. 2021
         generator: ResnetGenerator.Config = field(
-            default_factory=lambda: ResnetGenerator.Config(antialiased=True, initial="xavier")
+            default_factory=lambda: ResnetGenerator.Config(antialiased=True, init_type="xavier")
         )
         discriminator: PatchDiscriminator.Config = field(
-            default_factory=lambda: PatchDiscriminator.Config(antialiased=True, initial="xavier")
+            default_factory=lambda: PatchDiscriminator.Config(antialiased=True, init_type="xavier")
         )
         nce_weight: float = 2.0  # of the contrastive losses
         identity_weight: float = 1.0  # of leaving the target's images as they are; 0 leaves it out
@@ -61,59 +61,63 @@ class DCLGAN(Method):
                 "dclgan reads either domain with both encoders; their channels must be equal"
             )
         self.config = config
-        self.to_b = ResnetGenerator(a_channels, b_channels, config.generator)
-        self.to_a = ResnetGenerator(b_channels, a_channels, config.generator)
-        self.judge_a = PatchDiscriminator(a_channels, config.discriminator)
-        self.judge_b = PatchDiscriminator(b_channels, config.discriminator)
-        self.game_a = Adversary(config, "a")
-        self.game_b = Adversary(config, "b")
-        widths = self.to_b.feature_widths()[1:]  # not the image itself
+        self.generator_ab = ResnetGenerator(a_channels, b_channels, config.generator)
+        self.generator_ba = ResnetGenerator(b_channels, a_channels, config.generator)
+        self.discriminator_a = PatchDiscriminator(a_channels, config.discriminator)
+        self.discriminator_b = PatchDiscriminator(b_channels, config.discriminator)
+        self.gan_loss_a = GANLoss(config, "a")
+        self.gan_loss_b = GANLoss(config, "b")
+        widths = self.generator_ab.feature_widths()[1:]  # not the image itself
         self.sampler_a = PatchSampler(widths, config.features)
         self.sampler_b = PatchSampler(widths, config.features)
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {
-            "generators": nn.ModuleList([self.to_b, self.to_a]),
+            "generators": nn.ModuleList([self.generator_ab, self.generator_ba]),
             "samplers": nn.ModuleList([self.sampler_a, self.sampler_b]),
-            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+            "discriminators": nn.ModuleList([self.discriminator_a, self.discriminator_b]),
         }
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
-        same_a = same_b = None
+        idt_a = idt_b = None
         if config.identity_weight:
-            fake_b, same_b = together(self.to_b, real_a, real_b)
-            fake_a, same_a = together(self.to_a, real_b, real_a)
+            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)
+            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)
         else:
-            fake_b, fake_a = self.to_b(real_a), self.to_a(real_b)
+            fake_b, fake_a = self.generator_ab(real_a), self.generator_ba(real_b)
 
-        yield Turn("discriminators", losses={
-            **self.game_a.discriminator(self.judge_a, real_a, fake_a, step),
-            **self.game_b.discriminator(self.judge_b, real_b, fake_b, step),
+        yield Update("discriminators", losses={
+            **self.gan_loss_a.discriminator_losses(self.discriminator_a, real_a, fake_a, step),
+            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, fake_b, step),
         })  # fmt: skip
 
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # Eq. 1
-            losses["adversarial_b"] = 0.5 * self.game_b.generator(self.judge_b, fake_b, step)
-            losses["adversarial_a"] = 0.5 * self.game_a.generator(self.judge_a, fake_a, step)
+            losses["adversarial_b"] = 0.5 * self.gan_loss_b.generator_loss(
+                self.discriminator_b, fake_b, step
+            )
+            losses["adversarial_a"] = 0.5 * self.gan_loss_a.generator_loss(
+                self.discriminator_a, fake_a, step
+            )
         weight, a, b = 0.5 * config.nce_weight, self.a_side(), self.b_side()
-        losses["nce_a"] = weight * self.contrast(real_a, fake_b, a, b)  # Eq. 4
-        losses["nce_b"] = weight * self.contrast(real_b, fake_a, b, a)  # Eq. 5
-        if same_a is not None and same_b is not None:  # Eq. 6
-            losses["identity_a"] = 0.5 * config.identity_weight * l1(same_a, real_a)
-            losses["identity_b"] = 0.5 * config.identity_weight * l1(same_b, real_b)
-        yield Turn("generators", "samplers", losses=losses)
+        losses["nce_a"] = weight * self.nce_loss(real_a, fake_b, a, b)  # Eq. 4
+        losses["nce_b"] = weight * self.nce_loss(real_b, fake_a, b, a)  # Eq. 5
+        if idt_a is not None and idt_b is not None:  # Eq. 6
+            losses["identity_a"] = 0.5 * config.identity_weight * l1(idt_a, real_a)
+            losses["identity_b"] = 0.5 * config.identity_weight * l1(idt_b, real_b)
+        yield Update("generators", "samplers", losses=losses)
 
     def a_side(self) -> tuple[ResnetGenerator, PatchSampler]:
         """Return the encoder and the sampler that images of the first domain go through."""
-        return self.to_b, self.sampler_a
+        return self.generator_ab, self.sampler_a
 
     def b_side(self) -> tuple[ResnetGenerator, PatchSampler]:
         """Return the encoder and the sampler that images of the second domain go through."""
-        return self.to_a, self.sampler_b
+        return self.generator_ba, self.sampler_b
 
-    def contrast(
+    def nce_loss(
         self, source: Tensor, translation: Tensor, source_side: tuple[ResnetGenerator, PatchSampler],
         target_side: tuple[ResnetGenerator, PatchSampler],
     ) -> Tensor:  # fmt: skip
@@ -124,17 +128,14 @@ class DCLGAN(Method):
         (encoder, sampler), (target_encoder, target_sampler) = source_side, target_side
         with torch.no_grad():  # no gradient reaches the source's features
             found: Sequence[Tensor] = encoder.features(source)[1:]
-            places = sampler.places(found, self.config.patches)
+            places = sampler.sample_patch_ids(found, self.config.patches)
             keys = sampler(found, places)
         queries = target_sampler(target_encoder.features(translation)[1:], places)
         return layers_nce(queries, keys, self.config.temperature)
 
-    def variant(self, step: int) -> Hashable:
-        return self.game_b.penalises(step)
-
     def translators(self) -> nn.ModuleDict:
-        ways = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))
-        return deterministic(self.channels, *ways)
+        directions = ((self.generator_ab, self.a, self.b), (self.generator_ba, self.b, self.a))
+        return build_translators(self.channels, *directions)
 
-    def check_size(self, height: int, width: int) -> None:
-        check_crop(height, width, self.to_b, self.judge_b)
+    def check_crop_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.generator_ab, self.discriminator_b)

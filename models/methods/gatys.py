@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from models.checks import at_least, check_sides, two_domains
 from models.losses.reconstruction import l2
 from models.losses.style import gram, gram_energy, total_variation
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.vgg import Vgg, check_channels
-from models.running_gram_matrices import MeanGrams
+from models.running_gram_matrices import RunningGramMatrices
 from models.translator import Translator
 
 CONTENT = "conv4_2"
@@ -52,19 +52,19 @@ class Gatys(Method):
         self.vgg = Vgg(config.vgg, [*STYLE, CONTENT])
         self.vgg.load()  # translating needs it
         widths = self.vgg.widths()
-        self.grams = MeanGrams({layer: widths[layer] for layer in STYLE})
+        self.grams = RunningGramMatrices({layer: widths[layer] for layer in STYLE})
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {}
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         with torch.no_grad():
             features = self.vgg(batch[self.b])
             self.grams.update(features)
             losses = {"style": style_loss(features, self.grams.means())}
-        yield Turn(losses=losses)  # how far these images are from the mean so far; nobody moves
+        yield Update(losses=losses)  # how far these images are from the mean so far; nobody moves
 
-    def decide(self, count: int, step: int) -> None:
+    def prepare_cuda_graph_inputs(self, count: int, step: int) -> None:
         """Draw nothing: a step has no randomness."""
 
     def translators(self) -> nn.ModuleDict:
@@ -74,7 +74,7 @@ class Gatys(Method):
             )
         })  # fmt: skip
 
-    def check_size(self, height: int, width: int) -> None:
+    def check_crop_size(self, height: int, width: int) -> None:
         check_sides(height, width, 1, MINIMUM)
 
 
@@ -88,7 +88,7 @@ class OptimisingTranslator(Translator):
     """Optimise a picture, from itself on, towards its own content and the domain's mean style."""
 
     def __init__(
-        self, config: Gatys.Config, vgg: Vgg, grams: MeanGrams, source: str, target: str
+        self, config: Gatys.Config, vgg: Vgg, grams: RunningGramMatrices, source: str, target: str
     ) -> None:
         super().__init__(source, target, 3, 3, minimum=MINIMUM)
         self.config = config

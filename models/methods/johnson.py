@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from models.checks import at_least, check_sides, two_domains
 from models.losses.reconstruction import l2
 from models.losses.style import gram, total_variation
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.generators.build import build_generator
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.networks.vgg import Vgg, check_channels
-from models.running_gram_matrices import MeanGrams
-from models.translator import deterministic
+from models.running_gram_matrices import RunningGramMatrices
+from models.translator import build_translators
 
 CONTENT = "relu3_3"
 STYLE = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -54,23 +54,23 @@ class Johnson(Method):
         check_channels(channels)
         self.config = config
         (self.a, _), (self.b, _) = two_domains("johnson", channels)
-        self.to_b = build_generator(channels[self.a], channels[self.b], config.generator)
+        self.generator_ab = build_generator(channels[self.a], channels[self.b], config.generator)
         self.vgg = Vgg(config.vgg, STYLE)
-        self.grams = MeanGrams(self.vgg.widths())
+        self.grams = RunningGramMatrices(self.vgg.widths())
 
-    def players(self) -> dict[str, nn.Module]:
-        return {"generator": self.to_b}
+    def optimizer_groups(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator_ab}
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
-        fake_b = self.to_b(real_a)
+        fake_b = self.generator_ab(real_a)
 
         with torch.no_grad():
             content, style = self.vgg(real_a)[CONTENT], self.wanted_style(real_b)
         found = self.vgg(fake_b)
         style_loss = torch.stack([l2(gram(found[layer]), style[layer]) for layer in STYLE]).sum()
-        yield Turn("generator", losses={  # Eq. 5
+        yield Update("generator", losses={  # Eq. 5
             "content": config.content_weight * l2(found[CONTENT], content),  # Eq. 2
             "style": config.style_weight * style_loss,  # Eq. 3 and 4
             "variation": config.variation_weight * total_variation(fake_b),  # Sec. 3.2
@@ -85,8 +85,8 @@ class Johnson(Method):
         return self.grams.means()
 
     def translators(self) -> nn.ModuleDict:
-        return deterministic(self.channels, (self.to_b, self.a, self.b))
+        return build_translators(self.channels, (self.generator_ab, self.a, self.b))
 
-    def check_size(self, height: int, width: int) -> None:
-        check_sides(height, width, self.to_b.multiple, self.to_b.minimum)
+    def check_crop_size(self, height: int, width: int) -> None:
+        check_sides(height, width, self.generator_ab.multiple, self.generator_ab.minimum)
         self.vgg.load()  # a missing file is answered before any image is read

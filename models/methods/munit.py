@@ -6,22 +6,22 @@ weights are those of the authors' code. Its domain-invariant perceptual loss, wh
 that was trained elsewhere, is left out; for most of the paper's data its weight is 0.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from models.checks import at_least, check_crop, not_both_zero, two_domains
-from models.gan_loss import Adversary, AdversaryConfig
+from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.reconstruction import l1
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.discriminators.multiscale_discriminator import MultiscaleDiscriminator
 from models.networks.generators.content_and_style import (
     ContentEncoder,
+    MunitStyleEncoder,
     StyledConfig,
     StyledDecoder,
-    StyleEncoder,
 )
 from models.translator import StyledTranslator
 
@@ -30,7 +30,7 @@ class MUNIT(Method):
     """Content is shared by the domains, style is not: keep the one, draw the other anew."""
 
     @dataclass(frozen=True)
-    class Config(AdversaryConfig, Method.Config):
+    class Config(GANLossConfig, Method.Config):
         name: str = "munit"  # Huang et al. 2018
         discriminator_weight: float = 2.0  # of telling apart; 2 leaves out the half of lsgan
         reconstruction_weight: float = 10.0  # lambda_x: of an image from its own content and style
@@ -56,35 +56,35 @@ class MUNIT(Method):
         (self.a, a_channels), (self.b, b_channels) = two_domains("munit", channels)
         self.content_a = ContentEncoder(a_channels, config.generator)  # E^c_1
         self.content_b = ContentEncoder(b_channels, config.generator)
-        self.style_a = StyleEncoder(a_channels, config.generator)  # E^s_1
-        self.style_b = StyleEncoder(b_channels, config.generator)
+        self.style_a = MunitStyleEncoder(a_channels, config.generator)  # E^s_1
+        self.style_b = MunitStyleEncoder(b_channels, config.generator)
         self.decoder_a = StyledDecoder(a_channels, config.generator)  # G_1
         self.decoder_b = StyledDecoder(b_channels, config.generator)
-        self.judge_a = MultiscaleDiscriminator(a_channels, config.discriminator)
-        self.judge_b = MultiscaleDiscriminator(b_channels, config.discriminator)
-        self.game_a = Adversary(config, "a")
-        self.game_b = Adversary(config, "b")
+        self.discriminator_a = MultiscaleDiscriminator(a_channels, config.discriminator)
+        self.discriminator_b = MultiscaleDiscriminator(b_channels, config.discriminator)
+        self.gan_loss_a = GANLoss(config, "a")
+        self.gan_loss_b = GANLoss(config, "b")
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {
-            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+            "discriminators": nn.ModuleList([self.discriminator_a, self.discriminator_b]),
             "generators": nn.ModuleList([
                 self.content_a, self.content_b, self.style_a, self.style_b,
                 self.decoder_a, self.decoder_b,
             ]),
         }  # fmt: skip
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
         content_a, content_b = self.content_a(real_a), self.content_b(real_b)
 
         with torch.no_grad():
-            seen_a = self.decoder_a(content_b, self.prior(real_b))
-            seen_b = self.decoder_b(content_a, self.prior(real_a))
-        yield Turn("discriminators", losses={  # Eq. 4
-            **self.game_a.discriminator(self.judge_a, real_a, seen_a, step),
-            **self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
+            detached_fake_a = self.decoder_a(content_b, self.prior(real_b))
+            detached_fake_b = self.decoder_b(content_a, self.prior(real_a))
+        yield Update("discriminators", losses={  # Eq. 4
+            **self.gan_loss_a.discriminator_losses(self.discriminator_a, real_a, detached_fake_a, step),
+            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, detached_fake_b, step),
         })  # fmt: skip
 
         # The generators have not moved: the contents still hold.
@@ -94,8 +94,12 @@ class MUNIT(Method):
         again_a, again_b = self.content_b(fake_b), self.content_a(fake_a)
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # Eq. 4
-            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
-            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+            losses["adversarial_a"] = self.gan_loss_a.generator_loss(
+                self.discriminator_a, fake_a, step
+            )
+            losses["adversarial_b"] = self.gan_loss_b.generator_loss(
+                self.discriminator_b, fake_b, step
+            )
         if weight := config.reconstruction_weight:  # Eq. 1
             losses["reconstruction_a"] = weight * l1(self.decoder_a(content_a, style_a), real_a)
             losses["reconstruction_b"] = weight * l1(self.decoder_b(content_b, style_b), real_b)
@@ -108,17 +112,14 @@ class MUNIT(Method):
         if weight := config.cycle_weight:  # Sec. 4, style-augmented cycle consistency
             losses["cycle_a"] = weight * l1(self.decoder_a(again_a, style_a), real_a)
             losses["cycle_b"] = weight * l1(self.decoder_b(again_b, style_b), real_b)
-        yield Turn("generators", losses=losses)
+        yield Update("generators", losses=losses)
 
     def prior(self, images: Tensor) -> Tensor:
         """Draw a style [B, style_dim] from N(0, I) for each of the images [B, C, H, W]."""
         return torch.randn(len(images), self.config.generator.style_dim, device=images.device)
 
-    def variant(self, step: int) -> Hashable:
-        return self.game_b.penalises(step)
-
     def translators(self) -> nn.ModuleDict:
-        ways = (
+        directions = (
             (self.content_a, self.style_b, self.decoder_b, self.a, self.b),
             (self.content_b, self.style_a, self.decoder_a, self.b, self.a),
         )
@@ -127,23 +128,28 @@ class MUNIT(Method):
                 content, style, decoder, self.config.generator.style_dim,
                 source, target, self.channels[source], self.channels[target],
             )
-            for content, style, decoder, source, target in ways
+            for content, style, decoder, source, target in directions
         })  # fmt: skip
 
-    def check_size(self, height: int, width: int) -> None:
-        check_crop(height, width, self.style_a, self.judge_a)
+    def check_crop_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.style_a, self.discriminator_a)
 
 
 class StyleSwap(StyledTranslator):
     """Decode the content of an image with a style of the other domain."""
 
     def __init__(
-        self, content_encoder: ContentEncoder, style_encoder: StyleEncoder, decoder: StyledDecoder,
+        self, content_encoder: ContentEncoder, style_encoder: MunitStyleEncoder, decoder: StyledDecoder,
         style_dim: int, source: str, target: str, in_channels: int, out_channels: int,
     ) -> None:  # fmt: skip
         """Take the content encoder of the source, style encoder and decoder of the target."""
         super().__init__(
-            source, target, in_channels, out_channels, StyleEncoder.multiple, StyleEncoder.minimum
+            source,
+            target,
+            in_channels,
+            out_channels,
+            MunitStyleEncoder.multiple,
+            MunitStyleEncoder.minimum,
         )
         self.content_encoder = content_encoder
         self.style_encoder = style_encoder
@@ -158,5 +164,5 @@ class StyleSwap(StyledTranslator):
         styles = torch.randn(count, self.style_dim, generator=generator)
         return styles.to(next(self.parameters()).device)
 
-    def style_of(self, reference: Tensor) -> Tensor:
-        return self.style_encoder(self.padded(reference))
+    def encode_style(self, reference: Tensor) -> Tensor:
+        return self.style_encoder(self.pad(reference))

@@ -15,16 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.checks import at_least, not_both_zero
-from models.gan_loss import Adversary, AdversaryConfig, PenaltyName
-from models.losses.adversarial import ObjectiveName
+from models.gan_loss import GANLoss, GANLossConfig, PenaltyName
+from models.losses.adversarial import GANMode
 from models.losses.reconstruction import l1
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.discriminators.domain_networks import (
     END,
-    DomainDiscriminator,
-    ImageFeatures,
+    ConvEncoder,
     MappingNetwork,
-    StyleEncoder,
+    MultiDomainDiscriminator,
+    StarGANv2StyleEncoder,
 )
 from models.networks.generators.style_generator import StyleGenerator
 from models.translator import StyledTranslator
@@ -34,11 +34,11 @@ class StarGANv2(Method):
     """Images of every domain become images of every other, in as many styles as there are."""
 
     @dataclass(frozen=True)
-    class Config(AdversaryConfig, Method.Config):
+    class Config(GANLossConfig, Method.Config):
         name: str = "stargan_v2"  # Choi et al. 2020
-        objective: ObjectiveName = "vanilla"  # what the discriminator learns; the paper's
+        gan_mode: GANMode = "vanilla"  # what the discriminator learns; the paper's
         penalty: PenaltyName = "r1"  # on the discriminator's gradient; r1 is the paper's
-        penalty_weight: float = 1.0  # gamma of r1, lambda of wgan_gp and zero_centred
+        penalty_weight: float = 1.0  # gamma of r1, lambda of wgan_gp and zero_centered
         size: int = 256  # side of training crops, a power of 2; the same as data.crop_size
         style_dim: int = 64  # numbers that a style consists of
         style_weight: float = 1.0  # lambda_sty: styles must be read back from the translations
@@ -48,9 +48,9 @@ class StarGANv2(Method):
         own_domain: bool = True  # an image's own domain is among those it is translated to
         generator: StyleGenerator.Config = field(default_factory=StyleGenerator.Config)
         mapping: MappingNetwork.Config = field(default_factory=MappingNetwork.Config)
-        style_encoder: ImageFeatures.Config = field(default_factory=ImageFeatures.Config)
-        discriminator: DomainDiscriminator.Config = field(
-            default_factory=DomainDiscriminator.Config
+        style_encoder: ConvEncoder.Config = field(default_factory=ConvEncoder.Config)
+        discriminator: MultiDomainDiscriminator.Config = field(
+            default_factory=MultiDomainDiscriminator.Config
         )
 
         def __post_init__(self) -> None:
@@ -77,23 +77,25 @@ class StarGANv2(Method):
             )
         self.generator = StyleGenerator(image_channels, config.style_dim, config.generator)
         self.mapping = MappingNetwork(count, config.style_dim, config.mapping)
-        self.style_encoder = StyleEncoder(
+        self.style_encoder = StarGANv2StyleEncoder(
             image_channels, count, config.style_dim, config.size, config.style_encoder
         )
-        self.judge = DomainDiscriminator(image_channels, count, config.size, config.discriminator)
-        self.game_latent = Adversary(config, "latent")
-        self.game_reference = Adversary(config, "reference")
-        self.told_diversity: Tensor | None = None  # its weight, where a step is recorded
+        self.discriminator = MultiDomainDiscriminator(
+            image_channels, count, config.size, config.discriminator
+        )
+        self.gan_loss_latent = GANLoss(config, "latent")
+        self.gan_loss_reference = GANLoss(config, "reference")
+        self.diversity_weight_tensor: Tensor | None = None  # its weight, where a step is recorded
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {
             "generator": self.generator,
             "mapping": self.mapping,
             "style_encoder": self.style_encoder,
-            "discriminator": self.judge,
+            "discriminator": self.discriminator,
         }
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         real = torch.cat([batch[domain] for domain in self.domains])  # row i of all: of its target
         source = drawn_sources(len(self.domains), len(real), self.config.own_domain, real.device)
         first, second = drawn_references(len(self.domains), len(real), real.device)
@@ -104,41 +106,41 @@ class StarGANv2(Method):
 
         with torch.no_grad():
             fake = self.generator(x, self.mapping(latent))
-        yield Turn("discriminator", losses=self.game_latent.discriminator(
-            self.judge, real, fake, step
+        yield Update("discriminator", losses=self.gan_loss_latent.discriminator_losses(
+            self.discriminator, real, fake, step
         ))  # fmt: skip
 
         with torch.no_grad():
             fake = self.generator(x, self.style_encoder(real[first]))
-        yield Turn("discriminator", losses=self.game_reference.discriminator(
-            self.judge, real, fake, step
+        yield Update("discriminator", losses=self.gan_loss_reference.discriminator_losses(
+            self.discriminator, real, fake, step
         ))  # fmt: skip
 
         style, own = self.mapping(latent), self.style_encoder(real)[source]
         with torch.no_grad():
             other = self.mapping(other_latent)
-        losses = self.objective(self.game_latent, x, style, other, own, step)  # Eq. 5
-        yield Turn("generator", "mapping", "style_encoder", losses=losses)
+        losses = self.generator_losses(self.gan_loss_latent, x, style, other, own, step)  # Eq. 5
+        yield Update("generator", "mapping", "style_encoder", losses=losses)
 
         with torch.no_grad():
             styles = self.style_encoder(real)
         style, other, own = styles[first], styles[second], styles[source]
-        losses = self.objective(self.game_reference, x, style, other, own, step)
-        yield Turn("generator", losses=losses)
+        losses = self.generator_losses(self.gan_loss_reference, x, style, other, own, step)
+        yield Update("generator", losses=losses)
 
-    def objective(
-        self, game: Adversary, x: Tensor, style: Tensor, other: Tensor, own: Tensor, step: int
+    def generator_losses(
+        self, gan_loss: GANLoss, x: Tensor, style: Tensor, other: Tensor, own: Tensor, step: int
     ) -> dict[str, Tensor]:
         """Return the terms of Eq. 5 for images `x`, their own styles, and two styles of their targets."""
-        config, name = self.config, game.domain
+        config, name = self.config, gan_loss.domain
         losses: dict[str, Tensor] = {}
         fake = self.generator(x, style)
         if config.adversarial_weight:  # Eq. 1
-            losses[f"adversarial_{name}"] = game.generator(self.judge, fake, step)
+            losses[f"adversarial_{name}"] = gan_loss.generator_loss(self.discriminator, fake, step)
         if config.style_weight:  # Eq. 2
             read = self.style_encoder(fake)
             losses[f"style_{name}"] = config.style_weight * l1(read, style)
-        if self.diversifies(step):  # Eq. 3: the further apart the better
+        if self.has_diversity_at(step):  # Eq. 3: the further apart the better
             with torch.no_grad():
                 unlike = self.generator(x, other)
             losses[f"diversity_{name}"] = -self.diversity(step) * l1(fake, unlike)
@@ -150,22 +152,26 @@ class StarGANv2(Method):
         """Return lambda_ds in step number `step`: it falls to 0 in `diversity_steps`, linearly."""
         return self.config.diversity_weight * max(0.0, 1 - step / self.config.diversity_steps)
 
-    def diversifies(self, step: int) -> bool:
+    def has_diversity_at(self, step: int) -> bool:
         """Say whether step number `step` has a diversity term."""
         return self.diversity_weight(step) > 0
 
     def diversity(self, step: int) -> Tensor | float:
         """Return lambda_ds as a step reads it: from a tensor where it is recorded."""
-        return self.diversity_weight(step) if self.told_diversity is None else self.told_diversity
+        return (
+            self.diversity_weight(step)
+            if self.diversity_weight_tensor is None
+            else self.diversity_weight_tensor
+        )
 
-    def variant(self, step: int) -> Hashable:
-        return self.game_latent.penalises(step), self.diversifies(step)
+    def cuda_graph_key(self, step: int) -> Hashable:
+        return self.has_diversity_at(step), super().cuda_graph_key(step)
 
-    def decide(self, count: int, step: int) -> None:
-        super().decide(count, step)
-        if self.told_diversity is None:
-            self.told_diversity = torch.zeros((), device=next(self.parameters()).device)
-        self.told_diversity.fill_(self.diversity_weight(step))
+    def prepare_cuda_graph_inputs(self, count: int, step: int) -> None:
+        super().prepare_cuda_graph_inputs(count, step)
+        if self.diversity_weight_tensor is None:
+            self.diversity_weight_tensor = torch.zeros((), device=next(self.parameters()).device)
+        self.diversity_weight_tensor.fill_(self.diversity_weight(step))
 
     def translators(self) -> nn.ModuleDict:
         return nn.ModuleDict({
@@ -173,7 +179,7 @@ class StarGANv2(Method):
             for source, target in permutations(self.domains, 2)
         })  # fmt: skip
 
-    def check_size(self, height: int, width: int) -> None:
+    def check_crop_size(self, height: int, width: int) -> None:
         size = self.config.size
         if (height, width) != (size, size):
             raise ValueError(
@@ -183,7 +189,7 @@ class StarGANv2(Method):
             )
         if size < self.generator.minimum:
             raise ValueError(
-                f"method.size={size} is too small for a generator of {self.generator.halvings} "
+                f"method.size={size} is too small for a generator of {self.generator.num_downs} "
                 f"halvings, which needs {self.generator.minimum}; lower method.generator.layers"
             )
 
@@ -217,7 +223,7 @@ class DomainTranslator(StyledTranslator):
         latent = torch.randn(count, self.mapping.config.latent_dim, generator=noise)
         return self.mapping(latent.to(next(self.mapping.parameters()).device), self.domain)
 
-    def style_of(self, reference: Tensor) -> Tensor:
+    def encode_style(self, reference: Tensor) -> Tensor:
         """Read the style of images; other sizes than the trained one are resized to it, as the authors do."""
         if reference.shape[-2:] != (self.size, self.size):
             reference = F.interpolate(

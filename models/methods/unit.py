@@ -8,17 +8,17 @@ adversarial weight for 1 and divides the others by ten too, scores with LSGAN, a
 the KL divergence out.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from models.checks import at_least, check_crop, not_both_zero, two_domains
-from models.gan_loss import Adversary, AdversaryConfig
+from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.divergence import unit_gaussian_kl
 from models.losses.reconstruction import l1
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.discriminators.multiscale_discriminator import MultiscaleDiscriminator
 from models.networks.generators.content_and_style import AutoencoderConfig, ContentEncoder, Decoder
 from models.translator import DeterministicTranslator
@@ -28,7 +28,7 @@ class UNIT(Method):
     """Two variational autoencoders with one latent space: encode here, decode there."""
 
     @dataclass(frozen=True)
-    class Config(AdversaryConfig, Method.Config):
+    class Config(GANLossConfig, Method.Config):
         name: str = "unit"  # Liu et al. 2017
         discriminator_weight: float = 2.0  # of telling apart; 2 leaves out the half of lsgan
         reconstruction_weight: float = 10.0  # lambda_2: of an image from its own noisy code
@@ -64,29 +64,32 @@ class UNIT(Method):
         for number in range(config.shared_blocks):  # Sec. 3, weight-sharing
             self.encoder_b.trunk[-1 - number] = self.encoder_a.trunk[-1 - number]
             self.decoder_b.trunk[number] = self.decoder_a.trunk[number]
-        self.judge_a = MultiscaleDiscriminator(a_channels, config.discriminator)
-        self.judge_b = MultiscaleDiscriminator(b_channels, config.discriminator)
-        self.game_a = Adversary(config, "a")
-        self.game_b = Adversary(config, "b")
+        self.discriminator_a = MultiscaleDiscriminator(a_channels, config.discriminator)
+        self.discriminator_b = MultiscaleDiscriminator(b_channels, config.discriminator)
+        self.gan_loss_a = GANLoss(config, "a")
+        self.gan_loss_b = GANLoss(config, "b")
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {
-            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+            "discriminators": nn.ModuleList([self.discriminator_a, self.discriminator_b]),
             "generators": nn.ModuleList(
                 [self.encoder_a, self.encoder_b, self.decoder_a, self.decoder_b]
             ),
         }
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
         mean_a, mean_b = self.encoder_a(real_a), self.encoder_b(real_b)  # of q_1 and q_2
 
         with torch.no_grad():
-            seen_a, seen_b = self.decoder_a(drawn(mean_b)), self.decoder_b(drawn(mean_a))
-        yield Turn("discriminators", losses={  # L_GAN, as its maximum over D_1 and D_2
-            **self.game_a.discriminator(self.judge_a, real_a, seen_a, step),
-            **self.game_b.discriminator(self.judge_b, real_b, seen_b, step),
+            detached_fake_a, detached_fake_b = (
+                self.decoder_a(drawn(mean_b)),
+                self.decoder_b(drawn(mean_a)),
+            )
+        yield Update("discriminators", losses={  # L_GAN, as its maximum over D_1 and D_2
+            **self.gan_loss_a.discriminator_losses(self.discriminator_a, real_a, detached_fake_a, step),
+            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, detached_fake_b, step),
         })  # fmt: skip
 
         # The generators have not moved: the codes still hold.
@@ -94,8 +97,12 @@ class UNIT(Method):
         fake_a, fake_b = self.decoder_a(code_b), self.decoder_b(code_a)
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # L_GAN
-            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
-            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
+            losses["adversarial_a"] = self.gan_loss_a.generator_loss(
+                self.discriminator_a, fake_a, step
+            )
+            losses["adversarial_b"] = self.gan_loss_b.generator_loss(
+                self.discriminator_b, fake_b, step
+            )
         if config.reconstruction_weight:  # L_VAE, its likelihood
             weight = config.reconstruction_weight
             losses["reconstruction_a"] = weight * l1(self.decoder_a(code_a), real_a)
@@ -110,14 +117,11 @@ class UNIT(Method):
             losses["cycle_b"] = config.cycle_weight * l1(restored_b, real_b)
             losses["cycle_kl_a"] = config.cycle_kl_weight * unit_gaussian_kl(again_a)
             losses["cycle_kl_b"] = config.cycle_kl_weight * unit_gaussian_kl(again_b)
-        yield Turn("generators", losses=losses)
-
-    def variant(self, step: int) -> Hashable:
-        return self.game_b.penalises(step)
+        yield Update("generators", losses=losses)
 
     def translators(self) -> nn.ModuleDict:
         """Return both directions; what they show is decoded from the means, without noise."""
-        ways = (
+        directions = (
             (self.encoder_a, self.decoder_b, self.a, self.b),
             (self.encoder_b, self.decoder_a, self.b, self.a),
         )
@@ -127,11 +131,11 @@ class UNIT(Method):
                 self.channels[source], self.channels[target],
                 ContentEncoder.multiple, ContentEncoder.minimum,
             )
-            for encoder, decoder, source, target in ways
+            for encoder, decoder, source, target in directions
         })  # fmt: skip
 
-    def check_size(self, height: int, width: int) -> None:
-        check_crop(height, width, self.encoder_a, self.judge_a)
+    def check_crop_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.encoder_a, self.discriminator_a)
 
 
 def drawn(mean: Tensor) -> Tensor:

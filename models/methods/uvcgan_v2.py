@@ -17,22 +17,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.checks import at_least, check_crop, not_both_zero, two_domains
-from models.gan_loss import Adversary, AdversaryConfig, PenaltyName, PenaltyScores
+from models.gan_loss import GANLoss, GANLossConfig, PenaltyName, PenaltyScores
 from models.losses.reconstruction import l1
-from models.method import Batch, Method, Turn
+from models.method import Batch, Method, Update
 from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
 from models.networks.generators.modulated_unet import ModulatedUnet
-from models.networks.generators.resnet_generator import together
-from models.translator import deterministic
+from models.networks.generators.resnet_generator import forward_batched
+from models.translator import build_translators
 
 
 class UVCGANv2(Method):
     """Cycle-consistent translation by U-Nets around transformers, judged beside the images of before."""
 
     @dataclass(frozen=True)
-    class Config(AdversaryConfig, Method.Config):
+    class Config(GANLossConfig, Method.Config):
         name: str = "uvcgan_v2"  # Torbunov et al. 2023
-        penalty: PenaltyName = "zero_centred"  # on a judge's gradient between reals and fakes
+        penalty: PenaltyName = (
+            "zero_centered"  # on a discriminator's gradient between reals and fakes
+        )
         penalty_weight: float = 4.0  # the paper's lambda_GP of 1; 0.04 is its 0.01
         penalty_scores: PenaltyScores = "mean"  # of an image's scores: whose gradient is penalised
         cycle_weight: float = 2.5  # the paper's lambda_cyc of 5; 5 is its 10
@@ -61,61 +63,65 @@ class UVCGANv2(Method):
                 f"{a_channels}, {self.b} has {b_channels}); set method.identity_weight=0 and "
                 "method.consistency_weight=0"
             )
-        self.to_b = ModulatedUnet(a_channels, b_channels, config.generator)
-        self.to_a = ModulatedUnet(b_channels, a_channels, config.generator)
-        self.judge_a = BatchHeadDiscriminator(a_channels, config.discriminator)
-        self.judge_b = BatchHeadDiscriminator(b_channels, config.discriminator)
-        self.game_a = Adversary(config, "a")
-        self.game_b = Adversary(config, "b")
+        self.generator_ab = ModulatedUnet(a_channels, b_channels, config.generator)
+        self.generator_ba = ModulatedUnet(b_channels, a_channels, config.generator)
+        self.discriminator_a = BatchHeadDiscriminator(a_channels, config.discriminator)
+        self.discriminator_b = BatchHeadDiscriminator(b_channels, config.discriminator)
+        self.gan_loss_a = GANLoss(config, "a")
+        self.gan_loss_b = GANLoss(config, "b")
 
-    def players(self) -> dict[str, nn.Module]:
+    def optimizer_groups(self) -> dict[str, nn.Module]:
         return {
-            "generators": nn.ModuleList([self.to_b, self.to_a]),
-            "discriminators": nn.ModuleList([self.judge_a, self.judge_b]),
+            "generators": nn.ModuleList([self.generator_ab, self.generator_ba]),
+            "discriminators": nn.ModuleList([self.discriminator_a, self.discriminator_b]),
         }
 
-    def turns(self, batch: Batch, step: int) -> Iterator[Turn]:
+    def updates(self, batch: Batch, step: int) -> Iterator[Update]:
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
 
         if config.cycle_weight and config.identity_weight:
-            fake_b, same_b = together(self.to_b, real_a, real_b)
-            fake_a, same_a = together(self.to_a, real_b, real_a)
+            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)
+            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)
         else:
-            fake_b, fake_a = self.to_b(real_a), self.to_a(real_b)
-            same_a = same_b = None
+            fake_b, fake_a = self.generator_ab(real_a), self.generator_ba(real_b)
+            idt_a = idt_b = None
 
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # L_GAN, beside past fakes
-            losses["adversarial_b"] = self.game_b.generator(self.judge_b, fake_b, step)
-            losses["adversarial_a"] = self.game_a.generator(self.judge_a, fake_a, step)
+            losses["adversarial_b"] = self.gan_loss_b.generator_loss(
+                self.discriminator_b, fake_b, step
+            )
+            losses["adversarial_a"] = self.gan_loss_a.generator_loss(
+                self.discriminator_a, fake_a, step
+            )
         if config.cycle_weight:  # L_cyc
-            losses["cycle_a"] = config.cycle_weight * l1(self.to_a(fake_b), real_a)
-            losses["cycle_b"] = config.cycle_weight * l1(self.to_b(fake_a), real_b)
-        if same_a is not None and same_b is not None:  # L_idt
+            losses["cycle_a"] = config.cycle_weight * l1(self.generator_ba(fake_b), real_a)
+            losses["cycle_b"] = config.cycle_weight * l1(self.generator_ab(fake_a), real_b)
+        if idt_a is not None and idt_b is not None:  # L_idt
             weight = config.cycle_weight * config.identity_weight
-            losses["identity_a"] = weight * l1(same_a, real_a)
-            losses["identity_b"] = weight * l1(same_b, real_b)
+            losses["identity_a"] = weight * l1(idt_a, real_a)
+            losses["identity_b"] = weight * l1(idt_b, real_b)
         if config.cycle_weight and config.consistency_weight:  # L_consist
             weight, size = config.cycle_weight * config.consistency_weight, config.consistency_size
             losses["consistency_a"] = weight * l1(small(fake_b, size), small(real_a, size))
             losses["consistency_b"] = weight * l1(small(fake_a, size), small(real_b, size))
-        yield Turn("generators", losses=losses)
+        yield Update("generators", losses=losses)
 
-        yield Turn("discriminators", losses={  # L_disc and L_GP; the past is updated
-            **self.game_a.discriminator(self.judge_a, real_a, fake_a, step),
-            **self.game_b.discriminator(self.judge_b, real_b, fake_b, step),
+        yield Update("discriminators", losses={  # L_disc and L_GP; the past is updated
+            **self.gan_loss_a.discriminator_losses(self.discriminator_a, real_a, fake_a, step),
+            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, fake_b, step),
         })  # fmt: skip
 
-    def variant(self, step: int) -> Hashable:
-        return self.game_a.penalises(step), self.judge_a.past_real.filled
+    def cuda_graph_key(self, step: int) -> Hashable:
+        return self.discriminator_a.past_real.filled, super().cuda_graph_key(step)
 
     def translators(self) -> nn.ModuleDict:
-        ways = ((self.to_b, self.a, self.b), (self.to_a, self.b, self.a))
-        return deterministic(self.channels, *ways)
+        directions = ((self.generator_ab, self.a, self.b), (self.generator_ba, self.b, self.a))
+        return build_translators(self.channels, *directions)
 
-    def check_size(self, height: int, width: int) -> None:
-        check_crop(height, width, self.to_b, self.judge_b)
+    def check_crop_size(self, height: int, width: int) -> None:
+        check_crop(height, width, self.generator_ab, self.discriminator_b)
 
 
 def small(image: Tensor, size: int) -> Tensor:

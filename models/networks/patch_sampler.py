@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.networks.layers.initialization import initialise
+from models.networks.layers.initialization import init_weights
 
 SMALL = 1e-7  # keeps the length of a feature from being zero
 
@@ -22,9 +22,9 @@ class PatchSampler(nn.Module):
             )
             for width in widths
         )
-        initialise(self, "xavier")
+        init_weights(self, "xavier")
 
-    def places(self, features: Sequence[Tensor], patches: int) -> list[Tensor]:
+    def sample_patch_ids(self, features: Sequence[Tensor], patches: int) -> list[Tensor]:
         """Draw for each layer the positions of at most `patches` patches, the same for a whole batch."""
         counts = (layer.shape[2] * layer.shape[3] for layer in features)
         return [torch.rand(n, device=features[0].device).argsort()[:patches] for n in counts]

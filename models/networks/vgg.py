@@ -70,11 +70,11 @@ class Vgg(nn.Module):
         self.loaded = False
         last = max(layer.removeprefix("relu").removeprefix("conv") for layer in layers)
         self.convolutions = nn.ModuleDict()
-        inward = 3
+        in_channels = 3
         for name, _ in positions(config.kind):
-            outward = width_of(name, config.channels)
-            self.convolutions[name] = FrozenConv3x3(inward, outward)
-            inward = outward
+            out_channels = width_of(name, config.channels)
+            self.convolutions[name] = FrozenConv3x3(in_channels, out_channels)
+            in_channels = out_channels
             if name.endswith(last):
                 break
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)

@@ -28,7 +28,7 @@ def rows(capsys) -> list[dict]:
 
 
 def test_step_prints_seconds_and_the_share_of_the_peak(capsys, monkeypatch):
-    monkeypatch.setattr(step, "peak", lambda *_: 1e12)
+    monkeypatch.setattr(step, "peak_flops", lambda *_: 1e12)
     words = "--size 32 --channels 4 --blocks 1 --rounds 1 --variants fp32,bf16 --json"
     step.main(words.split())
     found = rows(capsys)
@@ -58,7 +58,7 @@ class Reference:
 @pytest.mark.parametrize(("apart", "timed"), [(1e-7, True), (2e-5, False), (float("nan"), False)])
 def test_a_step_with_other_mathematics_is_not_timed(apart, timed, capsys, monkeypatch):
     found = {"losses": 1e-7, "gradients": 1e-3, "gradients_in_float64": apart, "rounding": 1e-3}
-    monkeypatch.setattr(step, "peak", lambda *_: 1e12)
+    monkeypatch.setattr(step, "peak_flops", lambda *_: 1e12)
     monkeypatch.setattr(step, "ReferenceProcess", Reference)
     monkeypatch.setattr(step, "compare", lambda *_: found)
     words = (

@@ -23,7 +23,7 @@ EXPECTED = {
     "run": (train, ["demo", "run={}", "duration=1 steps"]),
     "data.root": (train, ["cyclegan", "data.root={}"]),
     "data.train": (train, ["cyclegan", "data.train.a={}", "data.train.b={}"]),
-    "data.cache": (train, ["demo", "run={run}", "data.cache={}", "duration=1 steps"]),
+    "data.disk_cache": (train, ["demo", "run={run}", "data.disk_cache={}", "duration=1 steps"]),
     "init_from": (train, ["demo", "run={run}", "init_from={}", "duration=1 steps"]),
     "a run to evaluate": (test, ["{}"]),
     "inception": (test, ["{trained}", "inception={}"]),
@@ -51,7 +51,7 @@ def test_a_word_that_is_no_path_is_refused_in_a_short_line(place, word, trained,
     code, line = call(command, *(w.format(word, **known) for w in words))
     assert code == 2
     assert (
-        place not in ("run", "data.root", "data.cache", "init_from", "inception")
+        place not in ("run", "data.root", "data.disk_cache", "init_from", "inception")
         or f"{place}=" in line
     )
     assert len(line.splitlines()) == 1 and len(line) < 200, line

@@ -9,8 +9,8 @@ import pytest
 import train
 from common.errors import UserError
 from comparison import reproducibility
-from comparison.reproducibility import differences, distance, partings, verdict
-from comparison.training_log import read_recorded
+from comparison.reproducibility import differences, first_differences, relative_difference, verdict
+from comparison.training_log import read_training_log
 from tests.conftest import TINY, call, written
 
 
@@ -66,7 +66,7 @@ def test_a_difference_of_rounding_is_told_from_one_of_substance(twins, capsys):
      (math.nan, 1.0, math.inf), (math.inf, math.inf, 0.0), (math.inf, 1.0, math.inf)],
 )  # fmt: skip
 def test_a_distance_is_a_share_of_the_larger(one, other, expected):
-    assert distance(one, other) == expected
+    assert relative_difference(one, other) == expected
 
 
 def test_another_seed_is_another_experiment_and_parts_at_once(photos, trained, tmp_path, capsys):
@@ -92,7 +92,7 @@ def test_what_was_not_the_same_is_named(twins, file, path, value, part):
         inner = inner[key]
     inner[path[-1]] = value
     (twins[1] / file).write_text(json.dumps(content))
-    found = differences(*map(read_recorded, twins))
+    found = differences(*map(read_training_log, twins))
     assert [name for name, lines in found.items() if lines] == [part]
 
 
@@ -100,10 +100,10 @@ def test_the_place_of_the_same_images_does_not_matter_and_their_content_does(twi
     text = (twins[1] / "options.yaml").read_text()
     lines = ["  root: /elsewhere" if x.startswith("  root: ") else x for x in text.splitlines()]
     (twins[1] / "options.yaml").write_text("\n".join(lines) + "\n")
-    one, other = map(read_recorded, twins)
+    one, other = map(read_training_log, twins)
     assert other.options["data.root"] == "/elsewhere" and not differences(one, other)["options"]
     (twins[1] / "provenance.json").unlink()
-    found = differences(one, read_recorded(twins[1]))
+    found = differences(one, read_training_log(twins[1]))
     assert found["images"] and found["options"] and found["code"]
 
 
@@ -116,8 +116,8 @@ def test_an_offline_run_is_compared_with_its_own_folder(photos, tmp_path, capsys
     (folder,) = (run / "wandb").glob("offline-run-*")
     code, out = compared((run, folder), capsys)
     assert code == 0 and "the same experiment: equal bit for bit at all 3 logged steps" in out
-    assert len(read_recorded(folder).rows) == 3
-    assert {p.name for p in partings(*map(read_recorded, (run, folder)))} >= {
+    assert len(read_training_log(folder).rows) == 3
+    assert {p.name for p in first_differences(*map(read_training_log, (run, folder)))} >= {
         "cycle_a", "gradients/generators", "score/swd"}  # fmt: skip
 
 
@@ -132,8 +132,8 @@ def test_the_page_shows_every_curve_and_where_they_part_and_needs_nothing(twins,
 def test_only_steps_that_both_logged_are_compared(twins):
     lines = (twins[1] / "metrics.jsonl").read_text().splitlines()
     (twins[1] / "metrics.jsonl").write_text("\n".join(lines[:2]) + '\n{"step": 9, "cyc')
-    one, other = map(read_recorded, twins)
-    found = partings(one, other)
+    one, other = map(read_training_log, twins)
+    found = first_differences(one, other)
     assert {p.steps for p in found} == {2}
     assert verdict(one, other, found).endswith("equal bit for bit at all 2 logged steps")
 

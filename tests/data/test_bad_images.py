@@ -33,7 +33,7 @@ def test_one_bad_image_is_an_error_or_left_out_as_asked(tmp_path):
         Checkpoints(tmp_path / name / "checkpoints").load_latest()["method"]
         for name in ("two", "three")
     )
-    name = "to_b.encoder.1.weight"
+    name = "generator_ab.encoder.1.weight"
     assert (one[name] == other[name]).all()  # as if the bad one had never been there
 
 
@@ -79,7 +79,7 @@ def test_one_image_against_many_trains_an_epoch_of_the_many(tmp_path):
 
 def test_the_images_kept_out_and_small_ones_are_looked_at_too(tmp_path):
     root = broken_set(tmp_path, 9, 1)
-    more = ("data.bad_images=skip", "data.validation=0.5", "score_images=9")
+    more = ("data.bad_images=skip", "data.validation=0.5", "validation_images=9")
     assert call(train, *words(root, tmp_path / "one", *more)) == (0, "")
     found = [
         json.loads((tmp_path / f"one/skipped{x}.json").read_text()) for x in ("", "_validation")

@@ -7,7 +7,14 @@ import pytest
 
 from common.errors import UserError
 from data import fingerprint
-from data.fingerprint import differing, fingerprint_of, from_json, look_at, name_of, to_json
+from data.fingerprint import (
+    changed_names,
+    dataset_fingerprint,
+    fingerprint_files,
+    from_json,
+    hash_files,
+    to_json,
+)
 
 
 @pytest.fixture
@@ -28,13 +35,13 @@ def test_the_name_is_that_of_the_names_and_contents_in_order(folder):
     for name, content in ((b"y.png", b"three"), (b"x.png", b"one"), (b"z.png", b"two")):
         digest.update(name + b"\0" + hashlib.sha256(content).digest())
     expected = digest.hexdigest()[:16]
-    assert name_of({"a": look_at(folder, files(folder))}) == expected
-    assert fingerprint_of({"a": files(folder)}) == expected
+    assert dataset_fingerprint({"a": hash_files(folder, files(folder))}) == expected
+    assert fingerprint_files({"a": files(folder)}) == expected
 
 
 @pytest.mark.parametrize("change", ["content", "name", "domain", "order"])
 def test_another_image_is_another_name(folder, change):
-    before = fingerprint_of({"a": files(folder)})
+    before = fingerprint_files({"a": files(folder)})
     domain, paths = "a", files(folder)
     if change == "content":  # of the same size, and with its old date
         status = paths[1].stat()
@@ -46,24 +53,24 @@ def test_another_image_is_another_name(folder, change):
         domain = "b"
     else:
         paths.reverse()
-    assert fingerprint_of({domain: paths}) != before
+    assert fingerprint_files({domain: paths}) != before
 
 
 def test_the_place_and_the_dates_of_the_images_do_not_matter(folder, tmp_path_factory):
-    before = fingerprint_of({"a": files(folder)})
+    before = fingerprint_files({"a": files(folder)})
     other = tmp_path_factory.mktemp("elsewhere") / "copy"
     other.mkdir()
     (folder / "deep").rename(other / "deep")
     for name in ("x.png", "z.png"):
         (folder / name).rename(other / name)
         os.utime(other / name, (1, 1))
-    assert fingerprint_of({"a": files(other)}) == before
+    assert fingerprint_files({"a": files(other)}) == before
 
 
 def test_an_image_that_is_known_is_read_again_only_where_its_size_or_date_changed(
     folder, monkeypatch
 ):
-    known = from_json(to_json({"a": look_at(folder, files(folder))}))["a"]
+    known = from_json(to_json({"a": hash_files(folder, files(folder))}))["a"]
     read = []
     real = hashlib.file_digest
 
@@ -73,32 +80,32 @@ def test_an_image_that_is_known_is_read_again_only_where_its_size_or_date_change
 
     monkeypatch.setattr(hashlib, "file_digest", digest)
     monkeypatch.setattr(fingerprint, "_seen", {})
-    assert look_at(folder, files(folder), known=known) == known and read == []
+    assert hash_files(folder, files(folder), known=known) == known and read == []
     (folder / "x.png").write_bytes(b"longer")
     os.utime(folder / "z.png", (5, 5))
-    found = look_at(folder, files(folder), known=known)
+    found = hash_files(folder, files(folder), known=known)
     assert sorted(read) == ["x.png", "z.png"]
-    assert differing(known, found) == ["x.png"]  # a new date is no new image
+    assert changed_names(known, found) == ["x.png"]  # a new date is no new image
 
 
 def test_sizes_alone_are_quick_and_say_so(folder):
-    before = name_of({"a": look_at(folder, files(folder), "sizes")})
+    before = dataset_fingerprint({"a": hash_files(folder, files(folder), "sizes")})
     (folder / "x.png").write_bytes(b"0ne")
-    assert name_of({"a": look_at(folder, files(folder), "sizes")}) == before
-    assert before.startswith("~") and before[1:] != fingerprint_of({"a": files(folder)})
+    assert dataset_fingerprint({"a": hash_files(folder, files(folder), "sizes")}) == before
+    assert before.startswith("~") and before[1:] != fingerprint_files({"a": files(folder)})
     (folder / "x.png").write_bytes(b"four")
-    assert name_of({"a": look_at(folder, files(folder), "sizes")}) != before
+    assert dataset_fingerprint({"a": hash_files(folder, files(folder), "sizes")}) != before
 
 
 def test_a_missing_file_is_named(folder):
     with pytest.raises(UserError, match="gone.png: cannot be read"):
-        look_at(folder, [folder / "gone.png"])
+        hash_files(folder, [folder / "gone.png"])
 
 
 def test_missing_and_added_images_differ(folder):
-    found = look_at(folder, files(folder))
-    assert differing(found, look_at(folder, files(folder)[1:])) == ["deep/y.png"]
-    assert differing({}, found) == ["deep/y.png", "x.png", "z.png"]
+    found = hash_files(folder, files(folder))
+    assert changed_names(found, hash_files(folder, files(folder)[1:])) == ["deep/y.png"]
+    assert changed_names({}, found) == ["deep/y.png", "x.png", "z.png"]
 
 
 @pytest.mark.parametrize(
@@ -115,5 +122,5 @@ def test_a_name_that_is_no_utf8_is_recorded_escaped(tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"\xff.png")
     with open(path, "wb") as file:
         file.write(b"x")
-    found = look_at(tmp_path, [tmp_path / os.fsdecode(b"\xff.png")])
+    found = hash_files(tmp_path, [tmp_path / os.fsdecode(b"\xff.png")])
     assert list(to_json({"a": found})["a"]) == ["\\xff.png"]

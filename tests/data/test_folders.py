@@ -10,8 +10,8 @@ import pytest
 
 from common.errors import UserError
 from data.config import DataConfig
-from data.folders import absolute, files_in, find_split, spread
-from data.ground_truth_pairs import truth_of
+from data.folders import evenly_spaced, files_in, find_split, with_absolute_paths
+from data.ground_truth_pairs import ground_truth_files
 from tests.conftest import write_images
 
 LAYOUTS = {
@@ -111,8 +111,8 @@ def test_what_is_missing_is_said_in_one_line(tmp_path):
         ({"channels": [0]}, "channels"), ({"crop_size": 300}, "larger than data.load_size"),
         ({"load_size": 0}, "load_size"), ({"workers": -1}, "workers"),
         ({"train": {"c": "x"}}, "data.train.a"),
-        ({"colour_jitter": 1.0}, "colour_jitter"),
-        ({"colour_jitter": 0.1, "channels": [4]}, "colour_jitter"), ({"rotate": 270.0}, "rotate"),
+        ({"color_jitter": 1.0}, "color_jitter"),
+        ({"color_jitter": 0.1, "channels": [4]}, "color_jitter"), ({"rotate": 270.0}, "rotate"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_are_refused(changes, match):
@@ -130,18 +130,18 @@ def test_truth_is_claimed_only_where_the_data_or_the_user_says_so(tmp_path):
         write_images(tmp_path / folder, 3)
     config = DataConfig(root=str(tmp_path))
     held_out = find_split(config, "test")
-    assert truth_of(config, held_out) == {}  # equal names alone prove nothing
-    both = truth_of(replace(config, pairs="both"), held_out)
+    assert ground_truth_files(config, held_out) == {}  # equal names alone prove nothing
+    both = ground_truth_files(replace(config, pairs="both"), held_out)
     assert set(both) == {"a_to_b", "b_to_a"}
     assert [file.name for file in both["a_to_b"]] == [file.name for file in held_out["b"]]
     (tmp_path / "dataset.json").write_text(json.dumps({"pairs": "forward"}))
-    assert set(truth_of(config, held_out)) == {"a_to_b"}
+    assert set(ground_truth_files(config, held_out)) == {"a_to_b"}
     (tmp_path / "testB/000.png").unlink()
     with pytest.raises(UserError, match="has no partner in b"):
-        truth_of(config, find_split(config, "test"))
+        ground_truth_files(config, find_split(config, "test"))
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
-        truth_of(config, held_out)
+        ground_truth_files(config, held_out)
 
 
 def test_names_that_end_in_their_domain_pair_up(tmp_path):
@@ -149,7 +149,7 @@ def test_names_that_end_in_their_domain_pair_up(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"7_{letter}.jpg").write_bytes(b"x")
     config = DataConfig(root=str(tmp_path), pairs="both")
-    assert truth_of(config, find_split(config, "test"))["a_to_b"][0].name == "7_B.jpg"
+    assert ground_truth_files(config, find_split(config, "test"))["a_to_b"][0].name == "7_B.jpg"
 
 
 def test_pairs_are_found_by_their_place_in_the_tree_not_by_their_stem(tmp_path):
@@ -158,10 +158,13 @@ def test_pairs_are_found_by_their_place_in_the_tree_not_by_their_stem(tmp_path):
             write_images(tmp_path / f"test{letter}" / place, 1)
     config = DataConfig(root=str(tmp_path), pairs="both")
     held_out = find_split(config, "test")
-    assert [file.parent.name for file in truth_of(config, held_out)["a_to_b"]] == ["x", "y"]
+    assert [file.parent.name for file in ground_truth_files(config, held_out)["a_to_b"]] == [
+        "x",
+        "y",
+    ]
     (tmp_path / "testB/x/000.jpg").write_bytes(b"x")
     with pytest.raises(UserError, match="have one name"):
-        truth_of(config, find_split(config, "test"))
+        ground_truth_files(config, find_split(config, "test"))
 
 
 def test_an_empty_folder_name_and_one_folder_for_both_domains_are_refused(tmp_path):
@@ -174,9 +177,9 @@ def test_an_empty_folder_name_and_one_folder_for_both_domains_are_refused(tmp_pa
 
 def test_folders_become_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = absolute(DataConfig(root="x", train={"a": "y"}))
+    config = with_absolute_paths(DataConfig(root="x", train={"a": "y"}))
     assert (config.root, config.train) == (str(tmp_path / "x"), {"a": str(tmp_path / "y")})
-    assert absolute(DataConfig()).root == ""
+    assert with_absolute_paths(DataConfig()).root == ""
 
 
 def test_validation_images_leave_the_training_set_and_do_not_move(tmp_path):
@@ -199,6 +202,6 @@ def test_validation_images_leave_the_training_set_and_do_not_move(tmp_path):
 
 
 def test_a_spread_is_even_in_order_and_never_longer_than_what_there_is():
-    assert spread(range(10), 4) == [0, 2, 5, 7]
-    assert spread("abc", 20) == ["a", "b", "c"]
-    assert spread([1, 2], 0) == [] == spread([], 3)
+    assert evenly_spaced(range(10), 4) == [0, 2, 5, 7]
+    assert evenly_spaced("abc", 20) == ["a", "b", "c"]
+    assert evenly_spaced([1, 2], 0) == [] == evenly_spaced([], 3)

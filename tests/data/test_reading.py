@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.reading import BadImage, image_size, open_upright, read_image, upright
+from data.reading import BadImage, image_size, open_image, read_image, to_upright_srgb
 from tests.conftest import SHARED
 
 ODDITIES = SHARED / "images/oddities"
@@ -26,9 +26,13 @@ def saved(tmp_path, name, image, **options):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_all_eight_exif_orientations_show_the_same_picture(tmp_path, orientation):
-    upright = Image.fromarray(COLOURS)
+    to_upright_srgb = Image.fromarray(COLOURS)
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transpose that undoes each orientation
-    turned = upright.transpose(Image.Transpose(back[orientation])) if orientation > 1 else upright
+    turned = (
+        to_upright_srgb.transpose(Image.Transpose(back[orientation]))
+        if orientation > 1
+        else to_upright_srgb
+    )
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, "x.png", turned, exif=exif)
@@ -245,8 +249,7 @@ def test_a_collection_of_odd_files_is_read_or_refused_by_name():
         "decompression_bomb.gif", "png_decompression_dos.png", "zero_byte.jpg", "text_not_image.png",
     }  # fmt: skip
     landscape = [
-        np.array(open_upright(ODDITIES / f"Landscape_{n}.jpg").resize((60, 40)))
-        for n in range(1, 9)
+        np.array(open_image(ODDITIES / f"Landscape_{n}.jpg").resize((60, 40))) for n in range(1, 9)
     ]
     for other in landscape[1:]:
         assert abs(other.astype(int) - landscape[0]).mean() < 4
@@ -258,6 +261,6 @@ def test_an_upright_picture_stays_upright_when_it_is_asked_for_again(tmp_path, t
     exif[0x0112] = turn
     for kind in ("JPEG", "PNG", "WEBP"):
         Image.new("RGB", (8, 4)).save(tmp_path / "x", kind, exif=exif)
-        once = open_upright(tmp_path / "x")
+        once = open_image(tmp_path / "x")
         assert once.size == ((4, 8) if turn >= 5 else (8, 4))
-        assert upright(once).size == once.size
+        assert to_upright_srgb(once).size == once.size

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from common.errors import UserError
-from data.augment import evaluation_transform, resizing, training_transform
+from data.augment import evaluation_transform, resize_transform, training_transform
 from data.config import DataConfig
 from data.folders import files_in, find_split
 from data.loader import batches, positions
 from data.reading import read_image
-from data.samples import UnpairedSamples, check_sizes, held_out
-from data.tensors import denormalise, normalise
+from data.samples import UnpairedSamples, check_sizes, load_held_out
+from data.tensors import denormalize, normalize
 from tests.conftest import write_images
 from tests.documents import ROOT
 
@@ -34,7 +34,7 @@ def samples(photos):
 def collected(samples, workers, first=0, last=6, size=3):
     return [
         {domain: images.clone() for domain, images in batch.items()}
-        for batch in batches(samples, size, first, last, workers, pinned=False)
+        for batch in batches(samples, size, first, last, workers, pin_memory=False)
     ]
 
 
@@ -110,7 +110,7 @@ def test_flips_and_crops_are_drawn_evenly_and_independently(tmp_path):
 def test_a_pixel_of_a_sample_is_what_it_always_was():
     # Changes of the libraries' arithmetic must not pass unseen: they change every run.
     image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
-    result = training_transform(CONFIG, 3)(resizing(CONFIG, 20)(image), (1, 2, 3, 4))
+    result = training_transform(CONFIG, 3)(resize_transform(CONFIG, 20)(image), (1, 2, 3, 4))
     assert result.shape == (16, 16, 3)
     assert result[3, 5].tolist() == GOLDEN[0] and result[10, 2].tolist() == GOLDEN[1]
 
@@ -130,7 +130,7 @@ def test_the_fit_decides_the_size_of_a_held_out_image(fit, shape):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6])
 def test_every_fit_trains_on_square_crops_of_any_channels(fit, channels):
     config = replace(CONFIG, fit=fit, rotate=20.0)
-    image = resizing(config, config.load_size)(np.zeros((24, 36, channels), np.uint8))
+    image = resize_transform(config, config.load_size)(np.zeros((24, 36, channels), np.uint8))
     assert training_transform(config, channels)(image, (0,)).shape == (16, 16, channels)
 
 
@@ -138,7 +138,7 @@ def test_rotation_and_colour_jitter_change_the_picture_and_are_off_by_default():
     image = np.random.default_rng(0).integers(60, 200, (24, 24, 3), dtype=np.uint8)
     still = replace(CONFIG, fit="crop", crop_size=24, flip=False)
     assert np.array_equal(training_transform(still, 3)(image, (0,)), image)
-    for change in ({"rotate": 30.0}, {"colour_jitter": 0.4}):
+    for change in ({"rotate": 30.0}, {"color_jitter": 0.4}):
         assert not np.array_equal(
             training_transform(replace(still, **change), 3)(image, (0,)), image
         )
@@ -153,8 +153,8 @@ def test_a_shrunk_image_is_free_of_aliasing():
 
 def test_normalising_is_exactly_undone():
     levels = torch.arange(256, dtype=torch.uint8)
-    assert normalise(levels).min() == -1 and normalise(levels).max() == 1
-    assert torch.equal(denormalise(normalise(levels)), levels)
+    assert normalize(levels).min() == -1 and normalize(levels).max() == 1
+    assert torch.equal(denormalize(normalize(levels)), levels)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -179,7 +179,7 @@ def test_an_image_smaller_than_the_crop_is_found_before_training(tmp_path):
 
 def test_held_out_images_come_in_order_and_normalised(photos):
     config = replace(CONFIG, root=str(photos))
-    images = list(held_out(find_split(config, "test")["a"], config, 3))
+    images = list(load_held_out(find_split(config, "test")["a"], config, 3))
     assert [image.shape for image in images] == [(1, 3, 16, 16)] * 3
     assert all(image.abs().max() <= 1 for image in images)
 
@@ -193,8 +193,8 @@ def test_samples_travel_to_spawned_workers(samples):
 
 def test_a_preview_is_a_square_from_the_middle(photos):
     config = replace(CONFIG, root=str(photos), fit="crop")
-    (image, *_) = held_out(find_split(config, "test")["a"], config, 3, cropped=True)
-    (whole, *_) = held_out(find_split(config, "test")["a"], config, 3)
+    (image, *_) = load_held_out(find_split(config, "test")["a"], config, 3, cropped=True)
+    (whole, *_) = load_held_out(find_split(config, "test")["a"], config, 3)
     assert whole.shape == (1, 3, 20, 24)
     assert torch.equal(image, whole[..., 2:18, 4:20])
 
@@ -204,16 +204,16 @@ def test_the_cache_does_not_change_a_pixel_and_is_built_once(photos, tmp_path, f
     config = replace(CONFIG, root=str(photos), fit=fit)
     files = find_split(config, "train")
     plain = UnpairedSamples(files, config, seed=5)
-    cached = UnpairedSamples(files, replace(config, cache=str(tmp_path / "cache")), seed=5)
+    cached = UnpairedSamples(files, replace(config, disk_cache=str(tmp_path / "cache")), seed=5)
     assert equal(collected(plain, 0), collected(cached, 0))
     assert equal(collected(plain, 0), collected(cached, 2))
     monkeypatch.setattr("data.samples.read_image", None)  # nothing is decoded any more
-    again = UnpairedSamples(files, replace(config, cache=str(tmp_path / "cache")), seed=5)
+    again = UnpairedSamples(files, replace(config, disk_cache=str(tmp_path / "cache")), seed=5)
     assert equal(collected(cached, 0), collected(again, 0))
 
 
 def test_changed_files_sizes_and_channels_are_cached_anew(photos, tmp_path):
-    config = replace(CONFIG, root=str(photos), cache=str(tmp_path))
+    config = replace(CONFIG, root=str(photos), disk_cache=str(tmp_path))
     files = find_split(config, "train")
     names = set()
     for change in ({}, {"load_size": 24}, {"fit": "short_side"}, {"channels": [1]}):
@@ -232,7 +232,7 @@ def test_a_cache_of_a_bad_file_names_it_and_keeps_nothing_half_built(tmp_path):
         write_images(tmp_path / domain, 2)
     (tmp_path / "a/zz.png").write_bytes(b"no picture")
     config = replace(
-        CONFIG, train={d: str(tmp_path / d) for d in "ab"}, cache=str(tmp_path / "cache")
+        CONFIG, train={d: str(tmp_path / d) for d in "ab"}, disk_cache=str(tmp_path / "cache")
     )
     with pytest.raises(UserError, match="zz.png"):
         UnpairedSamples(find_split(config, "train"), config, 0)
@@ -240,9 +240,9 @@ def test_a_cache_of_a_bad_file_names_it_and_keeps_nothing_half_built(tmp_path):
     (tmp_path / "a/zz.png").unlink()
     assert len(UnpairedSamples(find_split(config, "train"), config, 0).cached["a"]) == 2
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="data.cache="):
+    with pytest.raises(UserError, match="data.disk_cache="):
         UnpairedSamples(
-            find_split(config, "train"), replace(config, cache=str(tmp_path / "file")), 0
+            find_split(config, "train"), replace(config, disk_cache=str(tmp_path / "file")), 0
         )
 
 
@@ -256,7 +256,7 @@ def test_a_large_jpeg_is_decoded_smaller_but_never_below_what_is_needed(tmp_path
 
 
 def test_a_damaged_cache_is_built_anew(photos, tmp_path):
-    config = replace(CONFIG, root=str(photos), cache=str(tmp_path))
+    config = replace(CONFIG, root=str(photos), disk_cache=str(tmp_path))
     files = find_split(config, "train")
     expected = collected(UnpairedSamples(files, config, 5), 0)
     for damage in ("missing", "short", "shapes"):
@@ -273,8 +273,8 @@ def test_a_link_to_itself_is_passed_over(tmp_path):
 
 
 def test_crops_grow_over_equal_shares_of_the_run_and_a_batch_has_one_side(samples):
-    growing = UnpairedSamples(samples.files, replace(CONFIG, progressive=[8, 12, 16]), seed=5)
-    growing.grow(steps=10, batch_size=3)
+    growing = UnpairedSamples(samples.files, replace(CONFIG, progressive_crops=[8, 12, 16]), seed=5)
+    growing.set_crop_schedule(steps=10, batch_size=3)
     sides = [batch["a"].shape for batch in collected(growing, 0, last=10, size=3)]
     # 10 steps in three shares: from steps 0, 3 and 6.
     assert sides == [(3, 3, side, side) for side in [8] * 3 + [12] * 3 + [16] * 4]
@@ -287,8 +287,8 @@ def test_crops_grow_over_equal_shares_of_the_run_and_a_batch_has_one_side(sample
 
 @pytest.mark.parametrize("sizes", [[16, 8], [8, 8, 16], [8], [0, 16], [8, 32]])
 def test_crops_that_do_not_rise_to_the_crop_size_are_refused(sizes):
-    with pytest.raises(UserError, match="data.progressive must rise to data.crop_size=16"):
-        replace(CONFIG, progressive=sizes)
+    with pytest.raises(UserError, match="data.progressive_crops must rise to data.crop_size=16"):
+        replace(CONFIG, progressive_crops=sizes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -310,7 +310,7 @@ def test_readers_take_the_part_of_a_process(photos):
 def test_arrays_of_more_channels_than_opencv_takes_are_augmented_alike(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (20, 24, 300), np.uint8)
     config = replace(CONFIG, channels=[300], fit="stretch")
-    resized = resizing(config, 20)(image)
+    resized = resize_transform(config, 20)(image)
     assert resized.shape == (20, 20, 300)
     transform = training_transform(config, 300)
     for key in range(6):  # flipped and not

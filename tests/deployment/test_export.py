@@ -24,7 +24,7 @@ from common.errors import UserError
 from deployment.graph_export import AnySize
 from deployment.parity import GATES, Gate, noise, onnx_runner, real_images, samples, to_level
 from engine.runtime import RuntimeConfig
-from inference.exported_bundle import is_bundle, options_of_bundle, read_bundle, translator_of
+from inference.exported_bundle import build_translator, is_bundle, options_of_bundle, read_bundle
 from inference.open_run import open_run
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
@@ -89,7 +89,7 @@ def test_the_manifest_names_every_file_with_its_checksum_and_says_where_it_comes
     assert (manifest["direction"], manifest["step"], manifest["weights"]) == (
         "a_to_b",
         8,
-        "average",
+        "ema",
     )
     assert manifest["method"]["generator"]["channels"] == 4
     assert manifest["provenance"]["packages"]["onnxruntime"] != "not installed"
@@ -153,7 +153,7 @@ def test_padding_by_indices_is_the_translators_padding_for_every_small_size(norm
 
 def test_a_bundle_read_back_is_the_same_translator(bundle, translator, trained):
     read = read_bundle(bundle)
-    again = translator_of(read)
+    again = build_translator(read)
     image = torch.rand(1, 3, 21, 18) * 2 - 1
     assert torch.equal(again(image), translator(image))
     assert (read.direction, read.source, read.target, read.step) == ("a_to_b", "a", "b", 8)
@@ -171,7 +171,7 @@ def test_a_damaged_missing_or_newer_bundle_is_refused_in_one_line(small):
             (small / name).write_bytes(content)
         assert is_bundle(small)
         with pytest.raises(UserError) as caught:
-            translator_of(read_bundle(small))
+            build_translator(read_bundle(small))
         (small / name).write_bytes(before)
         assert "\n" not in str(caught.value) and name in str(caught.value)
         return str(caught.value)
@@ -185,7 +185,7 @@ def test_a_damaged_missing_or_newer_bundle_is_refused_in_one_line(small):
     assert "is no manifest of a bundle" in broken("manifest.json", b"[1]")
     manifest = json.loads((small / "manifest.json").read_text())
     for change, says in [
-        ({"format": 2}, "use a newer version"), ({"step": None}, "it has no step"),
+        ({"format": 3}, "use a newer version"), ({"step": None}, "it has no step"),
         ({"files": {}}, "holds no model.safetensors"), ({"weights": "best"}, "is damaged"),
         ({"options": "method: {name: none}"}, "unknown method.name"),
     ]:  # fmt: skip
@@ -195,7 +195,7 @@ def test_a_damaged_missing_or_newer_bundle_is_refused_in_one_line(small):
     wider = manifest["options"].replace("channels: 4", "channels: 6")
     (small / "manifest.json").write_text(json.dumps({**manifest, "options": wider}))
     with pytest.raises(UserError, match="do not fit its manifest"):
-        translator_of(read_bundle(small))
+        build_translator(read_bundle(small))
 
 
 def perturbed(path, sha256):
@@ -365,7 +365,7 @@ def test_a_checkpoint_of_the_reference_is_exported_to_the_place_that_must_be_nam
     read = read_bundle(out / "b_to_a")
     image = torch.rand(1, 1, 24, 16) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(translator_of(read)(image), generator(image))
+        assert torch.equal(build_translator(read)(image), generator(image))
     assert list(read.options.data.channels_of().items()) == [("a", 3), ("b", 1)]
     assert "Not known" in (out / "b_to_a/README.md").read_text()
 

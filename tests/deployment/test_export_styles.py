@@ -10,7 +10,7 @@ import export
 import train
 import translate
 from options.config import TrainOptions
-from options.introspection import walk
+from options.introspection import option_fields
 from tests.conftest import SMALLEST, TINY, call, picture, shrink
 
 for package in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
@@ -18,7 +18,7 @@ for package in ("safetensors", "onnx", "onnxscript", "onnxruntime"):
 
 
 def small_words(name: str) -> list[str]:
-    known = {field.name for field in walk(TrainOptions, {"method": type(shrink(name))})}
+    known = {field.name for field in option_fields(TrainOptions, {"method": type(shrink(name))})}
     wanted = [word for word in TINY if word.partition("=")[0] in known]
     sizes = [
         f"{field}={SMALLEST[leaf]}"

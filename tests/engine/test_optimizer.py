@@ -19,7 +19,7 @@ def averaged(half_life: float, steps: int, batch_size: int, start: int = 0) -> f
     nn.init.ones_(live["x"].weight)
     for step in range(1, steps + 1):
         average.update(start + step * batch_size, batch_size)
-    return average.average["x"].weight.item()
+    return average.ema["x"].weight.item()
 
 
 def test_after_a_half_life_half_of_the_way_is_gone_whatever_the_batch():
@@ -44,10 +44,10 @@ def test_the_average_has_no_gradient_and_leaves_the_live_weights_alone():
     live["x"](torch.randn(8, 2))
     before = live["x"].weight.clone()
     average.update(100, 1)
-    assert not any(p.requires_grad for p in average.average.parameters())
+    assert not any(p.requires_grad for p in average.ema.parameters())
     assert torch.equal(live["x"].weight, before)
-    assert torch.equal(average.average["x"].running_mean, live["x"].running_mean)
-    assert average.average["x"].num_batches_tracked == 1
+    assert torch.equal(average.ema["x"].running_mean, live["x"].running_mean)
+    assert average.ema["x"].num_batches_tracked == 1
 
 
 @pytest.mark.parametrize(("weight_decay", "expected"), [(0.0, 1.0), (0.1, 0.99)])

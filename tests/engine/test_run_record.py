@@ -8,7 +8,7 @@ import pytest
 
 import train
 from data.config import DataConfig
-from data.fingerprint import fingerprint_of
+from data.fingerprint import fingerprint_files
 from data.folders import find_split
 from engine.provenance import code_changes, code_hash, git_commit, provenance
 from engine.run_record import read_data, read_sessions
@@ -80,7 +80,7 @@ def test_a_run_records_the_names_sizes_and_contents_of_every_image(photos, train
     data = json.loads((trained / "data.json").read_text())
     config = DataConfig(root=str(photos))
     for split in ("train", "test"):
-        assert data["fingerprint"][split] == fingerprint_of(find_split(config, split))
+        assert data["fingerprint"][split] == fingerprint_files(find_split(config, split))
     images = read_data(trained)
     assert {d: len(found) for d, found in images["train"].items()} == {"a": 7, "b": 5}
     assert images["test"]["a"]["080.png"].bytes == (photos / "testA/080.png").stat().st_size

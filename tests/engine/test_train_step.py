@@ -21,8 +21,8 @@ from training.loop import Loop
 
 def words(photos, run, *more):
     return ["cyclegan", f"data.root={photos}", f"run={run}", "duration=12 steps", "checkpoint_every=5",
-            "log.every=1", "log.previews_every=0", "method.history=3", "batch_size=2", "ema_half_life=8",
-            "method.generator.dropout=0.3", "data.colour_jitter=0.2", *TINY, *more]  # fmt: skip
+            "log.every=1", "log.previews_every=0", "method.pool_size=3", "batch_size=2", "ema_half_life=8",
+            "method.generator.dropout=0.3", "data.color_jitter=0.2", *TINY, *more]  # fmt: skip
 
 
 def losses(run):
@@ -67,7 +67,7 @@ def test_a_run_killed_at_any_step_and_started_again_is_bit_identical(
     assert call(train, *words(photos, run)) == (0, "")
     assert losses(run) == losses(uninterrupted)
     assert_same(final(run), final(uninterrupted))
-    assert len(final(run)["method"]["history_a._extra_state"]["images"]) == 3
+    assert len(final(run)["method"]["image_pool_a._extra_state"]["images"]) == 3
 
 
 @pytest.mark.parametrize(("first", "then"), [(0, 2), (2, 0)])
@@ -373,7 +373,7 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
     for parts in (1, 2, 4):
         torch.manual_seed(0)
         method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})
-        config = TrainingConfig(duration="5 steps", batch_size=4, accumulate=parts)
+        config = TrainingConfig(duration="5 steps", batch_size=4, microbatches=parts)
         runtime = Runtime(RuntimeConfig(device="cpu"))
         train_step = TrainStep(method, config, make_schedule("5 steps", "50%", 4, 10), runtime)
         generator = torch.Generator().manual_seed(1)
@@ -468,7 +468,7 @@ def test_a_step_reads_nothing_back_from_the_device():
 
 def test_scores_are_logged_when_asked_for_and_the_best_has_a_checkpoint(photos, tmp_path):
     run = tmp_path / "run"
-    more = ("evaluate_every=3", "scores=[swd,colour,spectrum]", "checkpoint_every=100", "log.every=4",
+    more = ("validate_every=3", "validation_metrics=[swd,colour,spectrum]", "checkpoint_every=100", "log.every=4",
             "data.validation=0.4", "learning_rate=0.01")  # fmt: skip
     assert call(train, *words(photos, run, *more)) == (0, "")
     rows = losses(run)
@@ -485,5 +485,5 @@ def test_scores_are_logged_when_asked_for_and_the_best_has_a_checkpoint(photos, 
 
 def test_scoring_does_not_change_what_is_learnt(uninterrupted, photos, tmp_path):
     run = tmp_path / "run"
-    assert call(train, *words(photos, run, "evaluate_every=2")) == (0, "")
+    assert call(train, *words(photos, run, "validate_every=2")) == (0, "")
     assert_same(final(run), final(uninterrupted))

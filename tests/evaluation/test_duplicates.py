@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from data.scenes import draw_scene, to_uint8
-from evaluation.duplicates import copies, leaks, prints_of
+from evaluation.duplicates import copies, image_descriptors, leaks
 
 
 def scene(number: int, domain: int = 0) -> torch.Tensor:
@@ -28,7 +28,9 @@ def saved_again(image: torch.Tensor) -> torch.Tensor:
 
 
 def folder(label: str, images: list[torch.Tensor], first: int = 0):
-    return prints_of(label, [Path(f"{label}/{first + n}.png") for n in range(len(images))], images)
+    return image_descriptors(
+        label, [Path(f"{label}/{first + n}.png") for n in range(len(images))], images
+    )
 
 
 def test_scenes_with_one_horizon_are_not_one_picture():

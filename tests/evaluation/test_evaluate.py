@@ -13,7 +13,7 @@ import test as test_command
 import train
 from data.scenes import generate
 from evaluation.evaluate import evaluate
-from evaluation.metrics_table import figures_table
+from evaluation.metrics_table import metrics_table
 from inference.open_run import open_run
 from tests.conftest import TINY, call, picture
 
@@ -40,7 +40,7 @@ def test_every_held_out_image_is_translated_under_its_own_name(trained, photos):
     assert metrics["directions"]["a_to_b"]["images"] == 3
     assert metrics["directions"]["b_to_a"]["images"] == 2
     assert "truth_psnr" not in metrics["directions"]["a_to_b"]
-    assert metrics["protocol"]["weights"] == "average" and metrics["protocol"]["step"] == 8
+    assert metrics["protocol"]["weights"] == "ema" and metrics["protocol"]["step"] == 8
 
 
 def test_the_figures_are_those_of_the_pictures_that_were_written(paired, capsys):
@@ -71,28 +71,28 @@ def test_identity_translators_have_a_perfect_cycle_and_the_score_of_the_copy(pai
     run = open_run(paired)
     for translator in run.translators.values():
         translator.forward = lambda image, style=None: image
-    result = evaluate(run, run.options.data, keep_rows=0)
-    for figures in result.figures.values():
+    result = evaluate(run, run.options.data, report_images=0)
+    for figures in result.metrics().values():
         assert figures["cycle_l1"] == 0 and figures["cycle_psnr"] is None
         assert figures["truth_psnr"] == figures["copy_psnr"]
         assert figures["truth_ssim"] == figures["copy_ssim"]
-    assert [len(rows) for rows in result.rows.values()] == [5, 5]
-    assert "-" in figures_table(result.figures)
+    assert [len(each.shown) for each in result.directions.values()] == [5, 5]
+    assert "-" in metrics_table(result)
 
 
 def test_the_average_is_what_is_measured_unless_the_live_weights_are_asked_for(trained):
-    average, live = open_run(trained), open_run(trained, weights="live")
+    average, live = open_run(trained), open_run(trained, use_ema=False)
     image = torch.rand(1, 3, 16, 16)
-    assert (average.weights, live.weights) == ("average", "live")
+    assert (average.weights, live.weights) == ("ema", "raw")
     assert not torch.equal(average.translators["a_to_b"](image), live.translators["a_to_b"](image))
 
 
 def test_test_equals_preview_bit_for_bit(trained, photos):
-    from data.samples import held_out
+    from data.samples import load_held_out
 
     run = open_run(trained)
     data = replace(run.options.data, root=str(photos))
-    (image, *_) = held_out(sorted((photos / "trainA").iterdir()), data, 3)
+    (image, *_) = load_held_out(sorted((photos / "trainA").iterdir()), data, 3)
     fake = run.translators["a_to_b"](image)
     grid = np.asarray(picture(trained / "previews/step_00000008_a_to_b.png"))
     shown = grid[

@@ -9,8 +9,8 @@ import torchvision
 from common.errors import UserError
 from data.scenes import draw_scene, to_uint8
 from evaluation.features import Lpips, find_inception, find_lpips
-from evaluation.image_metrics import Measurements
-from evaluation.set_metrics import set_figures
+from evaluation.image_metrics import ImageMetrics
+from evaluation.set_metrics import set_metrics
 
 CPU = torch.device("cpu")
 
@@ -32,10 +32,10 @@ class Pooled:
 
 def test_real_images_are_the_floor_and_the_input_is_the_ceiling():
     fakes = [((x.float() * 0.8) + 20).byte() for x in scenes(0, 100)]  # between the two
-    found = set_figures(fakes, scenes(0, 0), [255 - x for x in fakes], scenes(0, 200, 60), Pooled())  # pyright: ignore
+    found = set_metrics(fakes, scenes(0, 0), [255 - x for x in fakes], scenes(0, 200, 60), Pooled())  # pyright: ignore
     names = {
         "swd",
-        "colour",
+        "color",
         "spectrum",
         "fid",
         "kid",
@@ -45,41 +45,46 @@ def test_real_images_are_the_floor_and_the_input_is_the_ceiling():
         "coverage",
     }
     assert (
-        found.figures.keys() == names | {"mifid"}
-        and found.floor.keys() == names == found.ceiling.keys()
+        found.metrics.keys() == names | {"mifid"}
+        and found.real_baseline.keys() == names == found.copy_baseline.keys()
     )
-    for name in ("swd", "colour", "fid", "kid"):
-        assert found.floor[name] < found.figures[name] < found.ceiling[name], name
+    for name in ("swd", "color", "fid", "kid"):
+        assert found.real_baseline[name] < found.metrics[name] < found.copy_baseline[name], name
         low, high = found.intervals[name]
         assert low < high
-    assert found.figures["mifid"] >= found.figures["fid"]
+    assert found.metrics["mifid"] >= found.metrics["fid"]
 
 
 def test_held_out_images_of_the_same_scenes_are_the_floor_and_no_reference():
     fakes = scenes(1, 0)  # a perfect translator's: the truth itself
     truth, trained = scenes(1, 0), scenes(1, 200, 60)
     sources = [255 - x for x in truth]
-    found = set_figures(fakes, truth, sources, trained, None, paired=True)
-    assert found.figures == found.floor and 0 < found.figures["swd"] < found.ceiling["swd"]
-    naive = set_figures(fakes, truth, sources, trained, None)
-    assert naive.figures["swd"] == 0 < naive.floor["swd"]  # better than real images, it would seem
+    found = set_metrics(fakes, truth, sources, trained, None, paired=True)
+    assert (
+        found.metrics == found.real_baseline
+        and 0 < found.metrics["swd"] < found.copy_baseline["swd"]
+    )
+    naive = set_metrics(fakes, truth, sources, trained, None)
+    assert (
+        naive.metrics["swd"] == 0 < naive.real_baseline["swd"]
+    )  # better than real images, it would seem
 
 
 def test_channels_that_differ_have_no_ceiling_and_one_image_no_distance():
     grey = [x[:, :1] for x in scenes(0, 0)]
-    found = set_figures(scenes(0, 9), scenes(0, 50), grey, [], None)
+    found = set_metrics(scenes(0, 9), scenes(0, 50), grey, [], None)
     assert (
-        found.ceiling == {}
-        and found.floor == {}
-        and found.figures.keys() == {"swd", "colour", "spectrum"}
+        found.copy_baseline == {}
+        and found.real_baseline == {}
+        and found.metrics.keys() == {"swd", "color", "spectrum"}
     )
-    assert set_figures(scenes(0, 0, 1), scenes(0, 50), [], [], None).figures == {}
+    assert set_metrics(scenes(0, 0, 1), scenes(0, 50), [], [], None).metrics == {}
 
 
 def test_missing_weights_are_a_line_and_wrong_ones_a_mistake(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    line = find_inception("", CPU)
-    assert isinstance(line, str) and "inception=FILE" in line and "\n" not in line
+    network, line = find_inception("", CPU)
+    assert network is None and "inception=FILE" in line and "\n" not in line
     with pytest.raises(UserError, match="no such file"):
         find_inception(str(tmp_path / "none.pth"), CPU)
     pytest.importorskip("torch_fidelity")
@@ -92,12 +97,12 @@ def test_missing_weights_are_a_line_and_wrong_ones_a_mistake(tmp_path, monkeypat
 def test_lpips_is_torchmetrics_own_with_the_backbone_in_the_cache(tmp_path, monkeypatch):
     lpip = pytest.importorskip("torchmetrics.image.lpip")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    assert find_lpips(CPU) is None
+    assert find_lpips(CPU) == (None, "")
     torch.manual_seed(0)
     backbone = tmp_path / "checkpoints/squeezenet1_1-b8a52dc0.pth"
     backbone.parent.mkdir()
     torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), backbone)
-    lpips = find_lpips(CPU)
+    lpips, _ = find_lpips(CPU)
     assert isinstance(lpips, Lpips) and re.fullmatch(
         "squeeze, sha256 .{8}, unknown weights", lpips.name
     )
@@ -106,15 +111,15 @@ def test_lpips_is_torchmetrics_own_with_the_backbone_in_the_cache(tmp_path, monk
     assert lpips(one, other) == pytest.approx(direct(one, other).item(), rel=1e-6)
     assert lpips(one, one) == 0 < (lpips(one, other) or 0)
     assert lpips(one[:, :1], other[:, :1]) is None and lpips(one[..., :32], other[..., :32]) is None
-    measured = Measurements(None, lpips)
+    measured = ImageMetrics(None, lpips)
     measured.update(one, other, None, one)
     measured.update(one, one, None, one)
     assert measured.result()["truth_lpips"] == pytest.approx(
         direct(one, other).item() / 2, rel=1e-6
     )
     backbone.write_bytes(b"broken")
-    line = find_lpips(CPU)  # what is in a cache never stops an evaluation
-    assert isinstance(line, str) and "LPIPS is left out" in line and "squeeze" in line
+    lpips, line = find_lpips(CPU)  # what is in a cache never stops an evaluation
+    assert lpips is None and "LPIPS is left out" in line and "squeeze" in line
 
 
 def test_a_way_back_that_reads_a_hidden_signal_is_told_from_one_that_does_not():
@@ -134,10 +139,10 @@ def test_a_way_back_that_reads_a_hidden_signal_is_told_from_one_that_does_not():
         ("hiding", hiding, (smooth * 32).round() / 32 + real / 500, real),
         ("honest", lambda fake: -0.9 * fake, -ramps, ramps),  # what it lacks is no secret
     ):
-        measured = Measurements(back)
+        measured = ImageMetrics(back)
         for fake, image in zip(fakes.split(1), reals.split(1), strict=True):
             measured.update(image, fake, None, None)
-            measured.update_secrets(fake, image)
+            measured.update_steganography(fake, image)
         figures[name] = measured.result()["steganography"]
     assert figures["hiding"] > 5
     assert 0 < figures["honest"] < 1

@@ -6,7 +6,7 @@ from PIL import Image
 
 import translate
 from common.errors import UserError
-from inference.blending import Controls
+from inference.blending import Blending
 from tests.conftest import call, picture, write_images
 
 REAL = np.array([[[10, 20, 30], [200, 100, 0]]], np.uint8)
@@ -23,7 +23,7 @@ FAKE = np.array([[[110, 0, 30], [0, 100, 255]]], np.uint8)
     ],
 )
 def test_strength_goes_from_the_input_to_the_translation_and_beyond(strength, expected):
-    found = Controls(strength=strength).apply(REAL, FAKE)
+    found = Blending(strength=strength).apply(REAL, FAKE)
     assert abs(found.astype(int) - np.asarray(expected)).max() <= 1
 
 
@@ -31,7 +31,7 @@ def test_colours_are_kept_and_light_is_not():
     random = np.random.default_rng(0)
     real = random.integers(60, 200, (8, 8, 3), dtype=np.uint8)
     fake = np.repeat(random.integers(90, 160, (8, 8, 1), dtype=np.uint8), 3, axis=2)
-    found = Controls(keep_colour=True).apply(real, fake)
+    found = Blending(keep_color=True).apply(real, fake)
     channels = [
         np.asarray(Image.fromarray(x).convert("YCbCr")).astype(int) for x in (real, fake, found)
     ]
@@ -43,14 +43,14 @@ def test_colours_are_kept_and_light_is_not():
 def test_a_mask_shows_the_translation_where_it_is_white():
     mask = Image.fromarray(np.array([[255, 0]], np.uint8))
     assert np.array_equal(
-        Controls(mask=mask).apply(REAL, FAKE), [[FAKE[0, 0].tolist(), REAL[0, 1].tolist()]]
+        Blending(mask=mask).apply(REAL, FAKE), [[FAKE[0, 0].tolist(), REAL[0, 1].tolist()]]
     )
 
 
 def test_other_channels_out_than_in_are_answered():
     with pytest.raises(UserError, match="as many channels out as in"):
-        Controls(strength=0.5).apply(REAL, FAKE[..., :1])
-    assert np.array_equal(Controls().apply(REAL, FAKE[..., :1]), FAKE[..., :1])
+        Blending(strength=0.5).apply(REAL, FAKE[..., :1])
+    assert np.array_equal(Blending().apply(REAL, FAKE[..., :1]), FAKE[..., :1])
 
 
 def test_the_command_turns_them(trained, tmp_path):
@@ -67,7 +67,7 @@ def test_the_command_turns_them(trained, tmp_path):
     plain = made()
     real = [np.array(picture(tmp_path / f"in/00{n}.png")) for n in range(2)]
     assert np.array_equal(made("strength=0"), real)
-    assert not np.array_equal(made("keep_colour=true"), plain)
+    assert not np.array_equal(made("keep_color=true"), plain)
     masked = made(f"mask={tmp_path / 'masks'}")
     assert np.array_equal(masked[0], real[0]) and np.array_equal(masked[1], plain[1])
     assert np.array_equal(made(f"mask={tmp_path / 'masks/001.png'}"), plain)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.style_selection import interpolated, mixed, truncated
+from inference.style_selection import interpolate_styles, mix_styles, truncate_style
 from models.methods.stargan_v2 import DomainTranslator, StarGANv2
 from tests.conftest import shrink
 
@@ -27,18 +27,20 @@ def test_different_styles_give_different_images(translator):
 
 def test_an_interpolation_begins_and_ends_at_its_ends(translator):
     one, other = translator.sample_style(2).split(1)
-    assert interpolated(one, other, 0).equal(one) and interpolated(one, other, 1).equal(other)
+    assert interpolate_styles(one, other, 0).equal(one) and interpolate_styles(one, other, 1).equal(
+        other
+    )
     # A quarter of the way from 0 to 4 is 1.
-    assert interpolated(torch.zeros(1, 2), torch.full((1, 2), 4.0), 0.25).tolist() == [[1, 1]]
+    assert interpolate_styles(torch.zeros(1, 2), torch.full((1, 2), 4.0), 0.25).tolist() == [[1, 1]]
 
 
 def test_psi_0_is_the_usual_style_and_psi_1_the_style_itself(translator):
-    style, usual = translator.sample_style(3, seed=2), translator.usual_style()
-    assert truncated(style, usual, 0).equal(usual.expand(3, -1))
-    assert truncated(style, usual, 1).equal(style)
+    style, usual = translator.sample_style(3, seed=2), translator.mean_style()
+    assert truncate_style(style, usual, 0).equal(usual.expand(3, -1))
+    assert truncate_style(style, usual, 1).equal(style)
     # From 2 towards 1: at psi 0.5 the middle, 1.5.
-    assert truncated(torch.full((1, 1), 2.0), torch.ones(1, 1), 0.5).item() == 1.5
-    shown = translator(IMAGE, truncated(style[:1], usual, 0))
+    assert truncate_style(torch.full((1, 1), 2.0), torch.ones(1, 1), 0.5).item() == 1.5
+    shown = translator(IMAGE, truncate_style(style[:1], usual, 0))
     assert shown.equal(translator(IMAGE))  # without a style it shows the usual one
 
 
@@ -47,16 +49,16 @@ def test_one_style_in_every_block_is_that_style(translator):
     blocks = translator.style_blocks
     assert blocks == 2  # of one block in the middle and one that doubles
     for count, whole in ((0, other), (blocks, one)):
-        style = mixed(one, other, blocks, count)
+        style = mix_styles(one, other, blocks, count)
         assert style.shape == (1, blocks, 64)
         torch.testing.assert_close(translator(IMAGE, style), translator(IMAGE, whole))
-    between = translator(IMAGE, mixed(one, other, blocks, 1))
+    between = translator(IMAGE, mix_styles(one, other, blocks, 1))
     assert not between.equal(translator(IMAGE, one))
     assert not between.equal(translator(IMAGE, other))
 
 
 def test_the_coarse_style_has_the_first_blocks():
-    style = mixed(torch.zeros(1, 1), torch.ones(2, 1), blocks=3, coarse_blocks=2)
+    style = mix_styles(torch.zeros(1, 1), torch.ones(2, 1), blocks=3, coarse_blocks=2)
     assert style[..., 0].tolist() == [[0, 0, 1], [0, 0, 1]]
     with pytest.raises(ValueError, match="coarse_blocks must be 0 to 3, got 4"):
-        mixed(torch.zeros(1, 1), torch.ones(1, 1), blocks=3, coarse_blocks=4)
+        mix_styles(torch.zeros(1, 1), torch.ones(1, 1), blocks=3, coarse_blocks=4)

@@ -11,12 +11,12 @@ import test as test_command
 import train
 import translate
 from inference.open_run import open_run
-from inference.style_selection import chosen_style, interpolated, mixed, truncated
+from inference.style_selection import interpolate_styles, mix_styles, select_style, truncate_style
 from options.config import StyleOptions
 from tests.conftest import call, picture
 
 WORDS = [
-    "data.load_size=20", "data.crop_size=16", "data.workers=0", "log.wandb=disabled", "score_images=2",
+    "data.load_size=20", "data.crop_size=16", "data.workers=0", "log.wandb=disabled", "validation_images=2",
     "runtime.device=cpu", "log.previews=2", "duration=2 steps", "batch_size=2",
 ]  # fmt: skip
 
@@ -66,18 +66,20 @@ def test_styles_are_interpolated_mixed_and_truncated(styled):
     run = open_run(styled)
     translator = run.translators["a_to_b"]
     first, second = (translator.sample_style(1, seed=n) for n in (1, 2))
-    usual = translator.usual_style()
+    usual = translator.mean_style()
 
     def chosen(**options):
-        return chosen_style(run, "a_to_b", StyleOptions(first="1", **options))
+        return select_style(run, "a_to_b", StyleOptions(first="1", **options))
 
     assert chosen().equal(first)
-    assert torch.allclose(chosen(second="2", share=0.25), interpolated(first, second, 0.25))
+    assert torch.allclose(
+        chosen(second="2", interpolation=0.25), interpolate_styles(first, second, 0.25)
+    )
     assert torch.allclose(chosen(truncation=0.0), usual)
-    assert torch.allclose(chosen(truncation=0.5), truncated(first, usual, 0.5))
-    both = chosen(second="2", coarse=2)
-    assert torch.allclose(both, mixed(first, second, translator.style_blocks, 2))
-    assert chosen_style(run, "a_to_b", StyleOptions()) is None
+    assert torch.allclose(chosen(truncation=0.5), truncate_style(first, usual, 0.5))
+    both = chosen(second="2", mixing_blocks=2)
+    assert torch.allclose(both, mix_styles(first, second, translator.style_blocks, 2))
+    assert select_style(run, "a_to_b", StyleOptions()) is None
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,11 @@ def test_styles_are_interpolated_mixed_and_truncated(styled):
             ["style.first=nowhere.png"],
             "style.first=nowhere.png: neither a whole number nor a picture",
         ),
-        (["style.coarse=1"], "style.coarse mixes two styles; name style.second too"),
-        (["style.first=1", "style.second=2", "style.coarse=99"], "style.coarse must be 1 to "),
+        (["style.mixing_blocks=1"], "style.mixing_blocks mixes two styles; name style.second too"),
+        (
+            ["style.first=1", "style.second=2", "style.mixing_blocks=99"],
+            "style.mixing_blocks must be 1 to ",
+        ),
     ],
 )
 def test_styles_that_cannot_be_are_answered(styled, photos, tmp_path, words, says):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import translate
-from inference.temporal_smoothing import Flicker, smoothed
+from inference.temporal_smoothing import Flicker, smooth_statistics
 from models.networks.generators.resnet_generator import ResnetGenerator
 from tests.conftest import call, picture
 
@@ -29,7 +29,7 @@ def outputs(network: ResnetGenerator, smooth: bool) -> list[torch.Tensor]:
     with torch.no_grad():
         if not smooth:
             return [network(image) for image in images]
-        with smoothed(network):
+        with smooth_statistics(network):
             return [network(image) for image in images]
 
 

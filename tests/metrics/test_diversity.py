@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metrics.diversity import pairwise_distance, share_following
+from metrics.diversity import pairwise_distance, style_accuracy
 
 
 def plain(value: float, size: int = 4) -> torch.Tensor:
@@ -21,14 +21,14 @@ def test_the_distance_of_pairs_is_worked_out_by_hand():
 def test_a_style_is_followed_where_the_fake_is_nearest_to_its_own_reference():
     references = [plain(-0.8, 8), plain(0.0, 8), plain(0.8, 8)]
     follows = [[plain(-0.7), plain(0.1), plain(0.6)]]
-    assert share_following(follows, references) == 1.0
+    assert style_accuracy(follows, references) == 1.0
     # Always the middle one: right against both others once, against one of two at either end never.
     ignores = [[plain(0.0)] * 3]
-    assert share_following(ignores, references) == pytest.approx(2 / 6)
+    assert style_accuracy(ignores, references) == pytest.approx(2 / 6)
 
 
 def test_the_spread_of_colours_counts_too():
     flat, rough = plain(0.0, 8), torch.randn(1, 3, 8, 8)
     rough = rough - rough.mean(dim=(2, 3), keepdim=True)
-    assert share_following([[flat, rough]], [flat, rough]) == 1.0
-    assert share_following([[rough, flat]], [flat, rough]) == 0.0
+    assert style_accuracy([[flat, rough]], [flat, rough]) == 1.0
+    assert style_accuracy([[rough, flat]], [flat, rough]) == 0.0

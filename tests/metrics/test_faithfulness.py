@@ -14,7 +14,7 @@ from metrics.faithfulness import (
     Steganography,
     edge_agreement,
     jpeg,
-    quantise,
+    quantize,
     steganography_index,
     structure_agreement,
 )
@@ -105,8 +105,8 @@ def test_local_correlation_agrees_with_a_plain_restatement():
 
 def test_quantised_images_lie_on_the_256_levels():
     levels = torch.arange(256) / 127.5 - 1
-    assert torch.allclose(quantise(levels + 0.49 / 127.5), levels, atol=1e-6)
-    assert quantise(torch.tensor([-3.0, 1.2])).tolist() == [-1, 1]
+    assert torch.allclose(quantize(levels + 0.49 / 127.5), levels, atol=1e-6)
+    assert quantize(torch.tensor([-3.0, 1.2])).tolist() == [-1, 1]
 
 
 def test_jpeg_is_pillows():

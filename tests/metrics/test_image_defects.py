@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from metrics.image_defects import checkerboard, colour_inversion, dead_tiles
+from metrics.image_defects import checkerboard, color_inversion, dead_tiles
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -100,16 +100,16 @@ def test_nearly_black_and_left_over_pixels():
 
 def test_inversion_is_minus_1_and_colours_alone_do_not_matter():
     image, other = noise(2, 3, 24, 24), noise(2, 3, 24, 24, seed=1)
-    assert colour_inversion(0.1 + 0.5 * image, image).tolist() == pytest.approx([1, 1])
-    assert colour_inversion(-image, image).tolist() == pytest.approx([-1, -1])
-    assert colour_inversion(other, image).abs().max() < 0.2
-    assert colour_inversion(torch.ones(2, 3, 24, 24), image).tolist() == [0, 0]
+    assert color_inversion(0.1 + 0.5 * image, image).tolist() == pytest.approx([1, 1])
+    assert color_inversion(-image, image).tolist() == pytest.approx([-1, -1])
+    assert color_inversion(other, image).abs().max() < 0.2
+    assert color_inversion(torch.ones(2, 3, 24, 24), image).tolist() == [0, 0]
     # Green carries 0.587 of the luminance: red for green keeps a part, and it is the worked-out one.
     primary = torch.zeros(1, 3, 1, 4)
     primary[0, 0, 0], primary[0, 1, 0] = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0, 1.0, 0, 0])
     # Luminances 0.299, 0.587, 0, 0 against 0.587, 0.299, 0, 0.
     x, y = torch.tensor([0.299, 0.587, 0, 0]), torch.tensor([0.587, 0.299, 0, 0])
     expected = torch.corrcoef(torch.stack([x, y]))[0, 1].item()
-    assert colour_inversion(primary[:, [1, 0, 2]], primary).item() == pytest.approx(
+    assert color_inversion(primary[:, [1, 0, 2]], primary).item() == pytest.approx(
         expected, abs=1e-6
     )

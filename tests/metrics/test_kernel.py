@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.kernel import kernel_distance, squared_discrepancy
+from metrics.kernel import kernel_distance, squared_mmd
 
 
 def features(rows: int, columns: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -24,22 +24,19 @@ def theirs():
 def test_four_points_have_the_value_worked_out_by_hand():
     # (x y + 1)^3: within 0, 1 it is 1, within 2, 3 it is 343; across 1, 1, 27 and 64, 23.25 on average.
     fake, real = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])
-    assert squared_discrepancy(fake, real) == 1 + 343 - 2 * 23.25
+    assert squared_mmd(fake, real) == 1 + 343 - 2 * 23.25
     assert kernel_distance(fake, real) == (297.5, 0)
 
 
 def test_the_product_is_divided_by_the_number_of_features():
     fake, real = features(9, 5, 0), features(8, 5, 1, 0.5)
-    doubled = squared_discrepancy(torch.cat([fake, fake], 1), torch.cat([real, real], 1))
-    assert doubled == pytest.approx(squared_discrepancy(fake, real), rel=1e-12)
+    doubled = squared_mmd(torch.cat([fake, fake], 1), torch.cat([real, real], 1))
+    assert doubled == pytest.approx(squared_mmd(fake, real), rel=1e-12)
 
 
 def test_it_is_unbiased_between_equal_distributions_and_grows_with_their_distance():
     values = torch.tensor(
-        [
-            squared_discrepancy(features(20, 8, 2 * i), features(20, 8, 2 * i + 1))
-            for i in range(400)
-        ]
+        [squared_mmd(features(20, 8, 2 * i), features(20, 8, 2 * i + 1)) for i in range(400)]
     )
     standard_error = values.std() / 20
     assert values.mean().abs() < 3 * standard_error
@@ -57,7 +54,7 @@ def test_subsets_are_drawn_by_the_seed_alone_and_hold_different_rows():
     assert first[1] > 0
     assert torch.equal(before, torch.get_rng_state())
     # 40 of 40 different rows, in whatever order, are the set.
-    whole = squared_discrepancy(fake[:40], real)
+    whole = squared_mmd(fake[:40], real)
     assert kernel_distance(fake[:40], real.flip(0))[0] == pytest.approx(whole, rel=1e-10)
 
 
@@ -91,7 +88,7 @@ def test_the_same_subsets_agree_with_torch_fidelity(theirs):
     for _ in range(20):
         rows = random.choice(60, 25, replace=False)
         others = random.choice(50, 25, replace=False)
-        values.append(squared_discrepancy(fake[rows], real[others]))
+        values.append(squared_mmd(fake[rows], real[others]))
     assert np.mean(values) == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-6)
     assert np.std(values) == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-6)
     # Other subsets of the same sets: the same figure up to the error of a mean of 20.

@@ -22,30 +22,32 @@ def batch():
 
 
 def test_the_players_share_out_every_parameter_and_none_twice(method):
-    shared_out = [id(p) for player in method.players().values() for p in player.parameters()]
+    shared_out = [id(p) for group in method.optimizer_groups().values() for p in group.parameters()]
     assert sorted(shared_out) == sorted(id(p) for p in method.parameters() if p.requires_grad)
 
 
 def test_turns_name_players_and_give_finite_scalars_under_unique_names(method):
     names = []
-    for turn in method.turns(batch(), 0):
-        assert set(turn.players) <= set(method.players())
-        assert turn.players or not method.players()  # nobody moves only where nobody could
-        for name, loss in turn.losses.items():
+    for update in method.updates(batch(), 0):
+        assert set(update.groups) <= set(method.optimizer_groups())
+        assert (
+            update.groups or not method.optimizer_groups()
+        )  # nobody moves only where nobody could
+        for name, loss in update.losses.items():
             assert loss.ndim == 0 and torch.isfinite(loss), name
-            assert loss.requires_grad == bool(turn.players), name
-        names += turn.losses
+            assert loss.requires_grad == bool(update.groups), name
+        names += update.losses
     assert names and len(names) == len(set(names))
 
 
 def test_turns_leave_grad_mode_and_autocast_alone(method):
-    for _ in method.turns(batch(), 0):
+    for _ in method.updates(batch(), 0):
         assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 def test_every_player_moves_in_a_step(method):
-    moved = {name for turn in method.turns(batch(), 0) for name in turn.players}
-    assert moved == set(method.players())
+    moved = {name for update in method.updates(batch(), 0) for name in update.groups}
+    assert moved == set(method.optimizer_groups())
 
 
 def test_translators_are_named_by_their_ends_and_keep_any_size(method):
@@ -68,7 +70,7 @@ def test_styles_can_be_drawn_again_and_read_from_references_of_any_size(method):
         assert not drawn.equal(translator.sample_style(3, seed=2))
         for height, width in ((17, 23), (5, 40)):
             reference = torch.rand(2, translator.out_channels, height, width) * 2 - 1
-            assert translator.style_of(reference).shape == (2, translator.style_dim)
+            assert translator.encode_style(reference).shape == (2, translator.style_dim)
             image = torch.rand(2, translator.in_channels, height, width) * 2 - 1
             assert translator(image, drawn[:2]).shape == (2, translator.out_channels, height, width)
         state = torch.get_rng_state()
@@ -79,15 +81,15 @@ def test_styles_can_be_drawn_again_and_read_from_references_of_any_size(method):
 
 
 def test_the_state_round_trips(method):
-    for _ in method.turns(batch(), 0):
+    for _ in method.updates(batch(), 0):
         pass
     other = type(method)(shrink(type(method).Config().name), CHANNELS)
     other.load_state_dict(copy.deepcopy(method.state_dict()))
     images = batch()
     torch.manual_seed(1)
-    one = [turn.total().item() for turn in method.turns(images, 1)]
+    one = [update.total().item() for update in method.updates(images, 1)]
     torch.manual_seed(1)
-    assert one == [turn.total().item() for turn in other.turns(images, 1)]
+    assert one == [update.total().item() for update in other.updates(images, 1)]
 
 
 def test_the_same_seed_gives_the_same_step(method):
@@ -95,5 +97,5 @@ def test_the_same_seed_gives_the_same_step(method):
     for _ in range(2):
         torch.manual_seed(3)
         again = copy.deepcopy(method)
-        totals.append([turn.total().item() for turn in again.turns(images, 0)])
+        totals.append([update.total().item() for update in again.updates(images, 0)])
     assert totals[0] == totals[1]

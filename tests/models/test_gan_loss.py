@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from models.gan_loss import Adversary, AdversaryConfig
+from models.gan_loss import GANLoss, GANLossConfig
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.layers.norm_act_pad import NormActPad, instance_norm_act_pad
 
@@ -33,17 +33,17 @@ class Recorder(nn.Module):
         return image.flatten(1).mean(dim=1)
 
 
-def game(**options) -> Adversary:
-    return Adversary(AdversaryConfig(**options), "b")
+def gan_loss(**options) -> GANLoss:
+    return GANLoss(GANLossConfig(**options), "b")
 
 
 def test_the_terms_are_those_of_the_objective_with_the_weight_applied():
     # D(real) = 0.1 * 24 + 0.3 = 2.7, D(fake) = -2.1: ((2.7 - 1)^2 + 2.1^2) / 2 = 3.65; (-3.1)^2 * 2.
-    plain = game(adversarial_weight=2.0)
-    assert plain.discriminator(Linear(), REAL, FAKE, 0)["discriminator_b"].item() == pytest.approx(
-        3.65
-    )
-    assert plain.generator(Linear(), FAKE, 0).item() == pytest.approx(2 * 9.61)
+    plain = gan_loss(adversarial_weight=2.0)
+    assert plain.discriminator_losses(Linear(), REAL, FAKE, 0)[
+        "discriminator_b"
+    ].item() == pytest.approx(3.65)
+    assert plain.generator_loss(Linear(), FAKE, 0).item() == pytest.approx(2 * 9.61)
 
 
 def test_scores_of_several_scales_are_added_up():
@@ -51,39 +51,39 @@ def test_scores_of_several_scales_are_added_up():
         def forward(self, image):
             return [super().forward(image)] * 2
 
-    assert game().generator(Twice(), FAKE, 0).item() == pytest.approx(2 * 9.61)
-    terms = game().discriminator(Twice(), REAL, FAKE, 0)
+    assert gan_loss().generator_loss(Twice(), FAKE, 0).item() == pytest.approx(2 * 9.61)
+    terms = gan_loss().discriminator_losses(Twice(), REAL, FAKE, 0)
     assert terms["discriminator_b"].item() == pytest.approx(2 * 3.65)
 
 
 @pytest.mark.parametrize(
     ("penalty", "weight", "expected"),
-    [("r1", 1.0, 0.24), ("wgan_gp", 10.0, 0.943594), ("zero_centred", 1.0, 0.48)],
+    [("r1", 1.0, 0.24), ("wgan_gp", 10.0, 0.943594), ("zero_centered", 1.0, 0.48)],
 )
 def test_penalties_are_those_of_the_papers(penalty, weight, expected):
-    playing = game(penalty=penalty, penalty_weight=weight)
-    terms = playing.discriminator(Linear(), REAL, FAKE, 0)
+    playing = gan_loss(penalty=penalty, penalty_weight=weight)
+    terms = playing.discriminator_losses(Linear(), REAL, FAKE, 0)
     assert terms["penalty_b"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_lazy_penalty_comes_every_kth_step_as_many_times_as_strong():
-    lazy = game(penalty="r1", penalty_weight=1.0, penalty_every=4)
-    terms = [lazy.discriminator(Linear(), REAL, FAKE, step) for step in range(8)]
+    lazy = gan_loss(penalty="r1", penalty_weight=1.0, penalty_every=4)
+    terms = [lazy.discriminator_losses(Linear(), REAL, FAKE, step) for step in range(8)]
     assert ["penalty_b" in row for row in terms] == [step % 4 == 0 for step in range(8)]
     assert terms[4]["penalty_b"].item() == pytest.approx(4 * 0.24, rel=1e-5)
 
 
 def test_penalties_look_at_reals_or_between_reals_and_fakes():
-    for penalty, whole_batch in (("wgan_gp", False), ("zero_centred", True)):
-        judge = Recorder()
-        game(penalty=penalty).discriminator(judge, REAL, FAKE, 0)
-        between = judge.seen[0].detach().flatten(1)
+    for penalty, whole_batch in (("wgan_gp", False), ("zero_centered", True)):
+        discriminator = Recorder()
+        gan_loss(penalty=penalty).discriminator_losses(discriminator, REAL, FAKE, 0)
+        between = discriminator.seen[0].detach().flatten(1)
         assert (between.abs() < 0.5).all()
         assert (between == between[:, :1]).all()  # one share for all of an image
         assert bool((between[0] == between[1]).all()) == whole_batch
-    judge = Recorder()
-    game(penalty="r1").discriminator(judge, REAL, FAKE, 0)
-    assert judge.seen[0].equal(REAL)
+    discriminator = Recorder()
+    gan_loss(penalty="r1").discriminator_losses(discriminator, REAL, FAKE, 0)
+    assert discriminator.seen[0].equal(REAL)
 
 
 class Once(torch.autograd.Function):
@@ -100,79 +100,81 @@ class Once(torch.autograd.Function):
 
 
 def test_a_penalty_reaches_the_weights_whatever_kernels_the_network_runs_on():
-    judge = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
+    discriminator = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
 
     def kernel(x, shortcut, slope, padding):
         return Once.apply(instance_norm_act_pad(x, shortcut, slope, padding))
 
-    parts = [part for part in judge.modules() if isinstance(part, NormActPad)]
+    parts = [part for part in discriminator.modules() if isinstance(part, NormActPad)]
     for part in parts:
         part.kernel = kernel
     images = torch.rand(2, 3, 16, 16)
-    game(penalty="r1").discriminator(judge, images, -images, 0)["penalty_b"].backward()
-    assert all(p.grad is not None for n, p in judge.named_parameters() if "weight" in n)
+    gan_loss(penalty="r1").discriminator_losses(discriminator, images, -images, 0)[
+        "penalty_b"
+    ].backward()
+    assert all(p.grad is not None for n, p in discriminator.named_parameters() if "weight" in n)
     assert [part.kernel for part in parts] == [kernel] * len(parts)  # put back afterwards
 
 
 def test_smoothed_labels_make_reals_worth_less():
     # ((2.7 - 0.9)^2 + 2.1^2) / 2 = 3.825
-    terms = game(label_smoothing=0.1).discriminator(Linear(), REAL, FAKE, 0)
+    terms = gan_loss(label_smoothing=0.1).discriminator_losses(Linear(), REAL, FAKE, 0)
     assert terms["discriminator_b"].item() == pytest.approx(3.825)
 
 
 def test_instance_noise_halves_in_its_half_life():
-    noisy, deviations = game(instance_noise=0.4, noise_half_life=100), []
+    noisy, deviations = gan_loss(instance_noise=0.4, noise_half_life=100), []
     for step in (0, 100, 200):
-        judge = Recorder()
-        noisy.generator(judge, torch.zeros(64, 3, 16, 16), step)
-        deviations.append(judge.seen[0].std().item())
+        discriminator = Recorder()
+        noisy.generator_loss(discriminator, torch.zeros(64, 3, 16, 16), step)
+        deviations.append(discriminator.seen[0].std().item())
     assert deviations == pytest.approx([0.4, 0.2, 0.1], rel=0.02)
 
 
 def test_a_recorded_step_reads_the_deviation_of_the_noise_from_a_tensor():
-    noisy = game(instance_noise=0.4, noise_half_life=100)
-    noisy.decide(100, torch.device("cpu"))
-    judge = Recorder()
-    noisy.generator(judge, torch.zeros(64, 3, 16, 16), 0)  # the step that was recorded
-    assert judge.seen[0].std().item() == pytest.approx(0.2, rel=0.02)
+    noisy = gan_loss(instance_noise=0.4, noise_half_life=100)
+    noisy.prepare_cuda_graph_inputs(100, torch.device("cpu"))
+    discriminator = Recorder()
+    noisy.generator_loss(discriminator, torch.zeros(64, 3, 16, 16), 0)  # the step that was recorded
+    assert discriminator.seen[0].std().item() == pytest.approx(0.2, rel=0.02)
 
 
 def test_reals_and_fakes_are_augmented_in_both_turns():
-    judge = Recorder()
-    playing = game(augment="always", augment_kinds=["cutout"])
-    playing.discriminator(judge, REAL, FAKE, 0)
-    playing.generator(judge, FAKE, 0)
-    assert len(judge.seen) == 3
-    assert all((images == 0).any() for images in judge.seen)
+    discriminator = Recorder()
+    playing = gan_loss(augment="always", diffaug_policy=["cutout"])
+    playing.discriminator_losses(discriminator, REAL, FAKE, 0)
+    playing.generator_loss(discriminator, FAKE, 0)
+    assert len(discriminator.seen) == 3
+    assert all((images == 0).any() for images in discriminator.seen)
 
 
 def test_adaptive_augmentation_rises_while_reals_are_too_easy_and_falls_after():
     # Every fourth look moves p by 4 batches of 2 images of 500,000.
-    playing, sure, unsure = game(augment="adaptive"), REAL + 1, REAL - 1
+    playing, sure, unsure = gan_loss(augment="adaptive"), REAL + 1, REAL - 1
     for _ in range(8):
-        playing.discriminator(Recorder(), sure, FAKE, 0)
-    assert playing.probability.item() == pytest.approx(2 * 8 / 500_000)
+        playing.discriminator_losses(Recorder(), sure, FAKE, 0)
+    assert playing.ada_p.item() == pytest.approx(2 * 8 / 500_000)
     for _ in range(4):
-        playing.discriminator(Recorder(), unsure, FAKE, 0)
-    assert playing.probability.item() == pytest.approx(8 / 500_000)
+        playing.discriminator_losses(Recorder(), unsure, FAKE, 0)
+    assert playing.ada_p.item() == pytest.approx(8 / 500_000)
 
 
 def test_a_smoothed_label_moves_the_middle_that_adaptive_augmentation_looks_at():
     # Reals are worth 0.8, so 0.45 is nearer to that than to 0; without smoothing it is not.
     for smoothing, expected in ((0.2, 2 * 4 / 500_000), (0.0, 0.0)):
-        playing = game(augment="adaptive", label_smoothing=smoothing)
+        playing = gan_loss(augment="adaptive", label_smoothing=smoothing)
         for _ in range(4):
-            playing.discriminator(Recorder(), REAL - 0.05, FAKE, 0)
-        assert playing.probability.item() == pytest.approx(expected)
+            playing.discriminator_losses(Recorder(), REAL - 0.05, FAKE, 0)
+        assert playing.ada_p.item() == pytest.approx(expected)
 
 
 def test_the_probability_of_augmentation_is_in_the_checkpoint():
-    playing = game(augment="adaptive")
-    playing.probability.fill_(0.25)
-    other = game(augment="adaptive")
+    playing = gan_loss(augment="adaptive")
+    playing.ada_p.fill_(0.25)
+    other = gan_loss(augment="adaptive")
     other.load_state_dict(copy.deepcopy(playing.state_dict()))
-    assert other.probability.item() == 0.25
-    assert not game().state_dict()  # what is not asked for leaves no trace
+    assert other.ada_p.item() == 0.25
+    assert not gan_loss().state_dict()  # what is not asked for leaves no trace
 
 
 @pytest.mark.parametrize(
@@ -181,12 +183,12 @@ def test_the_probability_of_augmentation_is_in_the_checkpoint():
         ({"adversarial_weight": -1}, "method.adversarial_weight"),
         ({"penalty_every": 0}, "method.penalty_every"),
         ({"label_smoothing": 0.5}, "method.label_smoothing"),
-        ({"label_smoothing": 0.1, "objective": "hinge"}, "objective=hinge"),
-        ({"augment": "always", "augment_kinds": []}, "method.augment_kinds"),
+        ({"label_smoothing": 0.1, "gan_mode": "hinge"}, "gan_mode=hinge"),
+        ({"augment": "always", "diffaug_policy": []}, "method.diffaug_policy"),
         ({"augment_target": 1.0}, "method.augment_target"),
-        ({"augment": "adaptive", "objective": "wgan"}, "objective=wgan"),
+        ({"augment": "adaptive", "gan_mode": "wgan"}, "gan_mode=wgan"),
     ],
 )
 def test_what_makes_no_sense_is_answered_by_its_name(options, named):
     with pytest.raises(ValueError, match=named):
-        AdversaryConfig(**options)
+        GANLossConfig(**options)

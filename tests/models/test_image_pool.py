@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.image_pool import FeatureQueue, ImageHistory
+from models.image_pool import FeatureQueue, ImagePool
 
 
 def numbered(value: float, count: int = 1) -> torch.Tensor:
@@ -11,7 +11,7 @@ def numbered(value: float, count: int = 1) -> torch.Tensor:
 
 
 def test_the_first_images_are_returned_as_they_are_and_without_a_graph():
-    history = ImageHistory(5)
+    history = ImagePool(5)
     for value in range(5):
         fake = numbered(value).requires_grad_()
         seen = history(fake)
@@ -21,7 +21,7 @@ def test_the_first_images_are_returned_as_they_are_and_without_a_graph():
 
 
 def test_half_of_the_queries_swap_the_size_stays_and_old_images_die_out():
-    history = ImageHistory(50)
+    history = ImagePool(50)
     for value in range(50):
         history(numbered(value))
     swaps = 0
@@ -38,7 +38,7 @@ def test_an_image_survives_a_query_with_probability_99_percent():
     # A swap (1/2) hits one slot of 50: 0.99 a query, so 0.5 of them live through 69 queries.
     survivors = []
     for _ in range(60):
-        history = ImageHistory(50)
+        history = ImagePool(50)
         for value in range(50):
             history(numbered(value))
         for _ in range(69):
@@ -50,7 +50,7 @@ def test_an_image_survives_a_query_with_probability_99_percent():
 
 
 def test_the_slot_written_for_an_image_is_not_what_that_image_returns():
-    history = ImageHistory(1)
+    history = ImagePool(1)
     history(numbered(0))
     returned = [history(numbered(value)).flatten()[0].item() for value in range(1, 200)]
     swapped = [(value, seen) for value, seen in enumerate(returned, start=1) if seen != value]
@@ -58,7 +58,7 @@ def test_the_slot_written_for_an_image_is_not_what_that_image_returns():
 
 
 def test_each_image_of_a_batch_is_drawn_on_its_own():
-    history = ImageHistory(8)
+    history = ImagePool(8)
     history(torch.cat([numbered(value) for value in range(8)]))
     seen = history(torch.cat([numbered(100 + value) for value in range(8)]))[:, 0, 0, 0]
     assert 0 < int((seen < 100).sum()) < 8
@@ -66,12 +66,12 @@ def test_each_image_of_a_batch_is_drawn_on_its_own():
 
 def test_size_zero_passes_through():
     fake = numbered(3).requires_grad_()
-    seen = ImageHistory(0)(fake)
+    seen = ImagePool(0)(fake)
     assert torch.equal(seen, fake) and not seen.requires_grad
 
 
 def test_the_state_round_trips_and_the_future_is_the_same():
-    first, second = ImageHistory(4), ImageHistory(4)
+    first, second = ImagePool(4), ImagePool(4)
     for value in range(7):
         first(numbered(value))
     second.load_state_dict(first.state_dict())
@@ -83,7 +83,7 @@ def test_the_state_round_trips_and_the_future_is_the_same():
 
 
 def test_a_new_image_size_begins_a_new_history():
-    history = ImageHistory(2)
+    history = ImagePool(2)
     history(torch.zeros(2, 1, 4, 4))
     assert torch.equal(history(torch.ones(1, 1, 8, 8)), torch.ones(1, 1, 8, 8))
     assert history.count == 1
@@ -136,7 +136,7 @@ def test_a_queue_that_was_told_what_comes_does_the_same_in_the_same_memory():
     assert told.features is not None
     memory = told.features.data_ptr()
     for value in range(1, 6):
-        told.decide(1)
+        told.reserve(1)
         assert kept(told) == kept(asked)  # what was counted in is not there before it came
         told.remember(numbered(value))
         asked.remember(numbered(value))

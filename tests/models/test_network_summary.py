@@ -29,7 +29,9 @@ def test_every_network_has_a_table(name):
 
 def test_the_work_of_a_convolution_is_that_of_one_image():
     method = methods.find("cyclegan")(shrink("cyclegan"), CHANNELS)
-    parts, _ = parts_of(first_calls(method, 16)["to_b"])  # called with real_a and real_b at once
+    parts, _ = parts_of(
+        first_calls(method, 16)["generator_ab"]
+    )  # called with real_a and real_b at once
     first = next(part for part in parts if part.kind == "NormedConv2d")
     # 7x7 from 3 channels to 4, at each of 16x16 places.
     assert (first.macs, first.parameters, first.shape) == (
@@ -45,7 +47,7 @@ def test_equal_neighbours_stand_in_one_line():
     method = methods.find("cyclegan")(options.method, CHANNELS)
     lines = "\n".join(summary("cyclegan", method, 64))
     assert "ResidualBlock x 9" in lines
-    assert "to_b: ResnetGenerator, player generators" in lines
+    assert "generator_ab: ResnetGenerator, optimizer group generators" in lines
 
 
 def test_the_published_networks_are_counted_without_any_image(tmp_path, monkeypatch, capsys):

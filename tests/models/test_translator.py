@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.translator import DeterministicTranslator, fitting
+from models.translator import DeterministicTranslator, round_up_to_multiple
 
 
 class Recorder(nn.Module):
@@ -24,7 +24,7 @@ def translator() -> tuple[DeterministicTranslator, Recorder]:
     ("side", "fits"), [(1, 8), (8, 8), (9, 12), (255, 256), (256, 256), (257, 260)]
 )
 def test_a_side_is_extended_to_the_next_that_fits(side, fits):
-    assert fitting(side, 4, 8) == fits
+    assert round_up_to_multiple(side, 4, 8) == fits
 
 
 @pytest.mark.parametrize("size", [(255, 257), (8, 12), (3, 9), (1, 1), (2, 400)])

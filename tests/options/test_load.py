@@ -7,7 +7,7 @@ import pytest
 from common.errors import UserError, one_line
 from models import methods
 from options.config import TestOptions, TrainOptions, TranslateOptions
-from options.introspection import walk
+from options.introspection import option_fields
 from options.load import (
     from_yaml,
     to_yaml,
@@ -34,19 +34,19 @@ def test_every_preset_loads_builds_and_says_what_it_is(name):
         for part, group in vars(options.method).items() if hasattr(group, "channels")
     })  # fmt: skip
     method = methods.find(options.method.name)(small, channels)
-    method.check_size(options.data.crop_size, options.data.crop_size)
+    method.check_crop_size(options.data.crop_size, options.data.crop_size)
     line = next(line for line in preset_list().splitlines() if line.split()[:1] == [name])
     assert len(line.split()) > 3
 
 
 def test_the_presets_have_the_papers_settings():
     paper = loaded("cyclegan")
-    assert (paper.method.cycle_weight, paper.method.identity_weight, paper.method.history) == (
+    assert (paper.method.cycle_weight, paper.method.identity_weight, paper.method.pool_size) == (
         10,
         0.5,
         50,
     )
-    assert (paper.method.objective, paper.learning_rate, paper.adam_betas) == (
+    assert (paper.method.gan_mode, paper.learning_rate, paper.adam_betas) == (
         "lsgan",
         2e-4,
         [0.5, 0.999],
@@ -115,7 +115,7 @@ MISTAKES = {
     "learning_rate=-1": "learning_rate must be more than 0",
     "learning_rate=nan": "learning_rate must be a finite number",
     "learning_rate=inf": "learning_rate must be a finite number",
-    "method.objective=wgann": "method.objective: ",
+    "method.gan_mode=wgann": "method.gan_mode: ",
     "method.name=cyclegam": "did you mean cyclegan?",
     "data.fit=squash": "data.fit: ",
     "data.flip=maybe": "data.flip: ",
@@ -144,7 +144,7 @@ MISTAKES = {
     "data.channels=1" + "0" * 400: "data.channels must be",
     "checkpoint_every=0": "checkpoint_every must be more than 0",
     "ema_half_life=-3": "ema_half_life",
-    "score_images=1e400": "score_images",
+    "validation_images=1e400": "validation_images",
     "data.load_size={a: 1}": "data.load_size",
     "seed=99999999999999999999999": "seed",
     "batch_size=1000000000": "batch_size must be at most 65536",
@@ -207,7 +207,7 @@ def test_help_explains_every_option_with_the_values_of_the_preset(capsys):
     assert train_options(["cityscapes", "--help"]) is None
     page = capsys.readouterr().out
     assert "data.crop_size=128" in page and "method.generator.blocks=6" in page
-    for field in walk(TrainOptions, {"method": methods.find("cyclegan").Config}):
+    for field in option_fields(TrainOptions, {"method": methods.find("cyclegan").Config}):
         assert f"  {field.name}=" in page
     assert train_options(["--help"]) is None
     assert train_options(["--list"]) is None
@@ -217,7 +217,7 @@ def test_help_explains_every_option_with_the_values_of_the_preset(capsys):
 @pytest.mark.parametrize("options", [TrainOptions, TestOptions, TranslateOptions])
 def test_every_option_is_explained(options):
     for name in methods.names():
-        for field in walk(options, {"method": methods.find(name).Config}):
+        for field in option_fields(options, {"method": methods.find(name).Config}):
             assert len(field.explanation) > 8, f"{field.name} has no comment behind it"
 
 
@@ -241,23 +241,26 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_difference
 
 def test_numbers_by_player_are_set_by_their_dotted_names(tmp_path):
     options = loaded(
-        "cyclegan", "rates.discriminators=4", "every.generators=5", "clip_norm.generators=0.5"
+        "cyclegan",
+        "lr_multipliers.discriminators=4",
+        "update_every.generators=5",
+        "clip_grad_norm.generators=0.5",
     )
-    assert options.rates == {"discriminators": 4.0}
-    assert options.every == {"generators": 5}
-    assert options.clip_norm == {"generators": 0.5}
-    assert from_yaml(to_yaml(options), "there").rates == {"discriminators": 4.0}
+    assert options.lr_multipliers == {"discriminators": 4.0}
+    assert options.update_every == {"generators": 5}
+    assert options.clip_grad_norm == {"generators": 0.5}
+    assert from_yaml(to_yaml(options), "there").lr_multipliers == {"discriminators": 4.0}
     preset = tmp_path / "mine.yaml"
     preset.write_text("base: cyclegan\nrates: {generators: 0.5}\n")
-    assert loaded(str(preset)).rates == {"generators": 0.5}
+    assert loaded(str(preset)).lr_multipliers == {"generators": 0.5}
 
 
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("rates.discriminators=-1", "rates.discriminators must be more than 0"),
-        ("every.generators=0", "every.generators must be more than 0"),
-        ("every.generators=often", "every.generators: "),
+        ("lr_multipliers.discriminators=-1", "lr_multipliers.discriminators must be more than 0"),
+        ("update_every.generators=0", "update_every.generators must be more than 0"),
+        ("update_every.generators=often", "update_every.generators: "),
         ("warm_up=soon", "warm_up: 'soon' is no length"),
     ],
 )
@@ -266,7 +269,7 @@ def test_a_number_by_player_that_makes_no_sense_is_answered(setting, named):
         loaded("cyclegan", setting)
 
 
-@pytest.mark.parametrize("setting", ["rates.generators=1e400", "adam_betas=[0.5,1e400]"])
+@pytest.mark.parametrize("setting", ["lr_multipliers.generators=1e400", "adam_betas=[0.5,1e400]"])
 def test_numbers_in_groups_and_lists_are_finite_too(setting):
     with pytest.raises(UserError, match="must be a finite number"):
         loaded("cyclegan", setting)

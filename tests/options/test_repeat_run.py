@@ -51,7 +51,7 @@ def test_a_run_on_the_server_gives_its_options_and_nothing_else(trained, tmp_pat
     found = train_options(["wandb:me/project/abcd"])
     assert found is not None and found.run == "runs/abcd"  # not the folder it had elsewhere
     assert found.log.project != "theirs" and not found.log.artifacts and found.log.tags is None
-    assert found.data.cache == "" and not (tmp_path / "cache").exists()
+    assert found.data.disk_cache == "" and not (tmp_path / "cache").exists()
     assert server.unknown == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from common.errors import UserError
 from engine.checkpoint import load_checkpoint
 from reliability import fuzz, fuzz_checkpoints
-from reliability.fuzz_harness import Case, Limits, try_all
+from reliability.fuzz_harness import Case, Limits, run_cases
 
 LIMITS = Limits(seconds=2, growth=1000, peak=1000)
 
@@ -35,7 +35,7 @@ def test_bombs_are_refused_in_little_memory(tmp_path, record_property):
     cases = [Case("sound.pt", fuzz_checkpoints.sound())]
     cases += [Case(f"{n}.pt", fuzz_checkpoints.HOSTILE[name]()) for n, name in enumerate(names)]
     limits = Limits(seconds=10, growth=50, peak=50, address_space=300)
-    report = try_all(cases, fuzz_checkpoints.judge, limits, tmp_path / "cases")
+    report = run_cases(cases, fuzz_checkpoints.judge, limits, tmp_path / "cases")
     assert report.failures == [] and report.outcomes == {"loaded equal": 1, "refused": 4}
     record_property("figure", f"4 of 4 refused, {report.peak:.0f} MB at most")
 
@@ -76,7 +76,7 @@ def wrong(path: Path) -> str:
 )  # fmt: skip
 def test_a_case_that_misbehaves_is_kept_with_the_reason(tmp_path, asked, reason):
     cases = [Case("a.txt", b"fine"), Case("b.txt", asked.encode()), Case("c.txt", b"fine")]
-    report = try_all(cases, wrong, LIMITS, tmp_path)
+    report = run_cases(cases, wrong, LIMITS, tmp_path)
     assert report.outcomes == {"fine": 2} and len(report.failures) == 1
     assert reason in report.failures[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001_b.txt", "00001_b.txt.why"]
@@ -94,10 +94,10 @@ def test_a_crash_and_memory_over_its_bound_are_failures(tmp_path):
         kept[-1].write(b"x" * 20_000_000)
         return "fine"
 
-    (reason,) = try_all([Case("a", b"")], crash, LIMITS, tmp_path / "crash").failures
+    (reason,) = run_cases([Case("a", b"")], crash, LIMITS, tmp_path / "crash").failures
     assert "ended with 11" in reason and (tmp_path / "crash/00000_a").exists()
     cases = [Case("a", b"")] * 40
-    report = try_all(cases, hoard, Limits(5, growth=10, peak=5000), tmp_path / "hoard")
+    report = run_cases(cases, hoard, Limits(5, growth=10, peak=5000), tmp_path / "hoard")
     assert report.failures == ["growth of memory over its bound, 10 MB"]
-    report = try_all(cases[:3], hoard, Limits(5, growth=900, peak=10), tmp_path / "peak")
+    report = run_cases(cases[:3], hoard, Limits(5, growth=900, peak=10), tmp_path / "peak")
     assert report.failures == ["peak of memory over its bound, 10 MB"]

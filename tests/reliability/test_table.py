@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from reliability import table
-from reliability.guarantees import CLAIMS, Claim
+from reliability.guarantees import GUARANTEES, Guarantee
 from reliability.table import PROGRAMS, Outcome, page, row
 from tests.conftest import ROOT
 
@@ -15,22 +15,22 @@ GOOD, BAD, SHORT = Outcome(True, 1.0, "3 of 3"), Outcome(False, 1.0), Outcome(Tr
 def test_every_row_is_there_once_and_names_tests_and_programs_that_exist():
     names = [f"{letter}{n + 1}" for letter, count in zip("ABCDEW", (8, 7, 2, 10, 9, 2), strict=True)
              for n in range(count)]  # fmt: skip
-    assert [claim.name for claim in CLAIMS] == names
-    for file in {node.partition("::")[0] for claim in CLAIMS for node in claim.tests}:
+    assert [claim.name for claim in GUARANTEES] == names
+    for file in {node.partition("::")[0] for claim in GUARANTEES for node in claim.tests}:
         tree = ast.parse((ROOT / file).read_text())
         known = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        wanted = {n.partition("::")[2] for c in CLAIMS for n in c.tests if n.startswith(file)}
+        wanted = {n.partition("::")[2] for c in GUARANTEES for n in c.tests if n.startswith(file)}
         assert wanted <= known, file
-    assert {name for claim in CLAIMS for name in claim.programs} <= PROGRAMS.keys()
+    assert {name for claim in GUARANTEES for name in claim.programs} <= PROGRAMS.keys()
 
 
 @pytest.mark.parametrize(
     ("claim", "outcomes", "verdict"),
     [
-        (Claim("X", "", "", ("t",)), [GOOD], "OK"), (Claim("X", "", "", ("t",)), [GOOD, BAD], "no"),
-        (Claim("X", "", "", ("t",)), [], "no"), (Claim("X", "", "", ("t",), gap="g"), [GOOD], "part"),
-        (Claim("X", "", "", ("t",), ("storm",)), [GOOD], "no"), (Claim("X", "", "", gap="g"), [], "no"),
-        (Claim("X", "", "", ("t",), ("options",)), [GOOD], "OK"), (Claim("X", "", "", ("t",),
+        (Guarantee("X", "", "", ("t",)), [GOOD], "OK"), (Guarantee("X", "", "", ("t",)), [GOOD, BAD], "no"),
+        (Guarantee("X", "", "", ("t",)), [], "no"), (Guarantee("X", "", "", ("t",), gap="g"), [GOOD], "part"),
+        (Guarantee("X", "", "", ("t",), ("storm",)), [GOOD], "no"), (Guarantee("X", "", "", gap="g"), [], "no"),
+        (Guarantee("X", "", "", ("t",), ("options",)), [GOOD], "OK"), (Guarantee("X", "", "", ("t",),
         ("options",)), [], "-"),
     ],
 )  # fmt: skip

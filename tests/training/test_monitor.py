@@ -13,7 +13,7 @@ from common.errors import RunError
 from engine.checkpoint import Checkpoints
 from engine.config import TrainingConfig
 from engine.train_step import TrainStep
-from models.method import Turn
+from models.method import Update
 from models.methods.cyclegan import CycleGAN
 from models.translator import DeterministicTranslator
 from tests.conftest import TINY, call
@@ -28,22 +28,22 @@ TERMS = ["adversarial_a", "adversarial_b", "cycle_a", "cycle_b", "identity_a", "
 
 def words(photos, run, *more):
     return ["cyclegan", f"data.root={photos}", f"run={run}", "duration=12 steps", "checkpoint_every=4",
-            "log.every=1", "log.previews_every=0", "method.history=3", *TINY, *more]  # fmt: skip
+            "log.every=1", "log.previews_every=0", "method.pool_size=3", *TINY, *more]  # fmt: skip
 
 
 def spoil(monkeypatch, term: str, step: int, value: float = float("nan"), times: int = 1) -> None:
     """Multiply a term of the loss by `value` in `times` steps from `step` (from 1) on."""
-    real, left = CycleGAN.turns, [times]
+    real, left = CycleGAN.updates, [times]
 
-    def turns(self, batch, at):
+    def updates(self, batch, at):
         spoilt = at + 1 >= step and left[0] > 0
-        for turn in real(self, batch, at):
-            if spoilt and term in turn.losses:
-                turn.losses[term] = turn.losses[term] * value
+        for update in real(self, batch, at):
+            if spoilt and term in update.losses:
+                update.losses[term] = update.losses[term] * value
                 left[0] -= 1
-            yield Turn(*turn.players, losses=turn.losses)
+            yield Update(*update.groups, losses=update.losses)
 
-    monkeypatch.setattr(CycleGAN, "turns", turns)
+    monkeypatch.setattr(CycleGAN, "updates", updates)
 
 
 def rows_of(run):
@@ -64,10 +64,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_moves_nobody(
     take = TrainStep.take_step
 
     def watched(self, batch):
-        player = self.players["discriminators" if term.startswith("d") else "generators"]
-        before = [p.detach().clone() for p in player.parameters()]
+        group = self.optimizer_groups["discriminators" if term.startswith("d") else "generators"]
+        before = [p.detach().clone() for p in group.parameters()]
         losses = take(self, batch)
-        same = all(torch.equal(p, q) for p, q in zip(player.parameters(), before, strict=True))
+        same = all(torch.equal(p, q) for p, q in zip(group.parameters(), before, strict=True))
         seen.append(same)
         return losses
 
@@ -88,15 +88,15 @@ def test_a_gradient_that_is_not_finite_stops_the_run(photos, tmp_path, monkeypat
         def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
             return gradient * float("inf")
 
-    real = CycleGAN.turns
+    real = CycleGAN.updates
 
-    def turns(self, batch, step):
-        for turn in real(self, batch, step):
-            if step == 5 and "discriminator_a" in turn.losses:
-                turn.losses["discriminator_a"] = Explode.apply(turn.losses["discriminator_a"])
-            yield turn
+    def updates(self, batch, step):
+        for update in real(self, batch, step):
+            if step == 5 and "discriminator_a" in update.losses:
+                update.losses["discriminator_a"] = Explode.apply(update.losses["discriminator_a"])
+            yield update
 
-    monkeypatch.setattr(CycleGAN, "turns", turns)
+    monkeypatch.setattr(CycleGAN, "updates", updates)
     code, error = call(train, *words(photos, tmp_path / "run"))
     assert code == 3 and "a gradient of the discriminators became" in error and "step 6" in error
 
@@ -104,7 +104,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(photos, tmp_path, monkeypat
 def test_skip_leaves_the_step_out_and_goes_on(photos, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     spoil(monkeypatch, "cycle_a", 6)
-    assert call(train, *words(photos, run, "not_finite=skip")) == (0, "")
+    assert call(train, *words(photos, run, "on_nonfinite=skip")) == (0, "")
     assert capsys.readouterr().out.count("the step is left out") == 1
     assert [row["step"] for row in rows_of(run)] == list(range(1, 13))
     assert "cycle_a" not in rows_of(run)[5] and "cycle_a" in rows_of(run)[6]
@@ -113,21 +113,21 @@ def test_skip_leaves_the_step_out_and_goes_on(photos, tmp_path, monkeypatch, cap
 
 def test_skip_gives_up_after_so_many_in_a_row(photos, tmp_path, monkeypatch):
     spoil(monkeypatch, "cycle_a", 6, times=4)
-    more = ("not_finite=skip", "not_finite_limit=3")
+    more = ("on_nonfinite=skip", "nonfinite_limit=3")
     code, error = call(train, *words(photos, tmp_path / "run", *more))
     assert code == 3 and "at step 9 (4 steps in a row)" in error
 
 
 def test_a_failed_step_leaves_nothing_in_the_history(photos, tmp_path, monkeypatch):
-    run, real = tmp_path / "run", CycleGAN.turns
+    run, real = tmp_path / "run", CycleGAN.updates
 
-    def turns(self, batch, step):
+    def updates(self, batch, step):
         if step == 1:  # while it fills
             batch = {name: x * float("nan") for name, x in batch.items()}
         yield from real(self, batch, step)
 
-    monkeypatch.setattr(CycleGAN, "turns", turns)
-    assert call(train, *words(photos, run, "not_finite=skip")) == (0, "")
+    monkeypatch.setattr(CycleGAN, "updates", updates)
+    assert call(train, *words(photos, run, "on_nonfinite=skip")) == (0, "")
     state = weights_of(run)
     kept = [state[name]["images"] for name in state if name.endswith("_extra_state")]
     assert len(kept) == 2 and all(len(x) == 3 and x.isfinite().all() for x in kept)
@@ -139,7 +139,7 @@ def test_rollback_goes_on_from_the_last_checkpoint_with_other_samples(
     run, sound = tmp_path / "run", tmp_path / "sound"
     assert call(train, *words(photos, sound)) == (0, "")
     spoil(monkeypatch, "cycle_a", 6)
-    assert call(train, *words(photos, run, "not_finite=rollback")) == (0, "")
+    assert call(train, *words(photos, run, "on_nonfinite=rollback")) == (0, "")
     assert "back at step 4, with another seed (1)" in capsys.readouterr().out
     rows, expected = rows_of(run), rows_of(sound)
     assert [row["step"] for row in rows] == list(range(1, 13))  # each step once
@@ -152,7 +152,7 @@ def test_rollback_before_the_first_checkpoint_begins_again_and_gives_up_in_the_e
     photos, tmp_path, monkeypatch
 ):
     spoil(monkeypatch, "cycle_a", 2, times=3)
-    more = ("not_finite=rollback", "not_finite_limit=2")
+    more = ("on_nonfinite=rollback", "nonfinite_limit=2")
     code, error = call(train, *words(photos, tmp_path / "run", *more))
     assert code == 3 and "cycle_a became nan at step 2" in error
 
@@ -172,9 +172,9 @@ def test_a_run_that_went_back_resumes_bit_identically(photos, tmp_path, monkeypa
         monkeypatch.setattr(Loop, "_save", killed)
         if kill:
             with pytest.raises(KeyboardInterrupt):
-                call(train, *words(photos, run, "not_finite=rollback"))
+                call(train, *words(photos, run, "on_nonfinite=rollback"))
             monkeypatch.undo()
-        assert call(train, *words(photos, run, "not_finite=rollback")) == (0, "")
+        assert call(train, *words(photos, run, "on_nonfinite=rollback")) == (0, "")
         monkeypatch.undo()
     one, two = weights_of(whole), weights_of(parts)
     assert all(torch.equal(one[name], two[name]) for name in one if torch.is_tensor(one[name]))
@@ -211,8 +211,8 @@ def run_with(photos, tmp_path, monkeypatch, capsys, change, size: int = 32) -> s
     more += [
         f"data.crop_size={size}",
         f"data.load_size={size}",
-        "score_images=3",
-        "evaluate_every=4",
+        "validation_images=3",
+        "validate_every=4",
     ]
     assert call(train, *more) == (0, "")
     return capsys.readouterr().out
@@ -304,21 +304,21 @@ def test_a_full_disk_stops_the_run_or_is_warned_of_as_asked(photos, tmp_path, mo
 
 def test_a_skipped_step_leaves_no_mark_in_running_statistics_either(photos, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    turns = CycleGAN.turns
+    updates = CycleGAN.updates
 
     def spoilt(self, batch, step):
         if step == 6:
             batch = {name: x * float("nan") for name, x in batch.items()}
-        yield from turns(self, batch, step)
+        yield from updates(self, batch, step)
 
-    monkeypatch.setattr(CycleGAN, "turns", spoilt)
-    more = ("not_finite=skip", "method.generator.norm=batch", "ema_half_life=4")
+    monkeypatch.setattr(CycleGAN, "updates", spoilt)
+    more = ("on_nonfinite=skip", "method.generator.norm=batch", "ema_half_life=4")
     assert call(train, *words(photos, run, *more)) == (0, "")
     monkeypatch.undo()
     state = Checkpoints(run / "checkpoints").load_latest()
     for part in (state["method"], state["average"]):
         assert all(x.isfinite().all() for x in part.values() if torch.is_tensor(x))
-    assert "to_b.encoder.2.batch_norm.running_mean" in state["method"]
+    assert "generator_ab.encoder.2.batch_norm.running_mean" in state["method"]
     assert call(train, *words(photos, run, *more)) == (0, "")  # it can be opened
 
 
@@ -341,7 +341,7 @@ def test_a_signal_just_before_a_return_is_not_lost(photos, tmp_path, monkeypatch
 
     monkeypatch.setattr(TrainingMonitor, "push", signalled)
     run = tmp_path / "run"
-    assert call(train, *words(photos, run, "not_finite=rollback"))[0] == 143
+    assert call(train, *words(photos, run, "on_nonfinite=rollback"))[0] == 143
     assert Checkpoints(run / "checkpoints").load_latest()["step"] == 5
 
 

@@ -82,7 +82,9 @@ def test_plan_starts_nothing_and_a_budgeted_run_continues_with_the_schedule_it_w
     photos, tmp_path, monkeypatch, capsys
 ):
     seconds = iter((1.0, 999.0))  # measured once, when the run begins
-    monkeypatch.setattr(planning, "measure_in_subprocess", lambda _: StepCost(next(seconds), 10**9, 7))
+    monkeypatch.setattr(
+        planning, "measure_in_subprocess", lambda _: StepCost(next(seconds), 10**9, 7)
+    )
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "budget=13s"]
     assert call(train, *words) == (0, "")
     assert "13s are enough for 12 steps" in capsys.readouterr().out
@@ -153,7 +155,7 @@ run_command(train.main)
 )
 def test_a_run_that_does_not_fit_ends_in_one_line(photos, tmp_path, more, code, says):
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "duration=2 steps",
-             "runtime.threads=1", "score_images=0", "log.previews=0", *more]  # fmt: skip
+             "runtime.threads=1", "validation_images=0", "log.previews=0", *more]  # fmt: skip
     source = LIMITED.format(root=str(ROOT), room=900 * 2**20, words=words)
     done = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, text=True, check=False
@@ -172,7 +174,9 @@ def test_a_budget_belongs_to_the_options_it_was_measured_with(
     photos, tmp_path, monkeypatch, capsys
 ):
     seconds = iter((1.0, 0.5))
-    monkeypatch.setattr(planning, "measure_in_subprocess", lambda _: StepCost(next(seconds), 10**9, 7))
+    monkeypatch.setattr(
+        planning, "measure_in_subprocess", lambda _: StepCost(next(seconds), 10**9, 7)
+    )
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "budget=13s"]
     (tmp_path / "empty").mkdir()
     assert call(train, *words, f"init_from={tmp_path / 'empty'}")[0] == 2  # nothing was learnt

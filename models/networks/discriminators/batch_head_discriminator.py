@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.image_pool import FeatureQueue
-from models.networks.discriminators.patch_discriminator import JudgeNorm, PatchDiscriminator
+from models.networks.discriminators.patch_discriminator import DiscriminatorNorm, PatchDiscriminator
 
 HeadKind = Literal["batch_norm", "batch_stdev"]
 
@@ -22,7 +22,7 @@ class BatchHeadDiscriminator(nn.Module):
 
     @dataclass(frozen=True)
     class Config(PatchDiscriminator.Config):
-        norm: JudgeNorm = "batch"  # of the body; batch is the authors'
+        norm: DiscriminatorNorm = "batch"  # of the body; batch is the authors'
         spectral: bool = True  # spectral norm in the body: a layer's largest singular value is 1
         head: HeadKind = "batch_norm"  # what it takes over the batch: a norm, or one deviation
         queue: int = 3  # past features of reals, and of fakes, that a batch stands beside
@@ -52,13 +52,13 @@ class BatchHeadDiscriminator(nn.Module):
         their company is mixed as they are. `remember` puts them into the queue afterwards.
         """
         features = self.patches((image + 1) / 2)
-        company = self.company(features, real)
+        company = self.past_features(features, real)
         judged = features if company is None else torch.cat([features, company.to(features.dtype)])
         if remember:
             (self.past_real if real else self.past_fake).remember(features)
         return self.head(judged)[: len(features)]
 
-    def company(self, features: Tensor, real: float | Tensor) -> Tensor | None:
+    def past_features(self, features: Tensor, real: float | Tensor) -> Tensor | None:
         """Return past features [n, C, h, w] that stand beside `features`, or None at the start."""
         if not isinstance(real, Tensor):
             return (self.past_real if real else self.past_fake).past(features)
@@ -73,7 +73,7 @@ class BatchHeadDiscriminator(nn.Module):
         return scores if scores > 1 else 0  # a norm needs more than one place
 
 
-class BatchDeviation(nn.Module):
+class MinibatchStd(nn.Module):
     """Add a channel: how much images of a batch differ (Karras et al. 2018, arXiv:1710.10196, Sec. 3)."""
 
     EPSILON = 1e-6
@@ -86,10 +86,10 @@ class BatchDeviation(nn.Module):
 
 def _head(width: int, kind: HeadKind) -> nn.Sequential:
     """Return what turns features of `width` channels into scores; torch's own first weights."""
-    statistics = nn.BatchNorm2d(width) if kind == "batch_norm" else BatchDeviation()
-    inward = width if kind == "batch_norm" else width + 1
+    statistics = nn.BatchNorm2d(width) if kind == "batch_norm" else MinibatchStd()
+    in_channels = width if kind == "batch_norm" else width + 1
     return nn.Sequential(
         statistics,
-        nn.Conv2d(inward, width, 3, padding=1), nn.LeakyReLU(0.01),
+        nn.Conv2d(in_channels, width, 3, padding=1), nn.LeakyReLU(0.01),
         nn.Conv2d(width, 1, 3, padding=1),
     )  # fmt: skip

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.networks.discriminators.patch_discriminator import normalise_spectrum, pyramid
-from models.networks.layers.initialization import Initial, initialise
+from models.networks.discriminators.patch_discriminator import apply_spectral_norm, pyramid
+from models.networks.layers.initialization import InitType, init_weights
 from models.networks.layers.norm_act_pad import ReflectPad
 
 
@@ -24,7 +24,7 @@ class MultiscaleDiscriminator(nn.Module):
         channels: int = 64  # width of the first layer; each layer doubles it
         layers: int = 4  # halvings at each scale
         scales: int = 3  # judges of the image at full size, a half, a quarter ...
-        initial: Initial = "normal"  # how weights begin; narrow ones without norms want kaiming
+        init_type: InitType = "normal"  # how weights begin; narrow ones without norms want kaiming
         spectral: bool = False  # spectral norm: every layer's largest singular value is 1
 
         def __post_init__(self) -> None:
@@ -43,9 +43,9 @@ class MultiscaleDiscriminator(nn.Module):
         super().__init__()
         self.config = config
         self.bodies = nn.ModuleList(_body(in_channels, config) for _ in range(config.scales))
-        initialise(self, config.initial)
+        init_weights(self, config.init_type)
         if config.spectral:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w] a scale, the finest first."""
@@ -63,9 +63,8 @@ class MultiscaleDiscriminator(nn.Module):
 
 def _body(in_channels: int, config: MultiscaleDiscriminator.Config) -> nn.Sequential:
     layers: list[nn.Module] = []
-    inward = in_channels
     for layer in range(config.layers):
-        outward = config.channels * 2**layer
-        layers += [ReflectPad(1), nn.Conv2d(inward, outward, 4, 2), nn.LeakyReLU(0.2)]
-        inward = outward
-    return nn.Sequential(*layers, nn.Conv2d(inward, 1, 1))
+        out_channels = config.channels * 2**layer
+        layers += [ReflectPad(1), nn.Conv2d(in_channels, out_channels, 4, 2), nn.LeakyReLU(0.2)]
+        in_channels = out_channels
+    return nn.Sequential(*layers, nn.Conv2d(in_channels, 1, 1))

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from models.networks.layers.blur import BlurDown
-from models.networks.layers.initialization import CONVOLUTIONS, Initial, initialise
+from models.networks.layers.initialization import CONVOLUTIONS, InitType, init_weights
 from models.networks.layers.norm_act_pad import NormActPad, NormedConv2d, bias_before
 
-JudgeNorm = Literal["instance", "batch", "none"]
+DiscriminatorNorm = Literal["instance", "batch", "none"]
 
 
 class PatchDiscriminator(nn.Module):
@@ -28,9 +28,9 @@ class PatchDiscriminator(nn.Module):
         kind: Literal["patch", "pixel"] = "patch"  # pixel judges each pixel alone (1x1)
         channels: int = 64  # width of the first layer
         layers: int = 3  # 1 to 5: patches of 16, 34, 70, 142, 286 pixels
-        norm: JudgeNorm = "instance"  # instance is the paper's
+        norm: DiscriminatorNorm = "instance"  # instance is the paper's
         antialiased: bool = False  # blur where it samples down, as CUT does
-        initial: Initial = "normal"  # how weights begin; xavier is CUT's
+        init_type: InitType = "normal"  # how weights begin; xavier is CUT's
         scales: int = 1  # judges of the image at full size, a half, a quarter ...
         spectral: bool = False  # spectral norm: every layer's largest singular value is 1
 
@@ -57,9 +57,9 @@ class PatchDiscriminator(nn.Module):
             self.coarser = nn.ModuleList(
                 nn.Sequential(*build(in_channels, config)) for _ in range(config.scales - 1)
             )
-        initialise(self, config.initial)
+        init_weights(self, config.init_type)
         if config.spectral:
-            normalise_spectrum(self)
+            apply_spectral_norm(self)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w]; see `score_size`.
@@ -97,7 +97,7 @@ def pyramid(image: Tensor, scales: int) -> list[Tensor]:
     return images
 
 
-def normalise_spectrum(network: nn.Module) -> None:
+def apply_spectral_norm(network: nn.Module) -> None:
     """Divide every layer's weights by their largest singular value (Miyato et al. 2018, Eq. 8).
 
     It is tracked by one power iteration a forward; its vectors lie in the checkpoint.
@@ -114,9 +114,9 @@ def _patch_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterat
     if config.antialiased:
         yield BlurDown()
     for layer in range(1, config.layers + 1):
-        inward, width = width, config.channels * min(2**layer, 8)
+        in_channels, width = width, config.channels * min(2**layer, 8)
         stride = down if layer < config.layers else 1
-        yield from _layer(inward, width, (4, stride, 1), config.norm)
+        yield from _layer(in_channels, width, (4, stride, 1), config.norm)
         if config.antialiased and layer < config.layers:
             yield BlurDown()
     yield nn.Conv2d(width, 1, 4, stride=1, padding=1)
@@ -131,12 +131,12 @@ def _pixel_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterat
 
 
 def _layer(
-    inward: int, width: int, shape: tuple[int, int, int], norm: JudgeNorm
+    in_channels: int, width: int, shape: tuple[int, int, int], norm: DiscriminatorNorm
 ) -> Iterator[nn.Module]:
     """Yield a convolution of (kernel, stride, padding) `shape`, its norm if it has one, and the ReLU."""
     if norm == "none":
-        yield nn.Conv2d(inward, width, *shape)
+        yield nn.Conv2d(in_channels, width, *shape)
         yield nn.LeakyReLU(0.2, inplace=True)
     else:
-        yield NormedConv2d(inward, width, *shape, bias=bias_before(norm))
+        yield NormedConv2d(in_channels, width, *shape, bias=bias_before(norm))
         yield NormActPad(width, norm, slope=0.2)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.generators.resnet_generator import ResidualBlock
-from models.networks.layers.initialization import initialise
+from models.networks.layers.initialization import init_weights
 from models.networks.layers.layer_norm import LayerNorm
 from models.networks.layers.norm_act_pad import (
     NormActPad,
@@ -70,14 +70,14 @@ class ContentEncoder(nn.Module):
         self.trunk = nn.Sequential(
             *(ResidualBlock(4 * width, "instance", dropout=0) for _ in range(config.blocks))
         )
-        initialise(self, "kaiming")
+        init_weights(self, "kaiming")
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to a content code [B, 4 channels, H / 4, W / 4]."""
         return self.trunk(self.down(image))
 
 
-class StyleEncoder(nn.Module):
+class MunitStyleEncoder(nn.Module):
     """c7s1-64, d128, d256, d256, d256, mean over all places, 1x1 convolution: how it looks.
 
     No norm, which would take away the means and strengths that are the style.
@@ -90,11 +90,15 @@ class StyleEncoder(nn.Module):
         super().__init__()
         width = config.channels
         layers: list[nn.Module] = [ReflectPad(3), nn.Conv2d(in_channels, width, 7), nn.ReLU()]
-        for inward, outward in ((1, 2), (2, 4), (4, 4), (4, 4)):
-            layers += [ReflectPad(1), nn.Conv2d(inward * width, outward * width, 4, 2), nn.ReLU()]
+        for wide_in, wide_out in ((1, 2), (2, 4), (4, 4), (4, 4)):
+            layers += [
+                ReflectPad(1),
+                nn.Conv2d(wide_in * width, wide_out * width, 4, 2),
+                nn.ReLU(),
+            ]
         self.body = nn.Sequential(*layers)
         self.out = nn.Conv2d(4 * width, config.style_dim, 1)
-        initialise(self, "kaiming")
+        init_weights(self, "kaiming")
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1], sides of at least 16, to styles [B, style_dim]."""
@@ -114,7 +118,7 @@ class Decoder(nn.Module):
             *(ResidualBlock(4 * width, "instance", dropout=0) for _ in range(config.blocks))
         )
         self.up = _up(out_channels, width)
-        initialise(self, "kaiming")
+        init_weights(self, "kaiming")
 
     def forward(self, content: Tensor) -> Tensor:
         """Map content codes [B, 4 channels, h, w] to images [B, out_channels, 4 h, 4 w] in (-1, 1)."""
@@ -127,25 +131,25 @@ class StyledDecoder(nn.Module):
     def __init__(self, out_channels: int, config: StyledConfig) -> None:
         super().__init__()
         width, hidden = config.channels, config.style_width
-        self.trunk = nn.ModuleList(StyledBlock(4 * width) for _ in range(config.blocks))
+        self.trunk = nn.ModuleList(MunitAdaINBlock(4 * width) for _ in range(config.blocks))
         self.up = _up(out_channels, width)
         self.mlp = nn.Sequential(
             nn.Linear(config.style_dim, hidden), nn.ReLU(),
             nn.Linear(hidden, hidden), nn.ReLU(),
-            nn.Linear(hidden, config.blocks * StyledBlock.NORMS * 2 * 4 * width),
+            nn.Linear(hidden, config.blocks * MunitAdaINBlock.NORMS * 2 * 4 * width),
         )  # fmt: skip
-        initialise(self, "kaiming")
+        init_weights(self, "kaiming")
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Map contents [B, 4 channels, h, w] and styles [B, style_dim] to images of 4 times the size."""
         x = content
         parameters = self.mlp(style).chunk(len(self.trunk), dim=1)
         for block, own in zip(self.trunk, parameters, strict=True):
-            x = block(x, own.chunk(StyledBlock.NORMS, dim=1))
+            x = block(x, own.chunk(MunitAdaINBlock.NORMS, dim=1))
         return self.up(x)
 
 
-class StyledBlock(nn.Module):
+class MunitAdaINBlock(nn.Module):
     """A residual block with adaptive instance norms, and no activation after the sum."""
 
     NORMS = 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.networks.layers.initialization import Initial, initialise
+from models.networks.layers.initialization import InitType, init_weights
 from models.networks.layers.token_transformer import TokenTransformer
 
 SLOPE = 0.01  # of every LeakyReLU in it, the authors' choice
@@ -25,13 +25,13 @@ class ModulatedUnet(nn.Module):
         channels: int = 48  # width of the first level; each level down is twice as wide
         levels: int = 4  # halvings: 48, 96, 192, 384 channels with 4
         blocks: int = 12  # of the transformer
-        width: int = 384  # of its tokens; a multiple of heads
-        heads: int = 6  # of its attention
-        expansion: int = 4  # inner width of its two layers, in widths of a token
-        initial: Initial = "normal"  # how weights begin
+        embed_dim: int = 384  # width of a token; a multiple of num_heads
+        num_heads: int = 6  # attention heads
+        mlp_ratio: int = 4  # hidden width of the MLP, in widths of a token
+        init_type: InitType = "normal"  # how weights begin
 
         def __post_init__(self) -> None:
-            for option in ("channels", "levels", "width", "heads", "expansion"):
+            for option in ("channels", "levels", "embed_dim", "num_heads", "mlp_ratio"):
                 if getattr(self, option) < 1:
                     raise ValueError(
                         f"method.generator.{option} must be at least 1, got {getattr(self, option)}"
@@ -40,10 +40,10 @@ class ModulatedUnet(nn.Module):
                 raise ValueError(f"method.generator.levels must be at most 10, got {self.levels}")
             if self.blocks < 0:
                 raise ValueError(f"method.generator.blocks must be 0 or more, got {self.blocks}")
-            if self.width % self.heads:
+            if self.embed_dim % self.num_heads:
                 raise ValueError(
-                    f"method.generator.width={self.width} must be a multiple of "
-                    f"method.generator.heads={self.heads}"
+                    f"method.generator.embed_dim={self.embed_dim} must be a multiple of "
+                    f"method.generator.num_heads={self.num_heads}"
                 )
 
     def __init__(self, in_channels: int, out_channels: int, config: Config) -> None:
@@ -61,13 +61,14 @@ class ModulatedUnet(nn.Module):
         )
         self.halve = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for width in widths)
         self.transformer = TokenTransformer(
-            widths[-1], config.width, config.heads, config.blocks, config.expansion
+            widths[-1], config.embed_dim, config.num_heads, config.blocks, config.mlp_ratio
         )
         self.up = nn.ModuleList(
-            UpLevel(inner, outer, config.width) for outer, inner in zip(above, widths, strict=True)
+            UpLevel(inner, outer, config.embed_dim)
+            for outer, inner in zip(above, widths, strict=True)
         )
         self.exit = nn.Conv2d(widths[0], out_channels, 1)
-        initialise(self, config.initial)
+        init_weights(self, config.init_type)
         self.transformer.begin_attention()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -127,6 +128,6 @@ class ModulatedConvolution(nn.Module):
         return nn.functional.leaky_relu(x * restored.to(x.dtype), SLOPE)
 
 
-def _convolution(inward: int, outward: int) -> Iterator[nn.Module]:
-    yield nn.Conv2d(inward, outward, 3, padding=1)
+def _convolution(in_channels: int, out_channels: int) -> Iterator[nn.Module]:
+    yield nn.Conv2d(in_channels, out_channels, 3, padding=1)
     yield nn.LeakyReLU(SLOPE, inplace=True)

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.networks.generators.resnet_generator import ResnetGenerator
-from models.networks.layers.initialization import initialise
+from models.networks.layers.initialization import init_weights
 
 SLOPE = 0.2  # of the leaky ReLUs
 
 
-class PlainUnet(nn.Module):
+class NormFreeUnet(nn.Module):
     """Two 3x3 convolutions at every size, down and up again (Ronneberger et al. 2015, arXiv:1505.04597).
 
     Unlike there, convolutions are padded, sizes change by averages and nearest neighbours, and ReLUs
@@ -28,18 +28,18 @@ class PlainUnet(nn.Module):
         super().__init__()
         self.config = config
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.multiple = self.minimum = 2**config.halvings
-        widths = [config.channels * min(2**level, 4) for level in range(config.halvings + 1)]
+        self.multiple = self.minimum = 2**config.num_downs
+        widths = [config.channels * min(2**level, 4) for level in range(config.num_downs + 1)]
         self.down = nn.ModuleList(
-            nn.Sequential(*_twice(inward, width))
-            for inward, width in zip([in_channels, *widths], widths, strict=False)
+            nn.Sequential(*_twice(narrow, width))
+            for narrow, width in zip([in_channels, *widths], widths, strict=False)
         )
         self.up = nn.ModuleList(
             nn.Sequential(*_twice(below + width, width))
             for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.end = nn.Conv2d(widths[0], out_channels, 3, padding=1)
-        initialise(self, config.initial)
+        init_weights(self, config.init_type)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, C, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
@@ -54,7 +54,7 @@ class PlainUnet(nn.Module):
         return torch.tanh(self.end(x))
 
 
-def _twice(inward: int, width: int) -> Iterator[nn.Module]:
-    for channels in (inward, width):
+def _twice(in_channels: int, width: int) -> Iterator[nn.Module]:
+    for channels in (in_channels, width):
         yield nn.Conv2d(channels, width, 3, padding=1)
         yield nn.LeakyReLU(SLOPE, inplace=True)

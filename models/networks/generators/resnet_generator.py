@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.networks.layers.attention import SelfAttention
 from models.networks.layers.blur import BlurDown, blur_up
-from models.networks.layers.initialization import Initial, initialise
+from models.networks.layers.initialization import InitType, init_weights
 from models.networks.layers.norm_act_pad import (
     Norm,
     NormActPad,
@@ -21,7 +21,7 @@ from models.networks.layers.norm_act_pad import (
 )
 from models.networks.layers.winograd import Conv3x3
 
-GeneratorKind = Literal["resnet", "unet", "plain_unet"]
+GeneratorKind = Literal["resnet", "unet", "norm_free_unet"]
 
 
 class ResnetGenerator(nn.Module):
@@ -36,39 +36,41 @@ class ResnetGenerator(nn.Module):
 
     @dataclass(frozen=True)
     class Config:
-        kind: GeneratorKind = "resnet"  # unet and plain_unet have skips and multiples of a size
+        kind: GeneratorKind = "resnet"  # unet and norm_free_unet have skips and multiples of a size
         channels: int = 64  # width of the first layer; the trunk is 4 times as wide
         blocks: int = 9  # resnet: residual blocks, 9 for 256 pixels and more, 6 for 128
-        halvings: int = 8  # unets: 8 for multiples of 256 pixels, 7 for 128, 5 for 32
+        num_downs: int = 8  # unets: 8 for multiples of 256 pixels, 7 for 128, 5 for 32
         attention: bool = False  # resnet: self-attention behind the blocks; no strips then
         upsampling: Literal["transposed", "resize"] = "transposed"  # resize leaves no checkerboard
         dropout: float = 0.0  # in the residual blocks; the paper has none
         norm: Norm = "instance"  # instance is the paper's
         antialiased: bool = False  # blur where it samples down and up, as CUT does
-        initial: Initial = "normal"  # how weights begin; xavier is CUT's
+        init_type: InitType = "normal"  # how weights begin; xavier is CUT's
 
         def __post_init__(self) -> None:
             if self.channels < 1 or self.blocks < 0:
                 raise ValueError(
                     "method.generator.channels must be at least 1 and blocks at least 0"
                 )
-            if not 3 <= self.halvings <= 10:
-                raise ValueError(f"method.generator.halvings must be 3 to 10, got {self.halvings}")
+            if not 3 <= self.num_downs <= 10:
+                raise ValueError(
+                    f"method.generator.num_downs must be 3 to 10, got {self.num_downs}"
+                )
             own = self.antialiased or self.attention or self.upsampling != "transposed"
             if self.kind != "resnet" and own:
                 raise ValueError(
                     "method.generator.antialiased, attention and upsampling are a resnet's; leave "
                     "them out, or set method.generator.kind=resnet"
                 )
-            if self.kind == "plain_unet" and (self.norm != "instance" or self.dropout):
+            if self.kind == "norm_free_unet" and (self.norm != "instance" or self.dropout):
                 raise ValueError(
-                    "method.generator.norm and dropout are not for kind=plain_unet, which has neither; "
+                    "method.generator.norm and dropout are not for kind=norm_free_unet, which has neither; "
                     "leave them out"
                 )
-            if self.kind == "plain_unet" and self.initial != "kaiming":
+            if self.kind == "norm_free_unet" and self.init_type != "kaiming":
                 raise ValueError(
-                    "method.generator.kind=plain_unet has no norms, so weights must begin as strong as "
-                    "their layer is wide; set method.generator.initial=kaiming"
+                    "method.generator.kind=norm_free_unet has no norms, so weights must begin as strong as "
+                    "their layer is wide; set method.generator.init_type=kaiming"
                 )
             if self.antialiased and self.upsampling != "transposed":
                 raise ValueError("method.generator.antialiased has an upsampling of its own")
@@ -100,7 +102,7 @@ class ResnetGenerator(nn.Module):
         )  # fmt: skip
         self.norm = norm
         self.recompute_trunk = False  # engine/runtime.py: less memory for one more forward
-        initialise(self, config.initial)
+        init_weights(self, config.init_type)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
@@ -163,29 +165,31 @@ class ResidualBlock(nn.Module):
         return self.end(self.second(between), x)
 
 
-def _down(inward: int, outward: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
+def _down(
+    in_channels: int, out_channels: int, config: ResnetGenerator.Config
+) -> Iterator[nn.Module]:
     stride = 1 if config.antialiased else 2
     bias = bias_before(config.norm)
-    yield NormedConv2d(inward, outward, 3, stride=stride, padding=1, bias=bias)
-    yield NormActPad(outward, config.norm)
+    yield NormedConv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
+    yield NormActPad(out_channels, config.norm)
     if config.antialiased:
         yield BlurDown()
 
 
-def _up(inward: int, outward: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
+def _up(in_channels: int, out_channels: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
     bias = bias_before(config.norm)
     if config.antialiased:
         yield blur_up()
-        yield NormedConv2d(inward, outward, 3, padding=1, bias=bias)
+        yield NormedConv2d(in_channels, out_channels, 3, padding=1, bias=bias)
     elif config.upsampling == "transposed":
-        yield NormedUpConv2d(inward, outward, bias)
+        yield NormedUpConv2d(in_channels, out_channels, bias)
     else:  # Odena et al. 2016, "Deconvolution and Checkerboard Artifacts"
         yield nn.Upsample(scale_factor=2, mode="nearest")
         yield ReflectPad(1)
-        yield Conv3x3(inward, outward, bias)
+        yield Conv3x3(in_channels, out_channels, bias)
 
 
-def together(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
+def forward_batched(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
     """Send several batches of equal size through one network in one forward.
 
     Exact where samples do not see each other (instance norm); with batch norm they go one by one.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers.initialization import initialise
-from models.networks.layers.styled_blocks import SLOPE, PlainBlock, StyledBlock
+from models.networks.layers.initialization import init_weights
+from models.networks.layers.styled_blocks import SLOPE, StarGANv2AdaINBlock, StarGANv2ResidualBlock
 
 
 class StyleGenerator(nn.Module):
@@ -20,13 +20,13 @@ class StyleGenerator(nn.Module):
     @dataclass(frozen=True)
     class Config:
         channels: int = 64  # width of the first layer; the paper's is 16384 / method.size
-        widest: int = 512  # each halving doubles the width, up to this
+        max_channels: int = 512  # each downsampling doubles the channels, up to this
         layers: int = 4  # halvings, to 16 pixels of 256; high_pass adds one
         blocks: int = 2  # residual blocks in the middle that keep the size, either way
         high_pass: float = 0.0  # carry edges past the middle, over this: 1 keeps faces; 0 is off
 
         def __post_init__(self) -> None:
-            for option in ("channels", "widest", "layers", "blocks"):
+            for option in ("channels", "max_channels", "layers", "blocks"):
                 if getattr(self, option) < 1:
                     raise ValueError(
                         f"method.generator.{option} must be at least 1, got {getattr(self, option)}"
@@ -39,31 +39,39 @@ class StyleGenerator(nn.Module):
     def __init__(self, image_channels: int, style_dim: int, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.halvings = config.layers + (config.high_pass > 0)
-        self.multiple = 2**self.halvings
+        self.num_downs = config.layers + (config.high_pass > 0)
+        self.multiple = 2**self.num_downs
         self.minimum = 2 * self.multiple  # a norm of a single pixel would leave nothing of it
         residual = config.high_pass == 0
         width = config.channels
         self.first = nn.Conv2d(image_channels, width, 3, padding=1)
         down, up = [], []
-        for _ in range(self.halvings):
-            wider = min(2 * width, config.widest)
-            down.append(PlainBlock(width, wider, normed=True, halves=True))
-            up.append(StyledBlock(wider, width, style_dim, doubles=True, residual=residual))
+        for _ in range(self.num_downs):
+            wider = min(2 * width, config.max_channels)
+            down.append(StarGANv2ResidualBlock(width, wider, normed=True, downsample=True))
+            up.append(
+                StarGANv2AdaINBlock(wider, width, style_dim, upsample=True, residual=residual)
+            )
             width = wider
         middle = range(config.blocks)
         self.encoder = nn.ModuleList(
-            [*down, *(PlainBlock(width, width, normed=True, halves=False) for _ in middle)]
+            [
+                *down,
+                *(
+                    StarGANv2ResidualBlock(width, width, normed=True, downsample=False)
+                    for _ in middle
+                ),
+            ]
         )
         self.decoder = nn.ModuleList([
-            *(StyledBlock(width, width, style_dim, doubles=False, residual=residual) for _ in middle),
+            *(StarGANv2AdaINBlock(width, width, style_dim, upsample=False, residual=residual) for _ in middle),
             *reversed(up),
         ])  # fmt: skip
         self.last = nn.Sequential(
             nn.InstanceNorm2d(config.channels, affine=True), nn.LeakyReLU(SLOPE),
             nn.Conv2d(config.channels, image_channels, 1),
         )  # fmt: skip
-        initialise(self, "kaiming")
+        init_weights(self, "kaiming")
 
     def forward(self, image: Tensor, style: Tensor) -> Tensor:
         """Map [B, C, H, W] in [-1, 1] to [B, C, H, W], about as large.
@@ -79,7 +87,7 @@ class StyleGenerator(nn.Module):
         for number, (block, own) in enumerate(zip(self.decoder, per_block, strict=True)):
             x = block(x, own)
             halved = len(self.decoder) - 1 - number  # how often, seen from the image
-            if self.config.high_pass and halved in self.SKIPPED and halved < self.halvings:
+            if self.config.high_pass and halved in self.SKIPPED and halved < self.num_downs:
                 x = x + high_passed(before[halved]) / self.config.high_pass
         return self.last(x)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.generators.resnet_generator import ResnetGenerator
-from models.networks.layers.initialization import initialise
+from models.networks.layers.initialization import init_weights
 from models.networks.layers.norm_act_pad import Norm, NormActPad, bias_before
 
 
@@ -19,20 +19,20 @@ class UnetGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.multiple = self.minimum = 2**config.halvings
-        widths = [config.channels * min(2**level, 8) for level in range(config.halvings)]
+        self.multiple = self.minimum = 2**config.num_downs
+        widths = [config.channels * min(2**level, 8) for level in range(config.num_downs)]
         block: nn.Module | None = None
-        for level in reversed(range(config.halvings)):
+        for level in reversed(range(config.num_downs)):
             inner, outer = widths[level], widths[level - 1] if level else out_channels
             # Dropout stands between the innermost blocks of full width, as in the authors' code.
             dropout = config.dropout if level >= 4 and block is not None else 0.0
-            inward = outer if level else in_channels
+            below_channels = outer if level else in_channels
             block = SkipBlock(
-                inward, inner, outer, config.norm, block, dropout, outermost=not level
+                below_channels, inner, outer, config.norm, block, dropout, outermost=not level
             )
         assert block is not None
         self.block = block
-        initialise(self, config.initial)
+        init_weights(self, config.init_type)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
@@ -43,14 +43,14 @@ class SkipBlock(nn.Module):
     """One level: down, the levels below, up; its input is put beside what comes back."""
 
     def __init__(
-        self, inward: int, inner: int, outer: int, norm: Norm, below: nn.Module | None,
+        self, in_channels: int, inner: int, outer: int, norm: Norm, below: nn.Module | None,
         dropout: float, outermost: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         bias = bias_before(norm)
         self.outermost = outermost
         normed_down = not outermost and below is not None
-        self.down = nn.Conv2d(inward, inner, 4, 2, 1, bias=bias)
+        self.down = nn.Conv2d(in_channels, inner, 4, 2, 1, bias=bias)
         self.down_norm = NormActPad(inner, norm, slope=1.0) if normed_down else None
         self.below = below
         from_below = inner if below is None else 2 * inner
@@ -59,7 +59,7 @@ class SkipBlock(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, inward, H, W] to [B, inward + outer, H, W], or [B, outer, H, W] outermost."""
+        """Map [B, in_channels, H, W] to [B, in_channels + outer, H, W], or [B, outer, H, W] outermost."""
         # The authors activate in place, so that what is carried over is activated too.
         carried = x if self.outermost else nn.functional.leaky_relu(x, 0.2)
         y = self.down(carried)

@@ -4,12 +4,14 @@ from typing import Literal
 
 from torch import nn
 
-Initial = Literal["normal", "xavier", "kaiming"]
+InitType = Literal["normal", "xavier", "kaiming"]
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def initialise(network: nn.Module, initial: Initial = "normal", deviation: float = 0.02) -> None:
+def init_weights(
+    network: nn.Module, init_type: InitType = "normal", deviation: float = 0.02
+) -> None:
     """Draw every weight from N(0, deviation), zero the biases; affine norms from N(1, deviation).
 
     `xavier` draws with a deviation that follows the layer's size (Glorot & Bengio 2010), times
@@ -18,9 +20,9 @@ def initialise(network: nn.Module, initial: Initial = "normal", deviation: float
     """
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS):
-            if initial == "xavier":
+            if init_type == "xavier":
                 nn.init.xavier_normal_(module.weight, gain=deviation)
-            elif initial == "kaiming":
+            elif init_type == "kaiming":
                 nn.init.kaiming_normal_(module.weight)
             else:
                 nn.init.normal_(module.weight, 0.0, deviation)

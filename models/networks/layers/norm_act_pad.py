@@ -100,7 +100,7 @@ def bias_before(norm: Norm) -> bool:
     return norm == "instance"
 
 
-def computed(bias: Tensor | None) -> Tensor | None:
+def bias_at_inference(bias: Tensor | None) -> Tensor | None:
     """Return a bias before a norm as far as it is computed: not while learning, where it costs most.
 
     It takes no gradient and stays what it was. What a translator shows is computed with it, and so
@@ -113,7 +113,7 @@ class NormedConv2d(nn.Conv2d):
     """A convolution before a norm."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.weight, computed(self.bias))
+        return self._conv_forward(input, self.weight, bias_at_inference(self.bias))
 
     def with_bias(self, input: Tensor) -> Tensor:
         """Return what it computes for somebody who looks at it before the norm does."""
@@ -127,4 +127,4 @@ class NormedUpConv2d(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, 3, 2, padding=1, output_padding=1, bias=bias)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return F.conv_transpose2d(input, self.weight, computed(self.bias), 2, 1, 1)
+        return F.conv_transpose2d(input, self.weight, bias_at_inference(self.bias), 2, 1, 1)

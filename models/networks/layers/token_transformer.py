@@ -16,15 +16,17 @@ class TokenTransformer(nn.Module):
     stretched over the same range, so no number of tokens is fixed.
     """
 
-    def __init__(self, channels: int, width: int, heads: int, blocks: int, expansion: int) -> None:
-        """Take maps of `channels`; tokens are `width` wide, and `expansion` times that inside."""
+    def __init__(
+        self, channels: int, width: int, num_heads: int, blocks: int, mlp_ratio: int
+    ) -> None:
+        """Take maps of `channels`; tokens are `width` wide, and `mlp_ratio` times that inside."""
         super().__init__()
         self.width = width
         self.position = nn.Linear(2, width)
         self.entry = nn.Linear(width + channels, width)
         self.extra = nn.Parameter(torch.randn(1, 1, width))
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, expansion) for _ in range(blocks)
+            TransformerBlock(width, num_heads, mlp_ratio) for _ in range(blocks)
         )
         self.exit = nn.Linear(width, channels)
 
@@ -55,23 +57,23 @@ class TransformerBlock(nn.Module):
     its tokens pass.
     """
 
-    def __init__(self, width: int, heads: int, expansion: int) -> None:
+    def __init__(self, width: int, num_heads: int, mlp_ratio: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, 3 * width)  # queries, keys and values
         self.out = nn.Linear(width, width)
         self.layers = nn.Sequential(
             nn.LayerNorm(width),
-            nn.Linear(width, expansion * width), nn.GELU(),
-            nn.Linear(expansion * width, width),
+            nn.Linear(width, mlp_ratio * width), nn.GELU(),
+            nn.Linear(mlp_ratio * width, width),
         )  # fmt: skip
         self.strength = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, tokens, width] to the same size."""
         query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for part in self.project(self.attention_norm(x)).chunk(3, dim=2)
         )
         attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)

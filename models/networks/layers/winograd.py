@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.networks.layers.norm_act_pad import computed
+from models.networks.layers.norm_act_pad import bias_at_inference
 
 Planes = tuple[Tensor, ...]
 """The 16 positions of a tile, row by row: each [tiles, channels]."""
@@ -34,7 +34,7 @@ class Conv3x3(nn.Conv2d):
         self.kernel = F.conv2d  # engine/runtime.py may put `winograd` in its place
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.kernel(input, self.weight, computed(self.bias))
+        return self.kernel(input, self.weight, bias_at_inference(self.bias))
 
 
 def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:

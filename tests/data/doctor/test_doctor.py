@@ -136,7 +136,7 @@ def test_long_and_large_images_keep_their_shape_and_are_cached(tmp_path):
         write_images(tmp_path / folder, 2, (1500, 900), 7 if folder == "trainA" else 70)
     options = advice(examined(tmp_path))
     assert options["data.fit"] == "short_side" and options["data.load_size"] == "286"
-    assert options["data.cache"].startswith("cache/")
+    assert options["data.disk_cache"].startswith("cache/")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import RunError
-from data.doctor.isolated import Lost, isolated
+from data.doctor.isolated import WorkerFailure, map_in_subprocesses
 
 # In a module of its own, which the processes can import.
 READER = """
@@ -43,21 +43,21 @@ def read(tmp_path, monkeypatch):
 def test_a_file_that_kills_or_stalls_its_reader_costs_that_file_alone(read):
     names = ["a", "kills", "b", "hangs", "c", "leaves", "d", "e"]
     started = time.monotonic()
-    found = dict(isolated(read, [Path(name) for name in names], 2, seconds=3))
+    found = dict(map_in_subprocesses(read, [Path(name) for name in names], 2, seconds=3))
     assert time.monotonic() - started < 40
     assert sorted(found) == list(range(8))
     assert [found[n] for n in (0, 2, 4, 6, 7)] == ["a", "b", "c", "d", "e"]
-    reasons = [answer.reason for n in (1, 3, 5) if isinstance(answer := found[n], Lost)]
+    reasons = [answer.reason for n in (1, 3, 5) if isinstance(answer := found[n], WorkerFailure)]
     assert "SIGSEGV" in reasons[0] and "within 3 seconds" in reasons[1] and "code 3" in reasons[2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
 def test_a_file_that_asks_for_more_memory_than_there_should_be_is_refused_it(read):
-    assert dict(isolated(read, [Path("swallows")], 1, seconds=30)) == {0: "no memory"}
+    assert dict(map_in_subprocesses(read, [Path("swallows")], 1, seconds=30)) == {0: "no memory"}
 
 
 def test_no_process_outlives_an_iterator_that_is_left(read):
-    answers = isolated(read, [Path(str(n)) for n in range(9)], 2, seconds=30)
+    answers = map_in_subprocesses(read, [Path(str(n)) for n in range(9)], 2, seconds=30)
     next(answers)
     assert multiprocessing.active_children()
     answers.close()
@@ -65,11 +65,11 @@ def test_no_process_outlives_an_iterator_that_is_left(read):
 
 
 def test_no_files_need_no_process(read):
-    assert list(isolated(read, [], 4, seconds=1)) == []
+    assert list(map_in_subprocesses(read, [], 4, seconds=1)) == []
 
 
 def test_processes_that_cannot_start_are_not_blamed_on_the_files(read, tmp_path):
     (tmp_path / "hostile_reader.py").write_text("raise SystemExit(1)")
     with pytest.raises(RunError, match="does not start"):
-        list(isolated(read, [Path("a"), Path("b")], 2, seconds=30))
+        list(map_in_subprocesses(read, [Path("a"), Path("b")], 2, seconds=30))
     assert not multiprocessing.active_children()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from data.doctor.near_duplicates import groups_of, near_duplicates, print_of
+from data.doctor.near_duplicates import groups_of, luminance_thumbnail, near_duplicates
 
 
 def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -49,14 +49,14 @@ CHANGES = {
 def test_a_changed_copy_is_found(change):
     originals = [scene(seed) for seed in range(60)]
     copies = [CHANGES[change](image) for image in originals]
-    pairs = near_duplicates([print_of(image) for image in [*originals, *copies]])
+    pairs = near_duplicates([luminance_thumbnail(image) for image in [*originals, *copies]])
     assert pairs == [(number, number + 60) for number in range(60)]
 
 
 def test_different_pictures_and_plain_skies_are_no_copies():
     images = [scene(seed) for seed in range(150)] + [sky(seed) for seed in range(150)]
     images += [Image.new("RGB", (64, 64), (seed, 120, 200)) for seed in range(50)]
-    assert near_duplicates([print_of(image) for image in images]) == []
+    assert near_duplicates([luminance_thumbnail(image) for image in images]) == []
 
 
 def test_smooth_glows_of_one_shape_are_no_copies():
@@ -65,7 +65,7 @@ def test_smooth_glows_of_one_shape_are_no_copies():
     images = [
         Image.fromarray((60 + 6 * n + 30 * glow).astype(np.uint8)).convert("RGB") for n in range(20)
     ]
-    assert near_duplicates([print_of(image) for image in images]) == []
+    assert near_duplicates([luminance_thumbnail(image) for image in images]) == []
 
 
 def test_pictures_that_agree_in_large_but_not_in_small_are_no_copies():
@@ -82,12 +82,12 @@ def test_a_mirrored_picture_and_one_with_another_middle_are_other_pictures():
     other = image.copy()
     other.paste(scene(1).crop((40, 30, 120, 90)), (40, 30))
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert near_duplicates([print_of(each) for each in (image, mirrored, other)]) == []
+    assert near_duplicates([luminance_thumbnail(each) for each in (image, mirrored, other)]) == []
 
 
 def test_ten_thousand_pictures_take_seconds_even_where_all_are_in_one_bucket():
     random = np.random.default_rng(0)
-    light = np.asarray(print_of(scene(0)), dtype=np.float32)
+    light = np.asarray(luminance_thumbnail(scene(0)), dtype=np.float32)
     crowd = [(light + random.normal(0, 1, light.shape)).astype(np.float16) for _ in range(800)]
     apart = [random.normal(128, 40, (32, 32)).astype(np.float16) for _ in range(10_000)]
     started = time.process_time()
@@ -102,4 +102,4 @@ def test_pairs_that_share_a_picture_make_one_group():
 
 
 def test_one_picture_or_none_has_no_copy():
-    assert near_duplicates([]) == [] and near_duplicates([print_of(scene(0))]) == []
+    assert near_duplicates([]) == [] and near_duplicates([luminance_thumbnail(scene(0))]) == []

@@ -8,7 +8,7 @@ import torch
 from common.errors import UserError
 from data.config import DataConfig
 from data.folders import find_split
-from data.image_store.device import ResidentSamples
+from data.image_store.device import DeviceSamples
 from data.samples import UnpairedSamples
 from tests.conftest import write_images
 
@@ -23,26 +23,26 @@ def test_the_batches_are_those_of_the_files_to_the_pixel(tmp_path, fit, flip):
     config = DataConfig(root=str(tmp_path), fit=fit, load_size=280, crop_size=8, flip=flip)
     files = find_split(config, "train")
     read = UnpairedSamples(files, config, seed=4)
-    resident = ResidentSamples(files, config, seed=4, device=torch.device("cpu"))
+    resident = DeviceSamples(files, config, seed=4, device=torch.device("cpu"))
     pairs = zip(read.batches(3, 2, 10, 0, False), resident.batches(3, 2, 10, 0, False), strict=True)
     for expected, found in pairs:
         assert all(torch.equal(expected[domain], found[domain]) for domain in ("a", "b"))
 
 
-@pytest.mark.parametrize("option", ["rotate", "colour_jitter"])
+@pytest.mark.parametrize("option", ["rotate", "color_jitter"])
 def test_what_it_cannot_do_is_said(photos, option):
     config = replace(DataConfig(root=str(photos), load_size=20, crop_size=16), **{option: 0.5})
     with pytest.raises(UserError, match=f"data.{option}=0"):
-        ResidentSamples(find_split(config, "train"), config, 0, torch.device("cpu"))
+        DeviceSamples(find_split(config, "train"), config, 0, torch.device("cpu"))
 
 
 def test_crops_grow_as_those_that_are_read(photos):
-    config = DataConfig(root=str(photos), load_size=20, crop_size=16, progressive=[8, 16])
+    config = DataConfig(root=str(photos), load_size=20, crop_size=16, progressive_crops=[8, 16])
     files = find_split(config, "train")
     read = UnpairedSamples(files, config, seed=4)
-    resident = ResidentSamples(files, config, seed=4, device=torch.device("cpu"))
+    resident = DeviceSamples(files, config, seed=4, device=torch.device("cpu"))
     for samples in (read, resident):
-        samples.grow(steps=4, batch_size=2)
+        samples.set_crop_schedule(steps=4, batch_size=2)
     pairs = zip(read.batches(2, 0, 4, 0, False), resident.batches(2, 0, 4, 0, False), strict=True)
     for expected, found in pairs:
         assert all(torch.equal(expected[domain], found[domain]) for domain in ("a", "b"))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from common.errors import UserError
 from data.config import DataConfig
 from data.folders import find_split
-from data.image_store.memory import ENTRY, SEAL, KeptImages
+from data.image_store.memory import ENTRY, SEAL, MemoryStore
 from data.loader import batches
 from data.samples import UnpairedSamples
 
@@ -27,7 +27,7 @@ def picture(number, height=5, width=7):
 def collected(samples, workers, last=12):
     return [
         {domain: images.clone() for domain, images in batch.items()}
-        for batch in batches(samples, 3, 0, last, workers, pinned=False)
+        for batch in batches(samples, 3, 0, last, workers, pin_memory=False)
     ]
 
 
@@ -40,12 +40,12 @@ def equal(one, two):
 
 
 def samples_with(photos, keep, fit="stretch"):
-    config = DataConfig(root=str(photos), load_size=20, crop_size=16, fit=fit, keep=keep)
+    config = DataConfig(root=str(photos), load_size=20, crop_size=16, fit=fit, memory_cache_gb=keep)
     return UnpairedSamples(find_split(config, "train"), config, seed=5)
 
 
 def test_what_was_put_down_is_picked_up_whatever_its_size():
-    kept = KeptImages(3, 10_000)
+    kept = MemoryStore(3, 10_000)
     assert kept.get(1) is None
     kept.put(1, picture(1))
     kept.put(2, picture(2, 9, 4)[:, ::2])
@@ -56,15 +56,15 @@ def test_what_was_put_down_is_picked_up_whatever_its_size():
 
 
 def test_no_more_is_kept_than_was_allowed():
-    kept = KeptImages(4, 2 * picture(0).nbytes)
+    kept = MemoryStore(4, 2 * picture(0).nbytes)
     for number in range(4):
         kept.put(number, picture(number))
     assert [kept.get(number) is not None for number in range(4)] == [True, True, False, False]
-    assert os.fstat(kept._opened).st_size == kept._first + kept.most
+    assert os.fstat(kept._opened).st_size == kept._first + kept.max_bytes
 
 
 def test_memory_is_taken_when_it_is_used():
-    kept = KeptImages(4, 10**9)
+    kept = MemoryStore(4, 10**9)
     assert os.fstat(kept._opened).st_blocks * 512 < 10**5
     kept.put(0, np.ones((500, 500, 3), np.uint8))
     assert 750_000 <= os.fstat(kept._opened).st_blocks * 512 < 10**6
@@ -91,7 +91,7 @@ def test_a_set_that_does_not_fit_is_kept_in_part(photos):
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
 def test_processes_share_what_is_kept_however_they_are_started(start):
-    kept, context = KeptImages(3, 10_000), multiprocessing.get_context(start)
+    kept, context = MemoryStore(3, 10_000), multiprocessing.get_context(start)
     processes = [context.Process(target=kept.put, args=(n, picture(n))) for n in range(3)]
     for process in processes:
         process.start()
@@ -102,7 +102,7 @@ def test_processes_share_what_is_kept_however_they_are_started(start):
 
 def test_processes_that_write_at_once_do_not_write_over_each_other():
     pictures = [np.full((1, 1, 2), divmod(number, 256), np.uint8) for number in range(8000)]
-    kept, children = KeptImages(len(pictures), 10**6), []
+    kept, children = MemoryStore(len(pictures), 10**6), []
     for first in range(4):
         children.append(os.fork())
         if not children[-1]:
@@ -114,7 +114,7 @@ def test_processes_that_write_at_once_do_not_write_over_each_other():
 
 
 def test_an_entry_that_is_still_being_written_is_not_there_yet():
-    kept = KeptImages(2, 1000)
+    kept = MemoryStore(2, 1000)
     kept.put(0, picture(0))
     last = 2 * ENTRY.size - SEAL.size
     seal = os.pread(kept._opened, SEAL.size, last)
@@ -127,7 +127,7 @@ def test_an_entry_that_is_still_being_written_is_not_there_yet():
 
 
 def test_a_copy_of_another_kind_keeps_nothing_and_harms_nothing():
-    kept = KeptImages(2, 1000)
+    kept = MemoryStore(2, 1000)
     kept.put(0, picture(0))
     copy = pickle.loads(pickle.dumps(kept))
     copy.put(1, picture(1))
@@ -144,7 +144,7 @@ def test_spawned_readers_have_the_same_samples(photos):
 
 
 def test_without_room_the_images_are_decoded_again(monkeypatch):
-    kept = KeptImages(2, 1000)
+    kept = MemoryStore(2, 1000)
 
     def full(file, pixels, start):
         raise OSError(28, "No space left on device")
@@ -160,18 +160,18 @@ def test_without_files_in_memory_a_temporary_one_does_and_without_any_nothing_is
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("data.image_store.memory.os.memfd_create", forbidden, raising=False)
-    kept = KeptImages(1, 1000)
+    kept = MemoryStore(1, 1000)
     kept.put(0, picture(0))
     assert np.array_equal(kept.get(0), picture(0))
     monkeypatch.setattr("data.image_store.memory.tempfile.TemporaryFile", forbidden)
-    nothing = KeptImages(1, 1000)
+    nothing = MemoryStore(1, 1000)
     nothing.put(0, picture(0))
     assert nothing.get(0) is None
 
 
 def test_the_file_is_closed_with_its_owner():
     before = len(os.listdir("/dev/fd"))
-    kept = KeptImages(2, 1000)
+    kept = MemoryStore(2, 1000)
     assert len(os.listdir("/dev/fd")) == before + 1
     del kept
     assert len(os.listdir("/dev/fd")) == before
@@ -179,12 +179,12 @@ def test_the_file_is_closed_with_its_owner():
 
 @pytest.mark.parametrize("keep", [-1.0, float("nan"), float("inf")])
 def test_an_impossible_amount_is_refused(keep):
-    with pytest.raises(UserError, match="data.keep must be 0 to"):
-        replace(DataConfig(), keep=keep)
+    with pytest.raises(UserError, match="data.memory_cache_gb must be 0 to"):
+        replace(DataConfig(), memory_cache_gb=keep)
 
 
 def test_a_lock_that_is_not_granted_costs_the_memory_and_not_the_run(monkeypatch):
-    kept = KeptImages(1, 1000)
+    kept = MemoryStore(1, 1000)
 
     def refused(*_):
         raise OSError(37, "No locks available")

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import train
 from common.command import run_command
-from data.tensors import normalise
+from data.tensors import normalize
 from engine.runtime import Runtime
 from engine.train_step import TrainStep
 
@@ -70,12 +70,14 @@ def record_exact_gradients(folder: Path, train_step: TrainStep, batch) -> None:
     method.load_state_dict(train_step.method.state_dict())
     method.to(train_step.runtime.device)
     images = {
-        domain: normalise(x.to(train_step.runtime.device)).double() for domain, x in batch.items()
+        domain: normalize(x.to(train_step.runtime.device)).double() for domain, x in batch.items()
     }
-    for turn in method.turns(images, 0):
-        parameters = [p for name in turn.players for p in method.players()[name].parameters()]
-        turn.total().backward(inputs=parameters)
-        train_step.runtime.average_gradients(parameters, turn.losses)
+    for update in method.updates(images, 0):
+        parameters = [
+            p for name in update.groups for p in method.optimizer_groups()[name].parameters()
+        ]
+        update.total().backward(inputs=parameters)
+        train_step.runtime.average_gradients(parameters, update.losses)
     gradients = {n: p.grad.cpu() for n, p in method.named_parameters() if p.grad is not None}
     torch.save(gradients, folder / f"exact_gradients_{rank}.pt")
 

@@ -35,8 +35,8 @@ STEPS = 12
 def words(photos, run, *more):
     """Return a run of 12 steps of 4 images whose histories never swap: randomness plays no part."""
     return ["cyclegan", f"data.root={photos}", f"run={run}", f"duration={STEPS} steps", "checkpoint_every=5",
-            "log.every=1", "log.previews_every=0", "method.history=50", "batch_size=4", "ema_half_life=8",
-            "data.colour_jitter=0.2", *TINY, *more]  # fmt: skip
+            "log.every=1", "log.previews_every=0", "method.pool_size=50", "batch_size=4", "ema_half_life=8",
+            "data.color_jitter=0.2", *TINY, *more]  # fmt: skip
 
 
 def launch(count, arguments, torchrun=(), **environment) -> subprocess.Popen:
@@ -185,13 +185,13 @@ def test_a_signal_to_one_process_saves_once_and_one_process_continues(
     state = final(run)
     assert state["step"] == 8 and len(state["memories"]) == 2
     for memory in state["memories"]:
-        assert memory["history_a._extra_state"]["images"].shape == (16, 3, 16, 16)
+        assert memory["image_pool_a._extra_state"]["images"].shape == (16, 3, 16, 16)
     seen = samples(record, 2, "a")
     code, out, err = trained(1, words(photos, run), RECORD=str(folder / "record_then"))
     assert (code, err) == (0, "") and f"{run} continues at step 8" in out
     assert seen + samples(folder / "record_then", 1, "a") == samples(folder / "record_1", 1, "a")
     # 8 steps of 4 fakes came from two histories, 4 steps of 4 were added.
-    assert len(final(run)["method"]["history_a._extra_state"]["images"]) == 48
+    assert len(final(run)["method"]["image_pool_a._extra_state"]["images"]) == 48
 
 
 def test_a_signal_to_torchrun_saves_and_a_loss_that_is_no_number_in_one_process_is_so_in_all(
@@ -202,7 +202,7 @@ def test_a_signal_to_torchrun_saves_and_a_loss_that_is_no_number_in_one_process_
         "duration=100000 steps",
         "checkpoint_every=1000000",
         "data.workers=1",
-        "not_finite=skip",
+        "on_nonfinite=skip",
     )
     process = launch(2, words(photos, run, *more), FAULT="nan:1:2")
     for _ in range(1000):
@@ -241,7 +241,7 @@ def test_two_processes_continue_what_one_began(alone, photos, folder):
     assert before + samples(after, 2, "b") == samples(folder / "record_1", 1, "b")
     # Both went on with the 24 fakes of the one, and added 6 steps of 2.
     for memory in final(run)["memories"]:
-        assert len(memory["history_b._extra_state"]["images"]) == 36
+        assert len(memory["image_pool_b._extra_state"]["images"]) == 36
 
 
 @pytest.mark.parametrize(
@@ -321,8 +321,8 @@ def test_what_cannot_be_shared_is_answered():
     for config, says in (
         (TrainingConfig(batch_size=3), "batch_size=3 is shared by 2 processes"),
         (
-            TrainingConfig(batch_size=4, accumulate=4),
-            "accumulate=4 must divide each process's share",
+            TrainingConfig(batch_size=4, microbatches=4),
+            "microbatches=4 must divide each process's share",
         ),
     ):
         method = methods.find("cyclegan")(shrink("cyclegan"), {"a": 3, "b": 3})

@@ -49,7 +49,7 @@ def assert_same_step(config: Method.Config) -> None:
     )
     (expected, one), (found, other) = step(config, plain), step(config, compiled)
     networks = [part for part in other.modules() if part._compiled_call_impl is not None]
-    assert bool(networks) == bool(other.players())
+    assert bool(networks) == bool(other.optimizer_groups())
     assert found == pytest.approx(expected, rel=1e-4)
     for (name, kept), (_, same) in zip(one.named_buffers(), other.named_buffers(), strict=True):
         assert torch.allclose(kept, same, rtol=1e-4, atol=1e-6), name

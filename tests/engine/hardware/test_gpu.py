@@ -8,7 +8,7 @@ import torch
 from benchmarks import inference
 from data.config import DataConfig
 from data.folders import find_split
-from data.image_store.device import ResidentSamples
+from data.image_store.device import DeviceSamples
 from data.samples import UnpairedSamples
 from engine.config import TrainingConfig
 from engine.hardware.cuda_graphs import CudaGraphStep, prefetch_to_device
@@ -58,7 +58,7 @@ def losses_on(folder, runtime: RuntimeConfig, steps: int = 2) -> list[dict[str, 
         RuntimeConfig(device="cuda", precision="fp32"), RuntimeConfig(device="cuda"),
         RuntimeConfig(device="cuda", precision="bf16"),
         RuntimeConfig(device="cuda", precision="bf16", compile="regions"),
-        RuntimeConfig(device="cuda", checkpoint_activations=True),
+        RuntimeConfig(device="cuda", activation_checkpointing=True),
         RuntimeConfig(device="cuda", cuda_graph=True),
         RuntimeConfig(device="cuda", precision="bf16", compile="regions", cuda_graph=True),
         RuntimeConfig(device="cuda", precision="bf16", compile="networks", cuda_graph=True),
@@ -119,7 +119,7 @@ def test_resident_samples_on_the_device_are_those_of_the_files(photos):
     config = DataConfig(root=str(photos), load_size=20, crop_size=16)
     files = find_split(config, "train")
     read = UnpairedSamples(files, config, 1).batches(2, 0, 4, 0, False)
-    resident = ResidentSamples(files, config, 1, torch.device("cuda")).batches(2, 0, 4, 0, False)
+    resident = DeviceSamples(files, config, 1, torch.device("cuda")).batches(2, 0, 4, 0, False)
     for one, other in zip(read, resident, strict=True):
         assert all(torch.equal(one[domain], other[domain].cpu()) for domain in ("a", "b"))
 
@@ -134,7 +134,7 @@ def test_a_step_that_is_not_finite_is_named_on_the_device_too_and_moves_nobody(t
         monitor.note(train_step.step, losses, train_step.grad_norms)
     before = [p.detach().clone() for p in train_step.method.parameters()]
     with torch.no_grad():
-        first = next(train_step.players["generators"].parameters())
+        first = next(train_step.optimizer_groups["generators"].parameters())
         kept = first.detach().clone()
         first.fill_(float("nan"))
         losses = train_step.take_step(batch_on("cuda", 6))

@@ -56,7 +56,7 @@ def logged(photos, tmp_path_factory):
 
     patch.setattr(TrainStep, "take_step", take_step)
     command = ("cyclegan", f"data.root={photos}", f"run={run}", "duration=8 steps", "log.every=2",
-               "evaluate_every=2", "log.artifacts=true", "log.previews_every=4", *WORDS)  # fmt: skip
+               "validate_every=2", "log.artifacts=true", "log.previews_every=4", *WORDS)  # fmt: skip
     assert call(train, *command) == (143, "")
     assert call(train, *command) == (0, "")
     written()
@@ -155,15 +155,15 @@ def test_10_what_is_not_finite_raises_an_alert_and_marks_the_run_failed(
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
-    real = CycleGAN.turns
+    real = CycleGAN.updates
 
-    def turns(self, batch, step):
-        for turn in real(self, batch, step):
-            turn.losses["cycle_a"] = turn.losses.get("cycle_a", 0) * float("nan")
-            yield turn
+    def updates(self, batch, step):
+        for update in real(self, batch, step):
+            update.losses["cycle_a"] = update.losses.get("cycle_a", 0) * float("nan")
+            yield update
             return
 
-    monkeypatch.setattr(CycleGAN, "turns", turns)
+    monkeypatch.setattr(CycleGAN, "updates", updates)
     run = tmp_path / "run"
     code, _ = call(train, "cyclegan", f"data.root={photos}", f"run={run}", "duration=2 steps",
                    *WORDS, "log.wandb=offline")  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 
 import translate
 from common.errors import RunError
-from data.tensors import denormalise, normalise, to_tensor
+from data.tensors import denormalize, normalize, to_tensor
 from engine.runtime import Runtime, RuntimeConfig
 from inference.picture_translator import PictureTranslator
 from inference.tiling import strips
@@ -46,8 +46,8 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def whole(network: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
-    image = normalise(to_tensor(pixels))[None]
-    return denormalise(network(image))[0].permute(1, 2, 0).numpy()
+    image = normalize(to_tensor(pixels))[None]
+    return denormalize(network(image))[0].permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize(

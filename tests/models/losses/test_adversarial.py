@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.losses.adversarial import OBJECTIVES
+from models.losses.adversarial import GAN_MODES
 from models.losses.reconstruction import l1
 
 
@@ -29,7 +29,7 @@ def scores(value: float) -> torch.Tensor:
     ],
 )
 def test_an_objective_has_its_value(name, generator, discriminator):
-    objective = OBJECTIVES[name]
+    objective = GAN_MODES[name]
     assert objective.generator(scores(0.3)).item() == pytest.approx(generator, abs=1e-6)
     assert objective.discriminator(scores(0.8), scores(0.3)).item() == pytest.approx(
         discriminator, abs=1e-6
@@ -37,7 +37,7 @@ def test_an_objective_has_its_value(name, generator, discriminator):
 
 
 def test_vanilla_at_zero_and_one():
-    vanilla = OBJECTIVES["vanilla"]
+    vanilla = GAN_MODES["vanilla"]
     assert vanilla.generator(scores(0)).item() == pytest.approx(0.693147, abs=1e-6)
     assert vanilla.generator(scores(-1)).item() == pytest.approx(1.313262, abs=1e-6)
     assert vanilla.generator(scores(1)).item() == pytest.approx(0.313262, abs=1e-6)
@@ -45,22 +45,22 @@ def test_vanilla_at_zero_and_one():
 
 
 def test_the_hinge_stops_pushing_beyond_its_margin():
-    assert OBJECTIVES["hinge"].discriminator(scores(2), scores(-2)).item() == 0
+    assert GAN_MODES["hinge"].discriminator(scores(2), scores(-2)).item() == 0
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", GAN_MODES)
 def test_the_players_pull_in_opposite_directions(name):
     fake = torch.tensor([0.2], requires_grad=True)
-    (up,) = torch.autograd.grad(OBJECTIVES[name].generator(fake), fake)
-    (down,) = torch.autograd.grad(OBJECTIVES[name].discriminator(torch.tensor([0.9]), fake), fake)
+    (up,) = torch.autograd.grad(GAN_MODES[name].generator(fake), fake)
+    (down,) = torch.autograd.grad(GAN_MODES[name].discriminator(torch.tensor([0.9]), fake), fake)
     assert up < 0 < down
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", GAN_MODES)
 def test_losses_are_float32_whatever_the_scores(name):
     half = scores(0.3).bfloat16()
-    assert OBJECTIVES[name].generator(half).dtype == torch.float32
-    assert OBJECTIVES[name].discriminator(half, half).dtype == torch.float32
+    assert GAN_MODES[name].generator(half).dtype == torch.float32
+    assert GAN_MODES[name].discriminator(half, half).dtype == torch.float32
 
 
 def test_l1_is_the_mean_absolute_difference():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.losses.penalty import one_centred, r1, squared_gradients, zero_centred
+from models.losses.penalty import r1, squared_gradients, wgan_gp, zero_centered_gp
 
 
 def linear(images):
@@ -13,7 +13,7 @@ def linear(images):
 @pytest.mark.parametrize(
     ("penalty", "expected"),
     # The gradient is 0.1 everywhere: 48 * 0.01 = 0.48; its length 0.6928; (0.6928 - 1)^2 = 0.0943594.
-    [(r1, 0.24), (zero_centred, 0.48), (one_centred, 0.0943594)],
+    [(r1, 0.24), (zero_centered_gp, 0.48), (wgan_gp, 0.0943594)],
 )
 def test_penalties_are_those_worked_out_by_hand(penalty, expected):
     images = torch.rand(2, 3, 4, 4, requires_grad=True)
@@ -39,6 +39,6 @@ def test_a_penalty_can_be_learned_from():
 def test_a_flat_discriminator_has_a_finite_gradient_under_the_one_centred_penalty():
     weight = torch.zeros((), requires_grad=True)
     images = torch.rand(1, 3, 4, 4, requires_grad=True)
-    one_centred(squared_gradients([weight * images.sum()], images)).backward()
+    wgan_gp(squared_gradients([weight * images.sum()], images)).backward()
     assert weight.grad is not None
     assert weight.grad.isfinite()

@@ -38,10 +38,10 @@ def test_a_decoder_that_gives_the_style_image_back_has_no_style_loss():
     method, images = build(style_weight=3.0), batch()
     images["b"].requires_grad_()
     method.decoder.forward = lambda _: images["b"]
-    (turn,) = method.turns(images, 0)
-    assert turn.players == ("decoder",)
-    assert turn.losses["style"].item() == pytest.approx(0, abs=1e-9)
-    assert turn.losses["content"].item() > 0
+    (update,) = method.updates(images, 0)
+    assert update.groups == ("decoder",)
+    assert update.losses["style"].item() == pytest.approx(0, abs=1e-9)
+    assert update.losses["content"].item() > 0
 
 
 def test_vgg19_gives_styles_of_1024_numbers_and_only_the_decoder_learns():
@@ -54,11 +54,11 @@ def test_vgg19_gives_styles_of_1024_numbers_and_only_the_decoder_learns():
 
 def test_a_reference_has_the_style_that_training_remembered():
     method, images = build(), batch()
-    for _ in method.turns(images, 0):
+    for _ in method.updates(images, 0):
         pass
     translator = method.translators()["a_to_b"]
     with torch.no_grad():
-        assert torch.allclose(translator.style_of(images["b"]), method.bank.styles[:2])  # pyright: ignore
+        assert torch.allclose(translator.encode_style(images["b"]), method.bank.styles[:2])  # pyright: ignore
         styled = [translator(images["a"], style[None]) for style in method.bank.styles[:2]]
     assert not torch.allclose(*styled)
 
@@ -92,4 +92,4 @@ def test_bad_values_are_named():
     with pytest.raises(ValueError, match="data.domains names 3"):
         AdaIN(AdaIN.Config(), {"a": 3, "b": 3, "c": 3})
     with pytest.raises(ValueError, match="multiple of 8"):
-        build().check_size(36, 36)
+        build().check_crop_size(36, 36)

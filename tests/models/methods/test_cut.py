@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.losses.contrastive import patch_nce
-from models.methods.cut import CUT, mirrored
+from models.methods.cut import CUT, flip_where
 from models.networks.layers.blur import BlurDown, blur_up
 from models.networks.layers.norm_act_pad import NormedConv2d
 from options.load import train_options
@@ -32,21 +32,21 @@ def count(module: nn.Module) -> int:
 
 def test_parameter_counts_are_the_published_ones():
     method = CUT(CUT.Config(), {"a": 3, "b": 3})
-    assert (count(method.to_b), count(method.judge_b)) == (11_378_179, 2_764_737)
+    assert (count(method.generator_ab), count(method.discriminator_b)) == (11_378_179, 2_764_737)
     assert count(method.sampler) == 560_384
 
 
 def test_weights_begin_as_the_authors_code_draws_them():
     torch.manual_seed(0)
     method = CUT(CUT.Config(), {"a": 3, "b": 3})
-    trunk = [p for n, p in method.to_b.named_parameters() if p.shape == (256, 256, 3, 3)]
+    trunk = [p for n, p in method.generator_ab.named_parameters() if p.shape == (256, 256, 3, 3)]
     assert torch.stack([p.std() for p in trunk]).mean().item() == pytest.approx(4.17e-4, rel=5e-3)
-    assert method.to_b.encoder[1].weight.std().item() == pytest.approx(4.94e-4, rel=0.03)  # pyright: ignore
+    assert method.generator_ab.encoder[1].weight.std().item() == pytest.approx(4.94e-4, rel=0.03)  # pyright: ignore
 
 
 def test_the_compared_features_are_those_of_the_code():
     method = CUT(CUT.Config(), {"a": 3, "b": 3})
-    found = [tuple(x.shape) for x in method.to_b.features(torch.rand(1, 3, 64, 64))]
+    found = [tuple(x.shape) for x in method.generator_ab.features(torch.rand(1, 3, 64, 64))]
     assert found == [
         (1, 3, 70, 70),
         (1, 128, 64, 64),
@@ -57,7 +57,7 @@ def test_the_compared_features_are_those_of_the_code():
 
 
 def test_the_discriminator_moves_first_and_generator_and_sampler_together():
-    assert [turn.players for turn in small().turns(batch(), 0)] == [
+    assert [update.groups for update in small().updates(batch(), 0)] == [
         ("discriminator",), ("generator", "sampler"),
     ]  # fmt: skip
 
@@ -99,8 +99,8 @@ def test_the_two_contrastive_losses_are_halved_as_in_the_code():
         torch.manual_seed(0)
         method = small(nce_identity=identity)
         torch.manual_seed(2)
-        _, turn = method.turns(images, 0)
-        totals[identity] = {name: loss.item() for name, loss in turn.losses.items()}
+        _, update = method.updates(images, 0)
+        totals[identity] = {name: loss.item() for name, loss in update.losses.items()}
     assert totals[True].keys() == {"adversarial_b", "nce_a", "nce_b"}
     assert totals[False].keys() == {"adversarial_b", "nce_a"}
     assert totals[True]["nce_a"] == pytest.approx(totals[False]["nce_a"] / 2, rel=1e-5)
@@ -108,15 +108,15 @@ def test_the_two_contrastive_losses_are_halved_as_in_the_code():
 
 def test_a_flip_mirrors_the_input_and_the_features_back():
     x = torch.rand(1, 3, 4, 6)
-    assert torch.equal(mirrored(x, torch.tensor([True])), x.flip(3))
-    assert mirrored(x, torch.tensor([False])).equal(x) and mirrored(x, False) is x
+    assert torch.equal(flip_where(x, torch.tensor([True])), x.flip(3))
+    assert flip_where(x, torch.tensor([False])).equal(x) and flip_where(x, False) is x
     method = small(flip_equivariance=True, nce_identity=False)
     seen = []
-    method.to_b.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    method.generator_ab.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
     images = batch()
     for seed in range(8):
         torch.manual_seed(seed)
-        next(method.turns(images, 0))
+        next(method.updates(images, 0))
     flipped = [bool(x.equal(images["a"].flip(3))) for x in seen]
     assert any(flipped) and not all(flipped)
     assert all(f or x.equal(images["a"]) for f, x in zip(flipped, seen, strict=True))
@@ -127,8 +127,8 @@ def test_the_places_are_shared_by_query_key_and_batch():
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.mul_(100)  # so small at first that the 1e-7 in the length shows
-    features = method.to_b.features(batch()["a"])
-    places = method.sampler.places(features, 7)
+    features = method.generator_ab.features(batch()["a"])
+    places = method.sampler.sample_patch_ids(features, 7)
     assert [len(p) for p in places] == [7] * len(features)
     assert all(len(set(p.tolist())) == 7 for p in places)
     sampled = method.sampler(features, places)
@@ -155,23 +155,23 @@ def test_domains_of_other_channels_are_refused():
 def test_biases_before_a_norm_count_where_features_are_compared_before_it():
     method = small().double()
     with torch.no_grad():
-        for name, parameter in method.to_b.named_parameters():
+        for name, parameter in method.generator_ab.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_()
     images = {domain: x.double() for domain, x in batch().items()}
     image = images["a"]
-    learning = method.to_b.features(image)
+    learning = method.generator_ab.features(image)
     with torch.no_grad():
-        looking = method.to_b.features(image)
+        looking = method.generator_ab.features(image)
     for one, other in zip(learning, looking, strict=True):
         assert torch.allclose(one, other, atol=1e-9)
-    _, turn = method.turns(images, 0)
-    turn.total().backward()
-    down = [m for m in method.to_b.encoder if isinstance(m, NormedConv2d)]
+    _, update = method.updates(images, 0)
+    update.total().backward()
+    down = [m for m in method.generator_ab.encoder if isinstance(m, NormedConv2d)]
     assert [m.bias.grad is not None for m in down] == [False, True, True]  # pyright: ignore
 
 
 def test_a_generator_without_blocks_compares_what_leads_down():
     config = replace(CUT.Config(), generator=replace(CUT.Config().generator, blocks=0, channels=4))
     method = CUT(config, {"a": 3, "b": 3})
-    assert len(method.to_b.features(batch()["a"])) == len(method.sampler.layers) == 3
+    assert len(method.generator_ab.features(batch()["a"])) == len(method.sampler.layers) == 3

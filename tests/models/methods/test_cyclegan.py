@@ -20,7 +20,9 @@ def build(**changes) -> CycleGAN:
 
 def play(method, batch, steps=1):
     """Return the losses of one step without anybody moving."""
-    return {name: loss for turn in method.turns(batch, 0) for name, loss in turn.losses.items()}
+    return {
+        name: loss for update in method.updates(batch, 0) for name, loss in update.losses.items()
+    }
 
 
 def batch(count=1, seed=0):
@@ -34,8 +36,8 @@ def with_constant_networks(judge_bias: float) -> CycleGAN:
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.zero_()
-        for judge in (method.judge_a, method.judge_b):
-            judge.body[-1].bias.fill_(judge_bias)
+        for discriminator in (method.discriminator_a, method.discriminator_b):
+            discriminator.body[-1].bias.fill_(judge_bias)
     return method
 
 
@@ -48,9 +50,9 @@ def test_the_losses_of_constant_networks_are_those_worked_out_by_hand(
     # G = 0 against images of 0.5: cycle 10 * 0.5 and identity 5 * 0.5, twice, and twice (bias - 1)^2:
     # 2 + 10 + 5 = 17, and 2 * 0.49 + 15 = 15.98. D: ((bias - 1)^2 + bias^2) / 2 = 0.5, 0.29.
     half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
-    turns = list(with_constant_networks(bias).turns(half, 0))
-    assert turns[0].total().item() == pytest.approx(generators, abs=1e-5)
-    assert [x.item() for x in turns[1].losses.values()] == pytest.approx(
+    updates = list(with_constant_networks(bias).updates(half, 0))
+    assert updates[0].total().item() == pytest.approx(generators, abs=1e-5)
+    assert [x.item() for x in updates[1].losses.values()] == pytest.approx(
         [discriminator] * 2, abs=1e-6
     )
 
@@ -63,9 +65,9 @@ def test_the_networks_of_the_paper_have_28_285_832_parameters():
 def test_swapping_the_domains_and_the_networks_swaps_the_losses_exactly():
     method, images = build(), batch()
     straight = play(method, images)
-    method.to_a, method.to_b = method.to_b, method.to_a
-    method.judge_a, method.judge_b = method.judge_b, method.judge_a
-    method.history_a, method.history_b = method.history_b, method.history_a
+    method.generator_ba, method.generator_ab = method.generator_ab, method.generator_ba
+    method.discriminator_a, method.discriminator_b = method.discriminator_b, method.discriminator_a
+    method.image_pool_a, method.image_pool_b = method.image_pool_b, method.image_pool_a
     swapped = play(method, {"a": images["b"], "b": images["a"]})
     other = {"a": "b", "b": "a"}
     assert {name: swapped[name[:-1] + other[name[-1]]].item() for name in straight} == {
@@ -85,37 +87,37 @@ def test_a_batch_of_two_is_the_mean_of_two_batches_of_one():
 
 def test_a_turn_moves_its_players_and_leaves_the_others_without_a_gradient():
     method = build()
-    players = method.players()
-    optimizers = {name: adam(player, 2e-4, (0.5, 0.999)) for name, player in players.items()}
-    for turn in method.turns(batch(), 0):
-        (mover,) = turn.players
-        before = {n: [p.clone() for p in player.parameters()] for n, player in players.items()}
-        parameters = list(players[mover].parameters())
+    groups = method.optimizer_groups()
+    optimizers = {name: adam(group, 2e-4, (0.5, 0.999)) for name, group in groups.items()}
+    for update in method.updates(batch(), 0):
+        (mover,) = update.groups
+        before = {n: [p.clone() for p in group.parameters()] for n, group in groups.items()}
+        parameters = list(groups[mover].parameters())
         for parameter in method.parameters():
             parameter.grad = None
-        turn.total().backward(inputs=parameters)
+        update.total().backward(inputs=parameters)
         optimizers[mover].step()
-        for name, player in players.items():
+        for name, group in groups.items():
             same = all(
-                torch.equal(p, q) for p, q in zip(player.parameters(), before[name], strict=True)
+                torch.equal(p, q) for p, q in zip(group.parameters(), before[name], strict=True)
             )
             assert same == (name != mover)
-            assert name == mover or all(p.grad is None for p in player.parameters())
+            assert name == mover or all(p.grad is None for p in group.parameters())
 
 
 def test_the_discriminators_see_fakes_without_a_graph_made_before_the_generators_moved():
     method = build()
-    turns = method.turns(batch(), 0)
-    next(turns)
+    updates = method.updates(batch(), 0)
+    next(updates)
     with torch.no_grad():
-        for parameter in method.to_b.parameters():
+        for parameter in method.generator_ab.parameters():
             parameter.add_(0.1)
     seen = []
-    method.judge_b.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    next(turns)
+    method.discriminator_b.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    next(updates)
     _, fake = seen
     assert not fake.requires_grad
-    assert not torch.allclose(fake, method.to_b(batch()["a"]), atol=1e-4)
+    assert not torch.allclose(fake, method.generator_ab(batch()["a"]), atol=1e-4)
 
 
 def test_the_generators_pass_through_a_new_discriminator_every_term_can_be_switched_off():
@@ -153,18 +155,18 @@ def test_a_crop_that_cannot_work_is_refused_with_the_reason(size, reason):
         shrink("cyclegan"), discriminator=PatchDiscriminator.Config(channels=4, layers=3)
     )
     with pytest.raises(ValueError, match=reason):
-        CycleGAN(config, CHANNELS).check_size(size, size)
+        CycleGAN(config, CHANNELS).check_crop_size(size, size)
 
 
 def test_the_first_adam_step_moves_every_weight_by_the_learning_rate():
     # Kingma & Ba: at t = 1 the bias-corrected step is lr * g / (|g| + eps), whatever the loss's scale.
     method = build(discriminator=PatchDiscriminator.Config(channels=4, layers=1))
-    judge = method.judge_a
-    before = judge.body[0].weight.clone()
-    optimizer = adam(judge, 2e-4, (0.5, 0.999))
-    (judge(batch()["a"]) * 1000).square().mean().backward()
+    discriminator = method.discriminator_a
+    before = discriminator.body[0].weight.clone()
+    optimizer = adam(discriminator, 2e-4, (0.5, 0.999))
+    (discriminator(batch()["a"]) * 1000).square().mean().backward()
     optimizer.step()
-    assert (judge.body[0].weight - before).abs().detach() == pytest.approx(2e-4, abs=1e-8)
+    assert (discriminator.body[0].weight - before).abs().detach() == pytest.approx(2e-4, abs=1e-8)
 
 
 def test_resize_upsampling_and_dropout_are_choices():
@@ -180,13 +182,13 @@ def test_a_lazy_identity_comes_every_so_many_steps_as_many_times_as_strong():
     lazy.load_state_dict(every.state_dict())
     once = play(every, images)["identity_a"].item()
     for step in range(7):
-        losses = {n: x for turn in lazy.turns(images, step) for n, x in turn.losses.items()}
+        losses = {n: x for update in lazy.updates(images, step) for n, x in update.losses.items()}
         assert ("identity_a" in losses) == (step % 3 == 0)
         if step % 3 == 0:
             assert losses["identity_a"].item() == pytest.approx(3 * once, rel=1e-6)
 
 
 def test_a_lazy_identity_falls_on_steps_in_which_slow_generators_move():
-    # every.generators=2 moves them at steps 0, 2, 4 ...: there the identity loss must be.
+    # update_every.generators=2 moves them at steps 0, 2, 4 ...: there the identity loss must be.
     method = build(identity_every=2)
     assert [method.learns_identity(step) for step in range(4)] == [True, False, True, False]

@@ -30,7 +30,7 @@ def test_four_layers_are_compared_and_never_the_image_itself():
 
 
 def test_the_discriminators_move_first():
-    assert [turn.players for turn in small().turns(batch(), 0)] == [
+    assert [update.groups for update in small().updates(batch(), 0)] == [
         ("discriminators",), ("generators", "samplers"),
     ]  # fmt: skip
 
@@ -44,7 +44,7 @@ def test_the_losses_of_constant_networks_are_those_worked_out_by_hand():
         for parameter in method.parameters():
             parameter.zero_()
     half = {d: torch.full((1, 3, 32, 32), 0.5) for d in "ab"}
-    judges, generators = list(method.turns(half, 0))
+    discriminators, generators = list(method.updates(half, 0))
     losses = {name: loss.item() for name, loss in generators.losses.items()}
     layers = [256, 256] + [64] * (len(method.sampler_a.layers) - 2)
     nce = sum(map(math.log, layers)) / len(layers)
@@ -52,7 +52,7 @@ def test_the_losses_of_constant_networks_are_those_worked_out_by_hand():
         "adversarial_a": 0.5, "adversarial_b": 0.5, "nce_a": nce, "nce_b": nce,
         "identity_a": 0.25, "identity_b": 0.25,
     }, rel=1e-5)  # fmt: skip
-    assert judges.total().item() == pytest.approx(1.0)
+    assert discriminators.total().item() == pytest.approx(1.0)
 
 
 def test_each_domain_is_embedded_by_its_own_side():
@@ -61,7 +61,7 @@ def test_each_domain_is_embedded_by_its_own_side():
 
     def contrasts():
         torch.manual_seed(0)
-        losses = list(method.turns(images, 0))[1].losses
+        losses = list(method.updates(images, 0))[1].losses
         return losses["nce_a"], losses["nce_b"]
 
     nce_a, nce_b = contrasts()
@@ -82,10 +82,10 @@ def test_each_domain_is_embedded_by_its_own_side():
 
 def test_swapping_the_domains_and_the_networks_swaps_the_adversarial_and_identity_losses():
     method, images = small(), batch()
-    straight = list(method.turns(images, 0))[1].losses
-    method.to_a, method.to_b = method.to_b, method.to_a
-    method.judge_a, method.judge_b = method.judge_b, method.judge_a
-    swapped = list(method.turns({"a": images["b"], "b": images["a"]}, 0))[1].losses
+    straight = list(method.updates(images, 0))[1].losses
+    method.generator_ba, method.generator_ab = method.generator_ab, method.generator_ba
+    method.discriminator_a, method.discriminator_b = method.discriminator_b, method.discriminator_a
+    swapped = list(method.updates({"a": images["b"], "b": images["a"]}, 0))[1].losses
     for name in ("adversarial", "identity"):
         assert swapped[f"{name}_a"].item() == straight[f"{name}_b"].item()
         assert swapped[f"{name}_b"].item() == straight[f"{name}_a"].item()

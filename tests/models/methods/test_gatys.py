@@ -29,7 +29,7 @@ def translator_of(method: Gatys) -> OptimisingTranslator:
 def trained(**changes) -> Gatys:
     method = build(**changes)
     torch.manual_seed(5)
-    for _ in method.turns({domain: torch.rand(1, 3, 32, 32) * 2 - 1 for domain in "ab"}, 0):
+    for _ in method.updates({domain: torch.rand(1, 3, 32, 32) * 2 - 1 for domain in "ab"}, 0):
         pass
     return method
 
@@ -41,11 +41,11 @@ def smooth(seed=0):
 
 def test_nobody_plays_and_one_image_is_no_distance_from_its_own_mean():
     method, image = build(), torch.rand(1, 3, 16, 16)
-    (turn,) = method.turns({"a": image, "b": image}, 0)
-    assert turn.players == () and method.players() == {}
-    assert turn.total().item() == 0.0
-    (turn,) = method.turns({"a": image, "b": torch.rand(1, 3, 16, 16)}, 1)
-    assert turn.total().item() > 0
+    (update,) = method.updates({"a": image, "b": image}, 0)
+    assert update.groups == () and method.optimizer_groups() == {}
+    assert update.total().item() == 0.0
+    (update,) = method.updates({"a": image, "b": torch.rand(1, 3, 16, 16)}, 1)
+    assert update.total().item() > 0
 
 
 def test_the_state_is_a_gram_matrix_a_layer_and_nothing_of_vgg():
@@ -90,7 +90,7 @@ def test_half_precision_around_it_changes_nothing():
 def test_the_preset_looks_once_and_scores_nothing():
     options = train_options(["gatys", "data.root=x"])
     assert options is not None and isinstance(options.method, Gatys.Config)
-    assert (options.duration, options.score_images, options.method.vgg.pooling) == (
+    assert (options.duration, options.validation_images, options.method.vgg.pooling) == (
         "1 epochs",
         0,
         "average",
@@ -115,7 +115,7 @@ def test_a_run_from_one_image_stops_continues_translates_and_is_not_exported(
     words = [
         "gatys", f"data.train.a={photos / 'trainA'}", f"data.train.b={tmp_path / 'style'}", f"run={run}",
         "data.load_size=20", "data.crop_size=16", "data.workers=0", "log.wandb=disabled", "log.every=1",
-        "runtime.device=cpu", "duration=3 steps", "ema_half_life=4", "accumulate=1",
+        "runtime.device=cpu", "duration=3 steps", "ema_half_life=4", "microbatches=1",
         "method.vgg.weights=random", "method.vgg.channels=4", "method.steps=2",
     ]  # fmt: skip
     assert call(train, *words) == (0, "")

@@ -23,16 +23,16 @@ def batch():
 @pytest.mark.parametrize("geometry", ["rotation", "flip"])
 def test_what_is_turned_can_be_turned_back(geometry):
     method, image = small(geometry=geometry), torch.rand(1, 3, 8, 12)
-    assert not method.turned(image).equal(image)
-    assert method.turned_back(method.turned(image)).equal(image)
+    assert not method.transform(image).equal(image)
+    assert method.inverse_transform(method.transform(image)).equal(image)
 
 
 def test_a_rotation_is_clockwise_and_a_flip_is_upside_down():
     # 1 2      3 1 clockwise, 3 4 upside down
     # 3 4      4 2            1 2
     image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    assert small(geometry="rotation").turned(image).tolist() == [[[[3, 1], [4, 2]]]]
-    assert small(geometry="flip").turned(image).tolist() == [[[[3, 4], [1, 2]]]]
+    assert small(geometry="rotation").transform(image).tolist() == [[[[3, 1], [4, 2]]]]
+    assert small(geometry="flip").transform(image).tolist() == [[[[3, 4], [1, 2]]]]
 
 
 def test_the_losses_of_constant_networks_are_those_worked_out_by_hand():
@@ -43,29 +43,29 @@ def test_the_losses_of_constant_networks_are_those_worked_out_by_hand():
         for parameter in method.parameters():
             parameter.zero_()
     half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
-    turns = list(method.turns(half, 0))
-    assert turns[0].total().item() == pytest.approx(7.0)
-    assert turns[1].total().item() == pytest.approx(1.0)
+    updates = list(method.updates(half, 0))
+    assert updates[0].total().item() == pytest.approx(7.0)
+    assert updates[1].total().item() == pytest.approx(1.0)
 
 
 def test_consistency_is_weighted_20_both_ways_and_stops_at_the_other_translation():
     method = small(adversarial_weight=0.0, identity_weight=0.0)
-    losses = next(method.turns(batch(), 0)).losses
+    losses = next(method.updates(batch(), 0)).losses
     assert set(losses) == {"geometry_b", "geometry_turned"}
     images = batch()["a"]
-    fake, turned = method.to_b(images), method.to_b(method.turned(images))
-    distance = (method.turned(fake) - turned).abs().mean().item()
+    fake, turned = method.generator_ab(images), method.generator_ab(method.transform(images))
+    distance = (method.transform(fake) - turned).abs().mean().item()
     assert [loss.item() for loss in losses.values()] == pytest.approx([20 * distance] * 2, rel=1e-5)
 
 
 def test_the_turned_images_have_a_discriminator_of_their_own():
     method = small()
-    before = next(iter(list(method.turns(batch(), 0))[1].losses.values())).item()
+    before = next(iter(list(method.updates(batch(), 0))[1].losses.values())).item()
     with torch.no_grad():
-        for parameter in method.judge_turned.parameters():
+        for parameter in method.discriminator_turned.parameters():
             parameter.zero_()
-    after = next(iter(list(method.turns(batch(), 0))[1].losses.values())).item()
-    assert after == before  # discriminator_b does not see judge_turned
+    after = next(iter(list(method.updates(batch(), 0))[1].losses.values())).item()
+    assert after == before  # discriminator_b does not see discriminator_turned
 
 
 def test_without_geometry_it_is_a_gan_alone():
@@ -76,7 +76,7 @@ def test_without_geometry_it_is_a_gan_alone():
         for parameter in method.parameters():
             parameter.zero_()
     half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
-    made, judged = method.turns(half, 0)
+    made, judged = method.updates(half, 0)
     assert {name: loss.item() for name, loss in made.losses.items()} == {
         "identity_b": 2.5, "adversarial_b": 1.0,
     }  # fmt: skip
@@ -86,10 +86,10 @@ def test_without_geometry_it_is_a_gan_alone():
 def test_a_gan_alone_has_the_losses_that_it_has_beside_the_turned_images():
     method, alone = small(), small(geometry="none")
     alone.load_state_dict(method.state_dict(), strict=False)
-    whole, part = list(method.turns(batch(), 0)), list(alone.turns(batch(), 0))
-    for turn, same in zip(whole, part, strict=True):
+    whole, part = list(method.updates(batch(), 0)), list(alone.updates(batch(), 0))
+    for update, same in zip(whole, part, strict=True):
         for name, loss in same.losses.items():
-            assert loss.item() == pytest.approx(turn.losses[name].item(), rel=1e-5)
+            assert loss.item() == pytest.approx(update.losses[name].item(), rel=1e-5)
 
 
 def test_without_geometry_and_adversary_nothing_is_left():

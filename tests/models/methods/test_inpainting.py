@@ -16,8 +16,8 @@ def build(**changes) -> Inpainting:
 
 
 def test_whole_squares_are_black_in_all_channels_and_the_rest_is_untouched():
-    method, image = build(patch=4), torch.rand(3, 3, 18, 10)
-    holed = method.with_holes(image)
+    method, image = build(mask_patch_size=4), torch.rand(3, 3, 18, 10)
+    holed = method.mask_patches(image)
     hidden = holed == -1
     assert hidden.any() and not hidden.all()
     assert holed[~hidden].equal(image[~hidden])
@@ -27,7 +27,7 @@ def test_whole_squares_are_black_in_all_channels_and_the_rest_is_untouched():
 
 
 def test_two_of_five_squares_are_hidden_and_each_image_has_its_own():
-    holed = build(patch=2).with_holes(torch.zeros(4, 1, 200, 200))
+    holed = build(mask_patch_size=2).mask_patches(torch.zeros(4, 1, 200, 200))
     # 40,000 squares at 0.4: a standard error of 0.00245; four of them.
     assert (holed == -1).float().mean().item() == pytest.approx(0.4, abs=0.0098)
     assert not holed[0].equal(holed[1])
@@ -36,11 +36,11 @@ def test_two_of_five_squares_are_hidden_and_each_image_has_its_own():
 def test_an_empty_answer_costs_the_mean_of_the_whole_image():
     method = build()
     with torch.no_grad():
-        for parameter in method.to_b.exit.parameters():
+        for parameter in method.generator_ab.exit.parameters():
             parameter.zero_()
     images = {"a": torch.full((1, 3, 16, 16), 0.5), "b": torch.full((1, 3, 16, 16), -0.25)}
-    (turn,) = method.turns(images, 0)
-    assert {name: x.item() for name, x in turn.losses.items()} == pytest.approx(
+    (update,) = method.updates(images, 0)
+    assert {name: x.item() for name, x in update.losses.items()} == pytest.approx(
         {"filling_a": 0.5, "filling_b": 0.25}
     )
 
@@ -48,16 +48,19 @@ def test_an_empty_answer_costs_the_mean_of_the_whole_image():
 def test_one_network_is_saved_under_the_names_of_two():
     method = build()
     state = method.state_dict()
-    names = [name.removeprefix("to_b.") for name in state if name.startswith("to_b.")]
-    assert names and all(state[f"to_a.{name}"] is not None for name in names)
+    names = [
+        name.removeprefix("generator_ab.") for name in state if name.startswith("generator_ab.")
+    ]
+    assert names and all(state[f"generator_ba.{name}"] is not None for name in names)
     assert len(list(method.parameters())) == len(names)
     state = {name: torch.zeros_like(x) for name, x in state.items()}
     method.load_state_dict(state)
-    assert all(not parameter.any() for parameter in method.to_a.parameters())
+    assert all(not parameter.any() for parameter in method.generator_ba.parameters())
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"), [({"patch": 0}, "method.patch"), ({"hidden": 1.5}, "method.hidden")]
+    ("changes", "says"),
+    [({"mask_patch_size": 0}, "method.mask_patch_size"), ({"mask_ratio": 1.5}, "method.mask_ratio")],
 )
 def test_options_that_make_no_sense_are_answered(changes, says):
     with pytest.raises(ValueError, match=says):
@@ -65,4 +68,4 @@ def test_options_that_make_no_sense_are_answered(changes, says):
     with pytest.raises(ValueError, match="equal channels"):
         Inpainting(shrink("inpainting"), {"a": 1, "b": 3})
     with pytest.raises(ValueError, match="multiple of 4"):
-        build().check_size(18, 18)
+        build().check_crop_size(18, 18)

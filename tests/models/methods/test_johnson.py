@@ -29,14 +29,14 @@ def batch(count=2):
 
 
 def losses(method, images):
-    (turn,) = method.turns(images, 0)
-    assert turn.players == ("generator",)
-    return {name: loss.item() for name, loss in turn.losses.items()}
+    (update,) = method.updates(images, 0)
+    assert update.groups == ("generator",)
+    return {name: loss.item() for name, loss in update.losses.items()}
 
 
 def test_a_generator_that_copies_has_no_content_loss_and_the_style_of_its_input():
     method = build(style="batch", style_weight=2.0, variation_weight=0.0)
-    method.to_b = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    method.generator_ab = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     images = batch()
     images["a"].requires_grad_()
     found = losses(method, images)
@@ -60,8 +60,8 @@ def test_the_style_is_the_domains_mean_or_the_images_own():
 
 def test_vgg_is_no_player_and_in_no_checkpoint():
     method = build()
-    assert all(name.startswith(("to_b.", "grams.")) for name in method.state_dict())
-    assert {name.partition(".")[0] for name, _ in method.named_parameters()} == {"to_b"}
+    assert all(name.startswith(("generator_ab.", "grams.")) for name in method.state_dict())
+    assert {name.partition(".")[0] for name, _ in method.named_parameters()} == {"generator_ab"}
 
 
 def test_the_preset_trains_as_published():

@@ -27,8 +27,8 @@ def count(module: nn.Module) -> int:
 
 
 def losses_of(method: MUNIT, images=None) -> dict[str, float]:
-    turns = method.turns(images or grey(), 0)
-    return {name: loss.item() for turn in turns for name, loss in turn.losses.items()}
+    updates = method.updates(images or grey(), 0)
+    return {name: loss.item() for update in updates for name, loss in update.losses.items()}
 
 
 def translator_of(method: MUNIT, name: str = "a_to_b") -> StyleSwap:
@@ -49,8 +49,8 @@ def test_parameter_counts_are_the_published_ones():
         (method.content_b, method.style_b, method.decoder_b),
     ):
         assert count(content) + count(style) + count(decoder) == 15_026_187
-    assert count(method.judge_a) == count(method.judge_b) == 8_271_171
-    assert count(method.players()["generators"]) == 2 * 15_026_187
+    assert count(method.discriminator_a) == count(method.discriminator_b) == 8_271_171
+    assert count(method.optimizer_groups()["generators"]) == 2 * 15_026_187
 
 
 def test_losses_of_silent_networks_are_those_worked_out_by_hand():
@@ -76,7 +76,7 @@ def test_without_the_explicit_cycle_there_is_none():
 
 
 def test_the_discriminators_move_first():
-    assert [turn.players for turn in small().turns(grey(), 0)] == [
+    assert [update.groups for update in small().updates(grey(), 0)] == [
         ("discriminators",), ("generators",),
     ]  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_a_reference_s_style_reaches_the_norms_of_the_decoder():
     translator, seen = translator_of(method), []
     method.decoder_b.trunk[0].register_forward_pre_hook(lambda _, x: seen.append(x[1]))
     image = noise()[:1]
-    styles = [translator.style_of(reference[None]) for reference in noise(2)]
+    styles = [translator.encode_style(reference[None]) for reference in noise(2)]
     fakes = [translator(image, style) for style in styles]
     assert not styles[0].equal(styles[1]) and not fakes[0].equal(fakes[1])
     for style, parameters in zip(styles, seen, strict=True):
@@ -117,7 +117,7 @@ def test_a_reference_s_style_reaches_the_norms_of_the_decoder():
 def test_a_style_is_read_by_the_target_s_encoder_and_a_content_by_the_source_s():
     method = small()
     translator = translator_of(method)
-    assert translator.style_of(noise()).equal(method.style_b(noise()))
+    assert translator.encode_style(noise()).equal(method.style_b(noise()))
     style = translator.sample_style(2, seed=5)
     expected = method.decoder_b(method.content_a(noise()), style)
     assert translator(noise(), style).equal(expected)
@@ -129,12 +129,12 @@ def test_styles_are_standard_normal_and_the_usual_one_is_near_zero():
     # Three standard errors over 80,000 draws: 3 / sqrt(80,000) = 0.0106 of the mean.
     assert drawn.mean().item() == pytest.approx(0, abs=0.0106)
     assert drawn.std().item() == pytest.approx(1, abs=0.0075)
-    assert translator.usual_style().abs().max() < 4 / 16  # four deviations of a mean of 256
+    assert translator.mean_style().abs().max() < 4 / 16  # four deviations of a mean of 256
 
 
 def test_an_image_without_a_style_gets_the_same_one_every_time():
     translator = translator_of(small())
-    assert translator(noise()).equal(translator(noise(), translator.usual_style()))
+    assert translator(noise()).equal(translator(noise(), translator.mean_style()))
     assert translator(noise()).equal(translator(noise()))
 
 
@@ -152,7 +152,7 @@ def test_domains_may_have_different_channels():
     batch = {"grey": torch.rand(1, 1, 16, 16), "colour": torch.rand(1, 3, 16, 16)}
     assert losses_of(method, batch)
     translator = translator_of(method, "grey_to_colour")
-    style = translator.style_of(batch["colour"])
+    style = translator.encode_style(batch["colour"])
     assert translator(batch["grey"], style).shape == (1, 3, 16, 16)
 
 
@@ -172,9 +172,9 @@ def test_options_that_cannot_be_are_answered(changes, says):
 
 def test_crops_that_cannot_be_are_answered():
     method = small()
-    method.check_size(16, 16)
+    method.check_crop_size(16, 16)
     with pytest.raises(ValueError, match="at least 16, got 12"):
-        method.check_size(12, 12)
+        method.check_crop_size(12, 12)
 
 
 def test_the_preset_is_the_published_one():

@@ -54,12 +54,12 @@ def test_parameter_counts_are_the_published_ones(domains, high_pass, counts):
     config = StarGANv2.Config(generator=generator)
     with torch.device("meta"):
         method = StarGANv2(config, dict.fromkeys(domains, 3))
-    networks = (method.generator, method.mapping, method.style_encoder, method.judge)
+    networks = (method.generator, method.mapping, method.style_encoder, method.discriminator)
     assert tuple(map(count, networks)) == counts
 
 
 def test_weights_begin_as_he_draws_them():
-    generator = StyleGenerator(3, 64, StyleGenerator.Config(widest=128, layers=1))
+    generator = StyleGenerator(3, 64, StyleGenerator.Config(max_channels=128, layers=1))
     middle = [p for p in generator.parameters() if p.shape == (128, 128, 3, 3)]
     # fan in 128 * 9: sqrt(2 / 1152) = 0.041667
     assert torch.stack([p.std() for p in middle]).mean().item() == pytest.approx(0.041667, rel=3e-3)
@@ -67,7 +67,7 @@ def test_weights_begin_as_he_draws_them():
 
 
 def test_the_order_of_play_is_that_of_the_code():
-    assert [turn.players for turn in small().turns(batch(), 0)] == [
+    assert [update.groups for update in small().updates(batch(), 0)] == [
         ("discriminator",),
         ("discriminator",),
         ("generator", "mapping", "style_encoder"),
@@ -79,7 +79,7 @@ def test_losses_of_networks_that_give_zero():
     # D: softplus(0) twice = 2 ln 2, a constant D has no gradient; G: ln 2; styles and images are 0.
     method = zeroed(small())
     images = {"a": torch.full((2, 3, 16, 16), 0.5), "b": torch.full((2, 3, 16, 16), -0.25)}
-    found = {k: v.item() for turn in method.turns(images, 0) for k, v in turn.losses.items()}
+    found = {k: v.item() for update in method.updates(images, 0) for k, v in update.losses.items()}
     expected = {}
     for of in ("latent", "reference"):
         expected |= {
@@ -112,8 +112,10 @@ def test_each_row_is_judged_and_styled_as_its_own_domain():
             method.style_encoder(images[rows], domain),
         )
         torch.testing.assert_close(whole, alone)
-        every = method.judge.heads(method.judge.features(images))
-        torch.testing.assert_close(method.judge(images)[rows], every[rows, domain : domain + 1])
+        every = method.discriminator.heads(method.discriminator.features(images))
+        torch.testing.assert_close(
+            method.discriminator(images)[rows], every[rows, domain : domain + 1]
+        )
 
 
 def test_sources_come_from_every_domain_and_from_their_own_only_where_asked():
@@ -142,7 +144,9 @@ def test_references_are_two_other_rows_of_the_same_domain():
 
 
 def test_a_batch_of_one_has_no_diversity_of_references():
-    losses = {k: v for turn in small().turns(batch(rows=1), 0) for k, v in turn.losses.items()}
+    losses = {
+        k: v for update in small().updates(batch(rows=1), 0) for k, v in update.losses.items()
+    }
     assert losses["diversity_reference"].item() == 0 != losses["diversity_latent"].item()
 
 
@@ -153,19 +157,19 @@ def test_the_diversity_weight_is_a_function_of_the_step():
     found = {}
     for step in (50, 0, 100):  # in any order: nothing counts
         torch.manual_seed(4)
-        found[step] = {k: v for t in method.turns(batch(), step) for k, v in t.losses.items()}
+        found[step] = {k: v for t in method.updates(batch(), step) for k, v in t.losses.items()}
     for of in ("latent", "reference"):
         first, half = found[0][f"diversity_{of}"].item(), found[50][f"diversity_{of}"].item()
         assert first < 0 and half == pytest.approx(first / 2)
         assert f"diversity_{of}" not in found[100]
-    assert method.variant(99) != method.variant(100)
+    assert method.cuda_graph_key(99) != method.cuda_graph_key(100)
 
 
 def test_a_recorded_step_reads_the_diversity_weight_from_a_tensor():
     method = small(diversity_weight=2.0, diversity_steps=100)
-    method.decide(2, 0)
+    method.prepare_cuda_graph_inputs(2, 0)
     kept = method.diversity(0)
-    method.decide(2, 75)
+    method.prepare_cuda_graph_inputs(2, 75)
     assert isinstance(kept, torch.Tensor) and kept is method.diversity(75)
     assert kept.item() == 0.5
 
@@ -174,7 +178,7 @@ def test_the_second_fake_of_the_diversity_term_is_detached():
     method = small(adversarial_weight=1.0, style_weight=0.0, cycle_weight=0.0, diversity_weight=1.0)
     x, style = batch()["a"], torch.randn(2, 64)
     other = torch.randn(2, 64, requires_grad=True)
-    losses = method.objective(method.game_latent, x, style, other, style, 0)
+    losses = method.generator_losses(method.gan_loss_latent, x, style, other, style, 0)
     losses["diversity_latent"].backward()
     assert other.grad is None
     found = [p.grad.clone() for p in method.generator.parameters() if p.grad is not None]
@@ -191,13 +195,15 @@ def test_there_is_a_translator_for_every_ordered_pair_of_any_number_of_domains()
     assert list(method.translators()) == [
         "a_to_b", "a_to_c", "b_to_a", "b_to_c", "c_to_a", "c_to_b",
     ]  # fmt: skip
-    losses = [turn.total() for turn in method.turns(batch("abc"), 0)]
+    losses = [update.total() for update in method.updates(batch("abc"), 0)]
     assert torch.stack(losses).isfinite().all()
     image, latent = torch.rand(1, 3, 16, 16), torch.randn(1, 64)
-    to_b, to_c = (method.translators()[name] for name in ("a_to_b", "a_to_c"))
-    assert isinstance(to_b, DomainTranslator) and isinstance(to_c, DomainTranslator)
-    assert to_b(image, latent).equal(to_c(image, latent))  # the style alone says where it goes
-    assert not to_b.sample_style(1).equal(to_c.sample_style(1))
+    generator_ab, to_c = (method.translators()[name] for name in ("a_to_b", "a_to_c"))
+    assert isinstance(generator_ab, DomainTranslator) and isinstance(to_c, DomainTranslator)
+    assert generator_ab(image, latent).equal(
+        to_c(image, latent)
+    )  # the style alone says where it goes
+    assert not generator_ab.sample_style(1).equal(to_c.sample_style(1))
 
 
 def test_a_reference_of_the_trained_size_is_read_as_it_is():
@@ -205,10 +211,10 @@ def test_a_reference_of_the_trained_size_is_read_as_it_is():
     translator = method.translators()["a_to_b"]
     assert isinstance(translator, DomainTranslator)
     image = batch()["b"]
-    assert translator.style_of(image).equal(method.style_encoder(image, 1))
+    assert translator.encode_style(image).equal(method.style_encoder(image, 1))
     flat = torch.full((1, 3, 40, 24), 0.3)  # resized it is the same everywhere
-    same = translator.style_of(torch.full((1, 3, 16, 16), 0.3))
-    torch.testing.assert_close(translator.style_of(flat), same)
+    same = translator.encode_style(torch.full((1, 3, 16, 16), 0.3))
+    torch.testing.assert_close(translator.encode_style(flat), same)
 
 
 def test_only_what_a_translator_shows_is_bounded():
@@ -226,14 +232,14 @@ def test_only_what_a_translator_shows_is_bounded():
 )
 def test_a_crop_that_the_networks_cannot_take_in_is_refused(size, reason):
     with pytest.raises(ValueError, match=reason):
-        small().check_size(size, size)
-    small().check_size(16, 16)
+        small().check_crop_size(size, size)
+    small().check_crop_size(16, 16)
 
 
 def test_a_generator_too_deep_for_the_size_is_refused():
     generator = replace(small().config.generator, layers=4)
     with pytest.raises(ValueError, match="lower method.generator.layers"):
-        small(generator=generator).check_size(16, 16)
+        small(generator=generator).check_crop_size(16, 16)
 
 
 @pytest.mark.parametrize(
@@ -256,10 +262,10 @@ def test_the_presets_have_the_published_settings():
     options = train_options(["stargan_v2"])
     assert options is not None and isinstance(options.method, StarGANv2.Config)
     method = options.method
-    assert (options.learning_rate, options.rates, options.adam_betas, options.weight_decay) == (
+    assert (options.learning_rate, options.lr_multipliers, options.adam_betas, options.weight_decay) == (
         1e-4, {"mapping": 0.01}, [0, 0.99], 1e-4,
     )  # fmt: skip
-    assert (method.objective, method.penalty, method.penalty_weight) == ("vanilla", "r1", 1)
+    assert (method.gan_mode, method.penalty, method.penalty_weight) == ("vanilla", "r1", 1)
     assert (method.style_weight, method.cycle_weight, method.diversity_weight) == (1, 1, 2)
     # 0.999 a step of 4 images: 0.5^(4 / h) = 0.999, h = 4 ln 0.5 / ln 0.999 = 2771.2
     assert options.ema_half_life == pytest.approx(4 * math.log(0.5) / math.log(0.999), rel=1e-3)

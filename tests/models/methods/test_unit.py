@@ -29,8 +29,8 @@ def count(module: nn.Module) -> int:
 
 
 def losses_of(method: UNIT, images=None) -> dict[str, float]:
-    turns = method.turns(images or grey(), 0)
-    return {name: loss.item() for turn in turns for name, loss in turn.losses.items()}
+    updates = method.updates(images or grey(), 0)
+    return {name: loss.item() for update in updates for name, loss in update.losses.items()}
 
 
 def silenced(method: UNIT) -> UNIT:
@@ -45,8 +45,8 @@ def test_parameter_counts_are_the_published_ones():
     method = UNIT(UNIT.Config(), {"a": 3, "b": 3})
     for one, other in ((method.encoder_a, method.decoder_b), (method.encoder_b, method.decoder_a)):
         assert (count(one), count(other)) == (5_385_856, 5_754_627)
-    assert count(method.judge_a) == count(method.judge_b) == 8_271_171
-    assert count(method.players()["generators"]) == 2 * 11_140_483
+    assert count(method.discriminator_a) == count(method.discriminator_b) == 8_271_171
+    assert count(method.optimizer_groups()["generators"]) == 2 * 11_140_483
 
 
 def test_losses_of_silent_networks_are_those_worked_out_by_hand():
@@ -70,7 +70,7 @@ def test_a_code_of_one_half_diverges_by_a_quarter():
 
 
 def test_the_discriminators_move_first():
-    assert [turn.players for turn in small().turns(grey(), 0)] == [
+    assert [update.groups for update in small().updates(grey(), 0)] == [
         ("discriminators",), ("generators",),
     ]  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_shared_blocks_are_the_last_of_the_encoders_and_the_first_of_the_decoder
     assert [one is other for one, other in decoders] == [True, True, False]
     block = count(method.encoder_a.trunk[0])
     assert count(plain) - count(method) == 4 * block
-    parameters = [p for player in method.players().values() for p in player.parameters()]
+    parameters = [p for group in method.optimizer_groups().values() for p in group.parameters()]
     assert len(parameters) == len({id(p) for p in parameters})
     assert {id(p) for p in parameters} == {id(p) for p in method.parameters()}
 
@@ -163,11 +163,11 @@ def test_options_that_cannot_be_are_answered(changes, says):
 
 def test_crops_that_cannot_be_are_answered():
     method = UNIT(replace(UNIT.Config(), generator=AutoencoderConfig(channels=4)), {"a": 3, "b": 3})
-    method.check_size(64, 64)
+    method.check_crop_size(64, 64)
     with pytest.raises(ValueError, match="4 layers and 3 scales"):
-        method.check_size(32, 32)
+        method.check_crop_size(32, 32)
     with pytest.raises(ValueError, match="multiple of 4"):
-        method.check_size(66, 66)
+        method.check_crop_size(66, 66)
 
 
 def test_the_preset_is_the_published_one():

@@ -7,7 +7,7 @@ import torch
 
 import train
 from engine.checkpoint import Checkpoints
-from models.gan_loss import Adversary, AdversaryConfig
+from models.gan_loss import GANLoss, GANLossConfig
 from models.methods.inpainting import Inpainting
 from models.methods.uvcgan_v2 import UVCGANv2, small
 from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
@@ -15,7 +15,11 @@ from tests.conftest import TINY, call, shrink
 from training.init_from import load_initial_weights
 
 CHANNELS = {"a": 3, "b": 3}
-SMALL = ["method.generator.levels=2", "method.generator.width=8", "method.generator.heads=2"]
+SMALL = [
+    "method.generator.levels=2",
+    "method.generator.embed_dim=8",
+    "method.generator.num_heads=2",
+]
 
 
 def build(**changes) -> UVCGANv2:
@@ -24,7 +28,7 @@ def build(**changes) -> UVCGANv2:
 
 def play(method, batch, step=0):
     """Return the losses of one step without anybody moving."""
-    return {name: x for turn in method.turns(batch, step) for name, x in turn.losses.items()}
+    return {name: x for update in method.updates(batch, step) for name, x in update.losses.items()}
 
 
 def batch(count=1, seed=0):
@@ -36,11 +40,11 @@ def with_constant_networks(judge_bias: float, **changes) -> UVCGANv2:
     """Last layers of zeros: generators give 0, discriminators give their last bias."""
     method = build(**changes)
     with torch.no_grad():
-        judges = (method.judge_a.head[-1], method.judge_b.head[-1])
-        for last in (method.to_a.exit, method.to_b.exit, *judges):
+        discriminators = (method.discriminator_a.head[-1], method.discriminator_b.head[-1])
+        for last in (method.generator_ba.exit, method.generator_ab.exit, *discriminators):
             for parameter in last.parameters():
                 parameter.zero_()
-        for last in judges:
+        for last in discriminators:
             last.bias.fill_(judge_bias)  # pyright: ignore
     return method
 
@@ -54,9 +58,9 @@ def test_the_losses_of_constant_networks_are_those_worked_out_by_hand(
     # G = 0 against images of 0.5: cycle 2.5 * 0.5 and identity 1.25 * 0.5, twice, and twice (bias - 1)^2:
     # 2 + 2.5 + 1.25 = 5.75, and 2 * 0.49 + 3.75 = 4.73. D: ((bias - 1)^2 + bias^2) / 2, and no slope.
     half = {d: torch.full((1, 3, 16, 16), 0.5) for d in "ab"}
-    turns = list(with_constant_networks(bias).turns(half, 0))
-    assert turns[0].total().item() == pytest.approx(generators, abs=1e-5)
-    found = {name: x.item() for name, x in turns[1].losses.items()}
+    updates = list(with_constant_networks(bias).updates(half, 0))
+    assert updates[0].total().item() == pytest.approx(generators, abs=1e-5)
+    found = {name: x.item() for name, x in updates[1].losses.items()}
     for domain in "ab":
         assert found[f"discriminator_{domain}"] == pytest.approx(discriminator, abs=1e-6)
         assert found[f"penalty_{domain}"] == 0
@@ -67,8 +71,8 @@ def test_a_difference_weighs_as_much_as_the_papers_in_its_own_range():
     # squared slope per [0, 1] is 4 times it per [-1, 1].
     config = UVCGANv2.Config()
     assert (config.cycle_weight * 2, config.penalty_weight / 4) == (5.0, 1.0)
-    assert (config.penalty, config.objective, config.discriminator.queue) == (
-        "zero_centred", "lsgan", 3)  # fmt: skip
+    assert (config.penalty, config.gan_mode, config.discriminator.queue) == (
+        "zero_centered", "lsgan", 3)  # fmt: skip
 
 
 @pytest.mark.parametrize(("scores", "expected"), [("sum", 0.48), ("mean", 0.48 / 256)])
@@ -77,8 +81,8 @@ def test_the_penalty_of_a_plane_is_its_squared_slope_of_the_sum_or_of_the_mean(s
     # mean of 16 scores each slope is a 16th of that, and its square a 256th.
     plane = torch.nn.Conv2d(3, 1, 1, bias=False)
     torch.nn.init.constant_(plane.weight, 0.1)
-    config = AdversaryConfig(penalty="zero_centred", penalty_weight=1.0, penalty_scores=scores)
-    terms = Adversary(config, "x").discriminator(
+    config = GANLossConfig(penalty="zero_centered", penalty_weight=1.0, penalty_scores=scores)
+    terms = GANLoss(config, "x").discriminator_losses(
         plane, torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4), 0
     )
     assert terms["penalty_x"].item() == pytest.approx(expected, rel=1e-5)
@@ -93,10 +97,13 @@ def test_the_networks_of_the_paper_have_74_630_224_parameters():
 def test_swapping_the_domains_and_the_networks_swaps_the_losses():
     method, images = build(consistency_weight=0.5, penalty="none").eval(), batch()
     straight = play(method, images)
-    method.to_a, method.to_b = method.to_b, method.to_a
-    method.judge_a, method.judge_b = method.judge_b, method.judge_a
-    for judge in (method.judge_a, method.judge_b):  # a new game, without a past
-        for queue in (judge.past_real, judge.past_fake):
+    method.generator_ba, method.generator_ab = method.generator_ab, method.generator_ba
+    method.discriminator_a, method.discriminator_b = method.discriminator_b, method.discriminator_a
+    for discriminator in (
+        method.discriminator_a,
+        method.discriminator_b,
+    ):  # a new game, without a past
+        for queue in (discriminator.past_real, discriminator.past_fake):
             queue.set_extra_state({"features": None})
     swapped = play(method, {"a": images["b"], "b": images["a"]})
     other = {"a": "b", "b": "a"}
@@ -106,31 +113,37 @@ def test_swapping_the_domains_and_the_networks_swaps_the_losses():
 
 def test_only_the_discriminators_turn_puts_images_into_the_past():
     method = build()
-    queues = [q for j in (method.judge_a, method.judge_b) for q in (j.past_real, j.past_fake)]
+    queues = [
+        q
+        for j in (method.discriminator_a, method.discriminator_b)
+        for q in (j.past_real, j.past_fake)
+    ]
     for step in range(5):
-        turns = method.turns(batch(), step)
-        next(turns)
+        updates = method.updates(batch(), step)
+        next(updates)
         assert [queue.count for queue in queues] == [min(step, 3)] * 4
-        next(turns)
+        next(updates)
         assert [queue.count for queue in queues] == [min(step + 1, 3)] * 4
     images = batch(seed=9)
     expected = {}
     with torch.no_grad():
-        expected["b"] = method.judge_b.eval().patches.body((images["b"] + 1) / 2)
+        expected["b"] = method.discriminator_b.eval().patches.body((images["b"] + 1) / 2)
     play(method, images)
-    newest = method.judge_b.past_real.features
+    newest = method.discriminator_b.past_real.features
     assert newest is not None and newest[-1:].allclose(expected["b"], atol=1e-5)
 
 
 def test_the_penalty_looks_at_the_same_past_as_the_scores():
     method, seen = build(), []
-    company = method.judge_a.company
+    company = method.discriminator_a.past_features
 
     def watching(features, real):
-        seen.append((real, method.judge_a.past_real.count, method.judge_a.past_fake.count))
+        seen.append(
+            (real, method.discriminator_a.past_real.count, method.discriminator_a.past_fake.count)
+        )
         return company(features, real)
 
-    method.judge_a.company = watching
+    method.discriminator_a.past_features = watching
     play(method, batch())
     play(method, batch())
     ways = ["fake" if r == 0.0 else "real" if r == 1.0 else "mixed" for r, *_ in seen]
@@ -143,12 +156,12 @@ def test_a_step_that_was_decided_beforehand_is_the_same_step():
     asked.load_state_dict(told.state_dict())
     for step in range(5):
         images = batch(2, seed=step)
-        told.decide(2, step)
-        assert told.variant(step) == (True, min(2 * step, 3))
+        told.prepare_cuda_graph_inputs(2, step)
+        assert told.cuda_graph_key(step) == (min(2 * step, 3), (True, True))
         totals = []
         for method in (told, asked):
             torch.manual_seed(step)
-            totals.append([turn.total().item() for turn in method.turns(images, step)])
+            totals.append([update.total().item() for update in method.updates(images, step)])
         assert totals[0] == totals[1]
 
 
@@ -181,9 +194,9 @@ def test_a_small_version_is_an_average_and_never_larger():
     ("size", "reason"), [(30, "multiple of 4"), (2, "multiple of 4"), (16, "too small")]
 )
 def test_a_crop_that_cannot_work_is_refused_with_the_reason(size, reason):
-    judge = BatchHeadDiscriminator.Config(channels=4, layers=3)
+    discriminator = BatchHeadDiscriminator.Config(channels=4, layers=3)
     with pytest.raises(ValueError, match=reason):
-        build(discriminator=judge).check_size(size, size)
+        build(discriminator=discriminator).check_crop_size(size, size)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +217,7 @@ def pretrained(photos, tmp_path_factory):
     """A run of four steps of inpainting."""
     run = tmp_path_factory.mktemp("runs") / "inpainting"
     code, error = call(train, "inpainting", f"data.root={photos}", f"run={run}", "duration=4 steps",
-                       "batch_size=2", "method.patch=4", *small_words("inpainting"))  # fmt: skip
+                       "batch_size=2", "method.mask_patch_size=4", *small_words("inpainting"))  # fmt: skip
     assert code == 0, error
     return run
 
@@ -218,22 +231,24 @@ def small_words(name: str) -> list[str]:
 
 def test_both_generators_begin_with_what_inpainting_learnt(pretrained):
     method = build()
-    rows = load_initial_weights(method, pretrained, partial=False)
+    rows = load_initial_weights(method, pretrained, strict=False)
     assert [(row.network, row.loaded > 0) for row in rows] == [
-        ("to_b", True), ("to_a", True), ("judge_a", False), ("judge_b", False)]  # fmt: skip
-    average = Checkpoints(pretrained / "checkpoints").load_latest()["average"]
-    for name, value in method.to_b.named_parameters():
+        ("generator_ab", True), ("generator_ba", True), ("discriminator_a", False), ("discriminator_b", False)]  # fmt: skip
+    average = Checkpoints(pretrained / "checkpoints").load_latest()["ema"]
+    for name, value in method.generator_ab.named_parameters():
         assert torch.equal(value, average[f"a_to_a.generator.{name}"])
-        assert torch.equal(value, method.to_a.get_parameter(name))
-    assert isinstance(Inpainting(shrink("inpainting"), CHANNELS).to_a, type(method.to_a))
+        assert torch.equal(value, method.generator_ba.get_parameter(name))
+    assert isinstance(
+        Inpainting(shrink("inpainting"), CHANNELS).generator_ba, type(method.generator_ba)
+    )
 
 
 def test_a_run_goes_from_inpainting_to_translation(photos, pretrained, tmp_path, capsys):
     words = ["uvcgan_v2", f"data.root={photos}", f"run={tmp_path / 'run'}", "duration=3 steps",
-             f"init_from={pretrained}", "init_partial=true", *small_words("uvcgan_v2")]  # fmt: skip
+             f"init_from={pretrained}", "init_strict=false", *small_words("uvcgan_v2")]  # fmt: skip
     assert call(train, *words) == (0, "")
     shown = capsys.readouterr().out
-    assert "to_b" in shown and "judge_a" in shown and "not there: fresh" in shown
+    assert "generator_ab" in shown and "discriminator_a" in shown and "not there: fresh" in shown
     state = Checkpoints(tmp_path / "run/checkpoints").load_latest()
     assert state["step"] == 3
-    assert state["method"]["judge_a.past_real._extra_state"]["features"].shape[0] == 3
+    assert state["method"]["discriminator_a.past_real._extra_state"]["features"].shape[0] == 3

@@ -11,11 +11,11 @@ from torch import nn
 from models import methods
 from models.networks.discriminators.patch_discriminator import (
     PatchDiscriminator,
-    normalise_spectrum,
+    apply_spectral_norm,
     pyramid,
 )
 from models.networks.generators.build import build_generator
-from models.networks.generators.resnet_generator import ResnetGenerator, together
+from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
 from models.networks.layers.attention import SelfAttention
 from models.networks.layers.norm_act_pad import (
     NormActPad,
@@ -92,27 +92,29 @@ def test_a_generated_pixel_sees_a_field_that_grows_with_the_blocks(blocks, expec
 
 @pytest.mark.parametrize(("size", "scores"), [(256, 30), (128, 14), (64, 6), (32, 2), (24, 1)])
 def test_the_discriminator_gives_the_published_number_of_scores(size, scores):
-    judge = PatchDiscriminator(3, PatchDiscriminator.Config(channels=2))
-    assert judge(torch.zeros(1, 3, size, size)).shape == (1, 1, scores, scores)
-    assert judge.score_size(size) == scores
+    discriminator = PatchDiscriminator(3, PatchDiscriminator.Config(channels=2))
+    assert discriminator(torch.zeros(1, 3, size, size)).shape == (1, 1, scores, scores)
+    assert discriminator.score_size(size) == scores
 
 
 def test_23_pixels_are_too_few_for_70x70_patches():
-    judge = PatchDiscriminator(3, PatchDiscriminator.Config(channels=2))
-    assert judge.score_size(23) < 1
+    discriminator = PatchDiscriminator(3, PatchDiscriminator.Config(channels=2))
+    assert discriminator.score_size(23) < 1
     with pytest.raises(ValueError, match="spatial"):
-        judge(torch.zeros(1, 3, 23, 23))
+        discriminator(torch.zeros(1, 3, 23, 23))
 
 
 def test_the_pixel_discriminator_judges_every_pixel_alone():
-    judge = without_norm(PatchDiscriminator(3, PatchDiscriminator.Config(kind="pixel", channels=2)))
+    discriminator = without_norm(
+        PatchDiscriminator(3, PatchDiscriminator.Config(kind="pixel", channels=2))
+    )
     assert (
         receptive_field(
             PatchDiscriminator(1, PatchDiscriminator.Config(kind="pixel", channels=1)), 16
         )
         == 1
     )
-    assert judge(torch.zeros(1, 3, 9, 7)).shape == (1, 1, 9, 7)
+    assert discriminator(torch.zeros(1, 3, 9, 7)).shape == (1, 1, 9, 7)
 
 
 def test_weights_begin_as_a_gaussian_of_deviation_0_02_and_biases_as_zero():
@@ -134,7 +136,7 @@ def test_there_is_no_activation_after_the_sum_of_a_residual_block():
 def test_two_batches_together_are_what_they_are_apart(norm):
     generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1, norm=norm))
     one, two = torch.rand(2, 3, 16, 16), torch.rand(1, 3, 16, 16)
-    for joint, image in zip(together(generator, one, two), (one, two), strict=True):
+    for joint, image in zip(forward_batched(generator, one, two), (one, two), strict=True):
         assert torch.allclose(joint, generator(image), atol=1e-6)
 
 
@@ -225,12 +227,12 @@ def test_bf16_features_are_normed_with_float32_statistics(mean):
     ],
 )  # fmt: skip
 def test_the_unets_have_the_published_number_of_parameters(halvings, norm, expected):
-    config = ResnetGenerator.Config(kind="unet", halvings=halvings, norm=norm)
+    config = ResnetGenerator.Config(kind="unet", num_downs=halvings, norm=norm)
     assert count(build_generator(3, 3, config)) == expected
 
 
 def test_a_unet_keeps_the_size_and_every_level_carries_its_input_over():
-    config = ResnetGenerator.Config(kind="unet", halvings=3, channels=4)
+    config = ResnetGenerator.Config(kind="unet", num_downs=3, channels=4)
     network = build_generator(3, 1, config)
     assert network.multiple == network.minimum == 8
     assert network(torch.rand(1, 3, 16, 24)).shape == (1, 1, 16, 24)
@@ -271,12 +273,12 @@ def test_a_generator_with_attention_is_the_same_until_it_learns_to_attend():
 
 def test_scales_judge_the_image_at_a_half_and_a_quarter():
     config = PatchDiscriminator.Config(channels=4, layers=1, scales=3)
-    judge = PatchDiscriminator(3, config)
-    scores = judge(torch.rand(1, 3, 64, 64))
+    discriminator = PatchDiscriminator(3, config)
+    scores = discriminator(torch.rand(1, 3, 64, 64))
     assert [score.shape[-1] for score in scores] == [30, 14, 6]
-    assert judge.score_size(64) == 6
+    assert discriminator.score_size(64) == 6
     one = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
-    assert count(judge) == 3 * count(one)
+    assert count(discriminator) == 3 * count(one)
     constant = torch.full((1, 3, 9, 9), 0.7)
     assert all(
         torch.allclose(x, x.new_tensor(0.7)) for x in pyramid(constant, 3)
@@ -287,12 +289,14 @@ def test_scales_judge_the_image_at_a_half_and_a_quarter():
 def test_a_discriminator_without_norms_learns_all_its_biases(kind):
     image = torch.rand(1, 3, 32, 32)
     for norm, parts in (("none", 0), ("instance", 1)):
-        judge = PatchDiscriminator(
+        discriminator = PatchDiscriminator(
             3, PatchDiscriminator.Config(kind=kind, channels=4, layers=1, norm=norm)
         )
-        assert sum(isinstance(layer, NormActPad) for layer in judge.modules()) == parts
-        judge(image).square().mean().backward()
-        moved = [n for n, p in judge.named_parameters() if p.grad is not None and p.grad.any()]
+        assert sum(isinstance(layer, NormActPad) for layer in discriminator.modules()) == parts
+        discriminator(image).square().mean().backward()
+        moved = [
+            n for n, p in discriminator.named_parameters() if p.grad is not None and p.grad.any()
+        ]
         assert (
             sum(name.endswith("bias") for name in moved) == 3 - parts
         )  # a norm cancels the second's
@@ -303,7 +307,7 @@ def test_spectral_norm_divides_by_the_largest_singular_value():
     with torch.no_grad():
         layer.weight.copy_(torch.diag(torch.tensor([3.0, 1.0])))
     network = nn.Sequential(layer)
-    normalise_spectrum(network)
+    apply_spectral_norm(network)
     for _ in range(30):
         network(torch.rand(1, 2))
     assert torch.allclose(layer.weight, torch.diag(torch.tensor([1.0, 1 / 3])), atol=1e-5)
@@ -333,8 +337,10 @@ def test_every_discriminator_can_have_its_spectrum_normalised(name):
     method = methods.find(name)(config, {"a": 3, "b": 3})
     layers = [x for x in method.modules() if hasattr(x, "parametrizations")]
     assert layers
-    players = [player for n, player in method.players().items() if n.startswith("discriminator")]
-    assert all(any(hasattr(x, "parametrizations") for x in p.modules()) for p in players)
+    groups = [
+        group for n, group in method.optimizer_groups().items() if n.startswith("discriminator")
+    ]
+    assert all(any(hasattr(x, "parametrizations") for x in p.modules()) for p in groups)
     layer = layers[0]
     for _ in range(60):  # a power iteration each
         weight = layer.weight
@@ -343,10 +349,12 @@ def test_every_discriminator_can_have_its_spectrum_normalised(name):
 
 def test_a_spectrally_normalised_discriminator_keeps_its_vectors_in_its_state():
     config = PatchDiscriminator.Config(channels=4, layers=1, spectral=True)
-    judge = PatchDiscriminator(3, config)
+    discriminator = PatchDiscriminator(3, config)
     plain = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
-    assert count(judge) == count(plain)
-    assert sum(name.endswith("._u") for name in judge.state_dict()) == 3  # one for each layer
+    assert count(discriminator) == count(plain)
+    assert (
+        sum(name.endswith("._u") for name in discriminator.state_dict()) == 3
+    )  # one for each layer
 
 
 def test_reflection_put_together_from_parts_is_the_library_s():
@@ -360,12 +368,12 @@ def test_reflection_put_together_from_parts_is_the_library_s():
         assert torch.allclose(one, two, atol=1e-12)
 
 
-def plain_unet(**options):
-    options = {"halvings": 3, "channels": 4, "initial": "kaiming"} | options
-    return build_generator(3, 3, ResnetGenerator.Config(kind="plain_unet", **options))
+def norm_free_unet(**options):
+    options = {"num_downs": 3, "channels": 4, "init_type": "kaiming"} | options
+    return build_generator(3, 3, ResnetGenerator.Config(kind="norm_free_unet", **options))
 
 
-def test_a_plain_unet_has_the_parameters_of_its_layers():
+def test_a_norm_free_unet_has_the_parameters_of_its_layers():
     # Two convolutions at each of the widths 16, 32, 64, 64, 64, and back: (in 9 + 1) out each.
     widths = [16, 32, 64, 64, 64]
     pairs = [*zip([3, *widths], widths, strict=False)]
@@ -373,17 +381,17 @@ def test_a_plain_unet_has_the_parameters_of_its_layers():
         (below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
     ]
     expected = sum((9 * i + 1) * o + (9 * o + 1) * o for i, o in pairs) + (9 * 16 + 1) * 3
-    assert count(plain_unet(halvings=4, channels=16)) == expected == 487_843
+    assert count(norm_free_unet(num_downs=4, channels=16)) == expected == 487_843
 
 
-def test_a_plain_unet_keeps_the_size_and_has_multiples_of_its_own():
-    network = plain_unet()
+def test_a_norm_free_unet_keeps_the_size_and_has_multiples_of_its_own():
+    network = norm_free_unet()
     assert network.multiple == network.minimum == 8
     assert network(torch.rand(1, 3, 16, 24)).shape == (1, 3, 16, 24)
 
 
-def test_a_plain_unet_carries_the_image_itself_over():
-    network = plain_unet()
+def test_a_norm_free_unet_carries_the_image_itself_over():
+    network = norm_free_unet()
     with torch.no_grad():
         for layer in network.up[:-1].modules():  # pyright: ignore
             if isinstance(layer, nn.Conv2d):
@@ -397,8 +405,8 @@ def test_a_plain_unet_carries_the_image_itself_over():
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 10, 1, 11)
 
 
-def test_a_plain_unet_keeps_what_a_norm_would_take_away():
-    network = plain_unet()
+def test_a_norm_free_unet_keeps_what_a_norm_would_take_away():
+    network = norm_free_unet()
     dark, bright = torch.full((1, 3, 16, 16), -0.5), torch.full((1, 3, 16, 16), 0.5)
     assert (network(dark) - network(bright)).abs().mean() > 0.1
 
@@ -408,10 +416,10 @@ def test_a_plain_unet_keeps_what_a_norm_would_take_away():
     [
         ({"norm": "batch"}, "has neither"),
         ({"dropout": 0.5}, "has neither"),
-        ({"initial": "normal"}, "initial=kaiming"),
+        ({"init_type": "normal"}, "init_type=kaiming"),
         ({"antialiased": True}, "kind=resnet"),
     ],
 )
-def test_options_that_a_plain_unet_has_not_are_refused(options, told):
+def test_options_that_a_norm_free_unet_has_not_are_refused(options, told):
     with pytest.raises(ValueError, match=told):
-        plain_unet(**options)
+        norm_free_unet(**options)

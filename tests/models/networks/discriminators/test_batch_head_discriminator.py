@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from models.networks.discriminators.batch_head_discriminator import (
-    BatchDeviation,
     BatchHeadDiscriminator,
+    MinibatchStd,
 )
 
 
@@ -41,10 +41,10 @@ def test_an_image_whose_features_are_one_place_is_too_small():
 
 def test_the_added_channel_is_how_much_images_differ():
     # Two images of 0 and 2 everywhere: deviation 1 at every place, sqrt(1 + 1e-6) with its guard.
-    found = BatchDeviation()(torch.tensor([0.0, 2.0])[:, None, None, None].expand(2, 3, 4, 5))
+    found = MinibatchStd()(torch.tensor([0.0, 2.0])[:, None, None, None].expand(2, 3, 4, 5))
     assert found.shape == (2, 4, 4, 5)
     assert found[:, 3].unique().tolist() == pytest.approx([1.0], abs=1e-6)
-    alone = BatchDeviation()(torch.rand(1, 3, 4, 5))[:, 3]
+    alone = MinibatchStd()(torch.rand(1, 3, 4, 5))[:, 3]
     assert alone.unique().tolist() == pytest.approx(
         [0.001]
     )  # sqrt(1e-6): one image differs from none
@@ -74,11 +74,11 @@ def test_a_mixture_has_the_company_of_its_parts_mixed_alike():
     network = tiny()
     network(image(1), 1.0, remember=True)
     features = network.patches.body(image())
-    assert network.company(features, torch.tensor(0.25)) is None  # no fakes to mix with
+    assert network.past_features(features, torch.tensor(0.25)) is None  # no fakes to mix with
     network(image(2), 0.0, remember=True)
-    of_real, of_fake = network.company(features, 1.0), network.company(features, 0.0)
+    of_real, of_fake = network.past_features(features, 1.0), network.past_features(features, 0.0)
     assert of_real is not None and of_fake is not None and not of_real.equal(of_fake)
-    mixed = network.company(features, torch.tensor(0.25))
+    mixed = network.past_features(features, torch.tensor(0.25))
     assert mixed is not None and mixed.allclose(0.25 * of_real + 0.75 * of_fake, atol=1e-6)
 
 

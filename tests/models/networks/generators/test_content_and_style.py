@@ -11,9 +11,9 @@ from models.networks.generators.content_and_style import (
     AutoencoderConfig,
     ContentEncoder,
     Decoder,
+    MunitStyleEncoder,
     StyledConfig,
     StyledDecoder,
-    StyleEncoder,
     adaptive_instance_norm,
 )
 from models.networks.layers.layer_norm import LayerNorm
@@ -29,7 +29,7 @@ def test_the_encoders_and_decoders_have_the_published_number_of_parameters():
     plain, styled = AutoencoderConfig(), StyledConfig()
     assert count(ContentEncoder(3, plain)) == 5_385_856
     assert count(Decoder(3, plain)) == 5_754_627
-    assert count(StyleEncoder(3, styled)) == 2_764_936
+    assert count(MunitStyleEncoder(3, styled)) == 2_764_936
     decoder = StyledDecoder(3, styled)
     assert (count(decoder.mlp), count(decoder) - count(decoder.mlp)) == (1_120_768, 5_754_627)
     # 4 blocks of 2 norms, each with a mean and a deviation for 256 channels.
@@ -37,37 +37,37 @@ def test_the_encoders_and_decoders_have_the_published_number_of_parameters():
 
 
 def test_the_discriminator_has_the_published_number_of_parameters_at_each_of_three_scales():
-    judge = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config())
-    assert count(judge) == 8_271_171
-    assert [count(body) for body in judge.bodies] == [2_757_057] * 3
+    discriminator = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config())
+    assert count(discriminator) == 8_271_171
+    assert [count(body) for body in discriminator.bodies] == [2_757_057] * 3
 
 
 @pytest.mark.parametrize(("side", "sides"), [(256, [16, 8, 4]), (64, [4, 2, 1]), (128, [8, 4, 2])])
 def test_each_scale_scores_half_as_many_places(side, sides):
-    judge = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config(channels=2))
-    scores = judge(torch.zeros(2, 3, side, side))
+    discriminator = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config(channels=2))
+    scores = discriminator(torch.zeros(2, 3, side, side))
     assert [tuple(score.shape) for score in scores] == [(2, 1, n, n) for n in sides]
-    assert judge.score_size(side) == sides[-1]
+    assert discriminator.score_size(side) == sides[-1]
 
 
 def test_32_pixels_are_too_few_for_three_scales_of_four_halvings():
-    judge = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config(channels=2))
-    assert judge.score_size(32) == 0
+    discriminator = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config(channels=2))
+    assert discriminator.score_size(32) == 0
     with pytest.raises(RuntimeError, match="[Pp]adding"):
-        judge(torch.zeros(1, 3, 32, 32))
+        discriminator(torch.zeros(1, 3, 32, 32))
 
 
 def test_a_content_has_a_quarter_of_the_size_and_a_style_has_none():
     image = torch.rand(2, 3, 16, 24)
     content = ContentEncoder(3, SMALL)(image)
-    style = StyleEncoder(3, SMALL)(image)
+    style = MunitStyleEncoder(3, SMALL)(image)
     assert content.shape == (2, 16, 4, 6) and style.shape == (2, 8)
     assert Decoder(3, SMALL)(content).shape == image.shape
     assert StyledDecoder(3, SMALL)(content, style).shape == image.shape
 
 
 def test_a_style_is_read_from_16_pixels_and_not_from_15():
-    encoder = StyleEncoder(3, SMALL)
+    encoder = MunitStyleEncoder(3, SMALL)
     assert encoder(torch.rand(1, 3, encoder.minimum, encoder.minimum)).shape == (1, 8)
     with pytest.raises(RuntimeError, match="[Pp]adding"):
         encoder(torch.rand(1, 3, 15, 15))
@@ -75,7 +75,7 @@ def test_a_style_is_read_from_16_pixels_and_not_from_15():
 
 def test_contrast_changes_the_style_and_not_the_content():
     image = torch.rand(1, 3, 32, 32) * 2 - 1
-    content, style = ContentEncoder(3, SMALL), StyleEncoder(3, SMALL)
+    content, style = ContentEncoder(3, SMALL), MunitStyleEncoder(3, SMALL)
     # The norms' epsilon of 1e-5 is seen where a channel varies little.
     assert torch.allclose(content(0.5 * image), content(image), atol=1e-2)
     assert (style(0.5 * image) - style(image)).abs().max() > 0.01
@@ -136,8 +136,8 @@ def test_generators_begin_as_he_et_al_and_discriminators_as_a_gaussian_of_0_02()
     weight = encoder.trunk[0].first.weight  # pyright: ignore
     deviation = math.sqrt(2 / (256 * 9))
     assert weight.std().item() == pytest.approx(deviation, rel=3 / math.sqrt(2 * weight.numel()))
-    judge = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config(scales=1))
-    weight = judge.bodies[0][10].weight  # pyright: ignore
+    discriminator = MultiscaleDiscriminator(3, MultiscaleDiscriminator.Config(scales=1))
+    weight = discriminator.bodies[0][10].weight  # pyright: ignore
     assert weight.shape == (512, 256, 4, 4)
     assert weight.std().item() == pytest.approx(0.02, rel=3 / math.sqrt(2 * weight.numel()))
 

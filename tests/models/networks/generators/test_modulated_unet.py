@@ -9,7 +9,7 @@ from models.networks.layers.token_transformer import TokenTransformer, Transform
 
 
 def tiny(**changes) -> ModulatedUnet:
-    config = {"channels": 4, "levels": 2, "blocks": 2, "width": 8, "heads": 2} | changes
+    config = {"channels": 4, "levels": 2, "blocks": 2, "embed_dim": 8, "num_heads": 2} | changes
     return ModulatedUnet(3, 3, ModulatedUnet.Config(**config))
 
 
@@ -52,7 +52,7 @@ def test_an_image_is_styled_by_its_own_token_alone():
 
 
 def test_the_extra_token_reaches_the_image_once_styles_have_a_strength():
-    network, image = tiny(initial="xavier"), torch.rand(1, 3, 8, 8)
+    network, image = tiny(init_type="xavier"), torch.rand(1, 3, 8, 8)
 
     def changed() -> bool:
         with torch.no_grad():
@@ -87,7 +87,7 @@ def test_any_grid_of_tokens_will_do(size):
 
 
 def test_places_are_told_apart_by_their_position_alone():
-    network = stirred(TokenTransformer(4, 8, heads=2, blocks=2, expansion=4))
+    network = stirred(TokenTransformer(4, 8, num_heads=2, blocks=2, mlp_ratio=4))
     with torch.no_grad():
         made, _ = network(torch.zeros(1, 4, 3, 5))
     # A map that is the same everywhere: 15 places, 15 answers.
@@ -108,7 +108,7 @@ def test_a_network_of_zeros_gives_the_middle_of_the_range():
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"width": 9}, "multiple of"), ({"levels": 0}, "levels must be at least 1"),
+    [({"embed_dim": 9}, "multiple of"), ({"levels": 0}, "levels must be at least 1"),
      ({"levels": 11}, "at most 10"), ({"blocks": -1}, "blocks must be 0 or more")],
 )  # fmt: skip
 def test_a_generator_that_cannot_be_built_is_named(changes, says):

@@ -6,13 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from models.networks.discriminators.domain_networks import ImageFeatures, MappingNetwork
+from models.networks.discriminators.domain_networks import ConvEncoder, MappingNetwork
 from models.networks.generators.style_generator import StyleGenerator, high_passed
-from models.networks.layers.styled_blocks import PlainBlock, StyledBlock, StyledNorm
+from models.networks.layers.styled_blocks import (
+    AdaptiveInstanceNorm,
+    StarGANv2AdaINBlock,
+    StarGANv2ResidualBlock,
+)
 
 
 def test_a_styled_norm_gives_features_the_mean_and_deviation_of_the_style():
-    norm = StyledNorm(2, 3)
+    norm = AdaptiveInstanceNorm(2, 3)
     nn.init.zeros_(norm.affine.weight)
     norm.affine.bias.data = torch.tensor([0.5, 1.0, -2.0, 3.0])  # gamma, gamma, beta, beta
     found = norm(torch.randn(1, 2, 64, 64) * 7 + 5, torch.zeros(1, 3))
@@ -23,14 +27,14 @@ def test_a_styled_norm_gives_features_the_mean_and_deviation_of_the_style():
 
 def test_a_block_of_zero_weights_is_its_shortcut_over_the_root_of_two():
     x = torch.rand(1, 4, 8, 8)
-    plain = PlainBlock(4, 4, normed=True, halves=False)
-    styled = StyledBlock(4, 4, 3, doubles=False, residual=True)
+    plain = StarGANv2ResidualBlock(4, 4, normed=True, downsample=False)
+    styled = StarGANv2AdaINBlock(4, 4, 3, upsample=False, residual=True)
     for block in (plain, styled):
         for parameter in block.parameters():
             nn.init.zeros_(parameter)
     torch.testing.assert_close(plain(x), x / math.sqrt(2))
     torch.testing.assert_close(styled(x, torch.zeros(1, 3)), x / math.sqrt(2))
-    edges = StyledBlock(4, 4, 3, doubles=False, residual=False)
+    edges = StarGANv2AdaINBlock(4, 4, 3, upsample=False, residual=False)
     for parameter in edges.parameters():
         nn.init.zeros_(parameter)
     assert not edges(x, torch.zeros(1, 3)).any()  # the high-pass features come instead
@@ -48,9 +52,9 @@ def test_a_high_pass_sees_edges_and_no_flat_areas():
 
 
 def test_high_passed_features_enter_at_a_half_a_quarter_and_an_eighth():
-    config = StyleGenerator.Config(channels=2, widest=4, layers=3, blocks=1, high_pass=2.0)
+    config = StyleGenerator.Config(channels=2, max_channels=4, layers=3, blocks=1, high_pass=2.0)
     generator = StyleGenerator(3, 5, config)
-    assert generator.halvings == 4  # one more than without
+    assert generator.num_downs == 4  # one more than without
     for block in generator.decoder:
         for parameter in block.parameters():
             nn.init.zeros_(parameter)  # what leaves the decoder is what was added to it
@@ -65,7 +69,7 @@ def test_high_passed_features_enter_at_a_half_a_quarter_and_an_eighth():
 
 @pytest.mark.parametrize(("high_pass", "multiple"), [(0.0, 16), (1.0, 32)])
 def test_the_generator_halves_as_often_as_published(high_pass, multiple):
-    config = StyleGenerator.Config(channels=2, widest=4, high_pass=high_pass)
+    config = StyleGenerator.Config(channels=2, max_channels=4, high_pass=high_pass)
     generator = StyleGenerator(3, 5, config)
     assert (generator.multiple, generator.minimum) == (multiple, 2 * multiple)
     side = generator.minimum
@@ -78,8 +82,10 @@ def test_the_generator_halves_as_often_as_published(high_pass, multiple):
 
 
 def test_images_end_as_one_vector_as_wide_as_allowed():
-    features = ImageFeatures(3, 64, ImageFeatures.Config(channels=4, widest=16))
-    assert sum(isinstance(x, PlainBlock) for x in features.layers) == 4  # 64 to 4 pixels
+    features = ConvEncoder(3, 64, ConvEncoder.Config(channels=4, max_channels=16))
+    assert (
+        sum(isinstance(x, StarGANv2ResidualBlock) for x in features.layers) == 4
+    )  # 64 to 4 pixels
     assert features.width == 16
     assert features(torch.rand(2, 3, 64, 64)).shape == (2, 16)
 
@@ -90,4 +96,4 @@ def test_networks_that_cannot_be_built_are_refused():
     with pytest.raises(ValueError, match=r"method\.generator\.high_pass must be 0 or more"):
         StyleGenerator.Config(high_pass=-1)
     with pytest.raises(ValueError, match=r"method\.discriminator"):
-        ImageFeatures.Config(widest=0)
+        ConvEncoder.Config(max_channels=0)

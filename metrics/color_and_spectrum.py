@@ -10,7 +10,7 @@ from metrics.luminance_correlation import LEVEL, luminance
 BINS = 32  # frequencies of a spectrum, up to half a cycle per pixel
 
 
-def colour_distance(fake: list[Tensor], real: list[Tensor]) -> float:
+def color_distance(fake: list[Tensor], real: list[Tensor]) -> float:
     """Return how far the colours of two sets of images [1, C, H, W] in [-1, 1] are apart, in levels.
 
     For each channel the 1-D Wasserstein distance of its values' distributions, in 8-bit levels (0 to 255;

@@ -64,7 +64,7 @@ def near_duplicates(
     return torch.cat(pairs)[order], torch.cat(distances)[order]
 
 
-def fingerprint(images: Tensor) -> Tensor:
+def image_descriptor(images: Tensor) -> Tensor:
     """Return a descriptor [B, 512] of length 1 and in float64 of images [B, C, H, W] in [-1, 1].
 
     The differences between neighbouring cells of the luminance averaged over 16x16 areas, and for RGB

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from metrics import memorisation
-from metrics.memorisation import (
+from metrics import memorization
+from metrics.memorization import (
     NEAR,
     copy_distance,
-    fingerprint,
+    image_descriptor,
     mifid,
     near_duplicates,
     nearest,
@@ -83,7 +83,7 @@ def test_blocks_do_not_change_what_is_found(monkeypatch):
         torch.tensor(copy_distance(features, bank)),
     )
     assert len(whole[2]) > 5
-    monkeypatch.setattr(memorisation, "BLOCK", 40)  # two rows at a time
+    monkeypatch.setattr(memorization, "BLOCK", 40)  # two rows at a time
     parts = (
         *nearest(features, bank, 3),
         *near_duplicates(features, bank, 0.5),
@@ -100,7 +100,7 @@ def pictures() -> list[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def bank(pictures) -> torch.Tensor:
-    return torch.cat([fingerprint(x) for x in pictures])
+    return torch.cat([image_descriptor(x) for x in pictures])
 
 
 def test_different_pictures_are_not_duplicates(bank):
@@ -113,7 +113,7 @@ def test_different_pictures_are_not_duplicates(bank):
 @pytest.mark.parametrize("scale", [0.9, 1.0, 1.1])
 def test_a_resaved_copy_is_found(pictures, bank, scale):
     for planted in (8, 9, 10, 11):  # one of each smoothness
-        copy = fingerprint(resaved(pictures[planted], scale))
+        copy = image_descriptor(resaved(pictures[planted], scale))
         pairs, distances = near_duplicates(copy, bank)
         assert pairs.tolist() == [[0, planted]]
         assert distances.item() < NEAR / 2
@@ -122,14 +122,14 @@ def test_a_resaved_copy_is_found(pictures, bank, scale):
 
 def test_a_fingerprint_ignores_brightness_contrast_and_whole_scales_but_not_a_mirroring():
     image = field(3) * 0.5
-    one = fingerprint(image)
+    one = image_descriptor(image)
     assert one.shape == (1, 512) and one.dtype == torch.float64
     assert one.norm().item() == pytest.approx(1)
-    assert torch.allclose(fingerprint(image * 0.7 + 0.2), one, atol=1e-6)
+    assert torch.allclose(image_descriptor(image * 0.7 + 0.2), one, atol=1e-6)
     larger = image.repeat_interleave(2, dim=2).repeat_interleave(3, dim=3)
-    assert torch.allclose(fingerprint(larger), one, atol=1e-6)
-    assert (fingerprint(image.flip(3)) @ one.T).item() < 0.9
-    assert torch.allclose(fingerprint(image + TINT), one, atol=1e-6)
+    assert torch.allclose(image_descriptor(larger), one, atol=1e-6)
+    assert (image_descriptor(image.flip(3)) @ one.T).item() < 0.9
+    assert torch.allclose(image_descriptor(image + TINT), one, atol=1e-6)
 
 
 TINT = torch.tensor([0.0, 0.0, 0.2])[:, None, None]
@@ -141,15 +141,15 @@ def test_a_fingerprint_holds_colours_and_both_directions():
     patch = torch.zeros(96, 96)
     patch[:48] = 0.2
     red = image + patch * torch.tensor([0.587, -0.299, 0.0])[:, None, None]
-    assert (fingerprint(red) @ fingerprint(image).T).item() < 0.998
+    assert (image_descriptor(red) @ image_descriptor(image).T).item() < 0.998
     ramp = torch.linspace(-1, 1, 96).expand(1, 1, 96, 96)
-    across, down = fingerprint(ramp), fingerprint(ramp.mT)
+    across, down = image_descriptor(ramp), image_descriptor(ramp.mT)
     assert across.norm().item() == pytest.approx(1) and down.norm().item() == pytest.approx(1)
     assert abs(across @ down.T).item() < 1e-9
 
 
 def test_a_flat_picture_resembles_nothing_and_small_or_grey_ones_are_welcome():
-    flat = fingerprint(torch.full((2, 3, 41, 37), 0.3))
+    flat = image_descriptor(torch.full((2, 3, 41, 37), 0.3))
     assert flat.abs().max() == 0
     assert len(near_duplicates(flat, flat)[0]) == 0
-    assert fingerprint(torch.rand(2, 1, 9, 13)).norm(dim=1).tolist() == pytest.approx([1, 1])
+    assert image_descriptor(torch.rand(2, 1, 9, 13)).norm(dim=1).tolist() == pytest.approx([1, 1])

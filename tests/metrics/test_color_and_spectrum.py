@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from metrics.colour_and_spectrum import colour_distance, spectrum_distance
+from metrics.color_and_spectrum import color_distance, spectrum_distance
 
 
 def flat(*levels: float, size: int = 16) -> torch.Tensor:
@@ -20,23 +20,23 @@ def noise(count: int, scale: float, size: int = 64, seed: int = 0) -> list[torch
 
 def test_flat_colours_are_apart_by_their_levels():
     # 10, 0 and 40 levels in the three channels.
-    assert colour_distance([flat(100, 50, 20)], [flat(110, 50, 60)]) == pytest.approx(50 / 3)
+    assert color_distance([flat(100, 50, 20)], [flat(110, 50, 60)]) == pytest.approx(50 / 3)
 
 
 def test_half_the_pixels_that_move_count_by_half():
     half = torch.cat([flat(0), flat(255)], dim=3)
-    assert colour_distance([half], [flat(0)]) == pytest.approx(127.5)
+    assert color_distance([half], [flat(0)]) == pytest.approx(127.5)
     # Where the halves lie does not matter, nor how often an image appears.
-    assert colour_distance([half, half.flip(3)], [half]) == 0
+    assert color_distance([half, half.flip(3)], [half]) == 0
 
 
 def test_every_image_counts_alike_whatever_its_size():
     fake = [flat(100, size=8), flat(200, size=64)]
-    assert colour_distance(fake, [flat(100)]) == pytest.approx(50)
+    assert color_distance(fake, [flat(100)]) == pytest.approx(50)
 
 
 def test_what_a_file_cannot_hold_counts_as_its_end():
-    assert colour_distance([torch.full((1, 3, 4, 4), 1.7)], [flat(255, 255, 255)]) == 0
+    assert color_distance([torch.full((1, 3, 4, 4), 1.7)], [flat(255, 255, 255)]) == 0
 
 
 def test_noise_of_twice_the_amplitude_is_6_decibels_away():
@@ -63,7 +63,7 @@ def test_a_wave_lies_in_its_ring_alone():
 
 def test_equal_sets_are_at_0_and_brightness_and_mirroring_do_not_matter():
     images = [image * 0.1 for image in noise(3, 1.0, 33)]
-    assert colour_distance(images, [x.clone() for x in images]) == 0
+    assert color_distance(images, [x.clone() for x in images]) == 0
     assert spectrum_distance(images, [x.clone() for x in images]) == 0
     assert spectrum_distance(images, [x.flip(3) + 0.3 for x in images]) < 1e-3
 
