@@ -5,6 +5,8 @@ from dataclasses import replace
 from common.command import run_command
 from common.errors import UserError
 from common.user_paths import parse_path
+from evaluation.run import evaluate_run
+from inference.open_run import options_of
 from options.config import TestOptions
 from options.load import with_settings
 
@@ -18,19 +20,15 @@ RUN/test/report.html. RUN is a folder made by train.py. data.* default to the da
 
 def main(arguments: list[str]) -> None:
     """Evaluate the run that the command line names."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        if arguments:
-            with_settings(TestOptions(), ["--help"], USAGE)
-            return
+    if not arguments:
         raise UserError("name a run, such as: python test.py runs/demo; --help shows all options")
-    from inference.open_run import options_of  # it imports torch: a mistake is answered before
-
+    if arguments[0] in ("-h", "--help"):
+        with_settings(TestOptions(), ["--help"], USAGE)
+        return
     path = parse_path(arguments[0])
     data = replace(options_of(path).data, limit=0)  # a limit is for training only
     options = with_settings(TestOptions(data=data), arguments[1:], USAGE)
     if options is not None:
-        from evaluation.run import evaluate_run
-
         evaluate_run(path, options)
 
 

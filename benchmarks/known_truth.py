@@ -25,7 +25,7 @@ from models import methods
 from options.config import TrainOptions
 from options.introspection import option_fields
 from options.load import train_options
-from train import train
+from training.train import train
 
 # How a preset is trained here, small enough for a few CPU minutes: where it has such options.
 SMALL = [
@@ -124,7 +124,7 @@ def trained(words: Sequence[str], data: Path, folder: Path) -> tuple[Run, float]
 
 def parameters(options: TrainOptions) -> int:
     """Return how many numbers a method learns."""
-    method = methods.find(options.method.name)(options.method, options.data.channels_of())
+    method = methods.build(options.method, options.data.channels_of())
     return sum(weight.numel() for weight in method.parameters())
 
 

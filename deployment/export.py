@@ -9,6 +9,7 @@ import copy
 import functools
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -18,12 +19,15 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from common.command import print_line
 from common.errors import RunError, UserError, one_line
 from common.files import write_atomically, write_text
 from common.user_paths import parse_path
 from deployment import graph_export, parity, quantization
 from deployment.model_card import RUNNER, TEMPLATES, card, metrics_of
+from deployment.wandb_bundle import log_bundle
 from engine.provenance import provenance
+from engine.runtime import RuntimeConfig
 from inference.exported_bundle import (
     FORMAT,
     KIND,
@@ -36,7 +40,7 @@ from inference.exported_bundle import (
     read_weights,
     require,
 )
-from inference.open_run import Run
+from inference.open_run import Run, open_run
 from inference.style_selection import select_style
 from models.translator import DeterministicTranslator, FixedStyle, StyledTranslator
 from options.config import ExportOptions, StyleOptions
@@ -45,6 +49,19 @@ from options.load import from_yaml, to_yaml
 CARD = "README.md"
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 PACKAGES = {"safetensors": ("safetensors",), "onnx": ONNX, "fp16": ONNX, "int8": ONNX, "pt2": ()}
+
+
+def export(path: Path, options: ExportOptions) -> None:
+    """Export the run at `path` and print where the bundles are."""
+    require_packages(options.formats)
+    # Plain kernels on the CPU, never compiled: the graph that is traced is the graph that is written.
+    run = open_run(path, RuntimeConfig(device="cpu"), options.checkpoint, options.use_ema)
+    for note in run.options.method.notes():
+        print(f"note: {note}", file=sys.stderr)
+    for folder in export_run(run, options):
+        print_line(f"exported into {folder}")
+        if options.artifacts:
+            print_line(log_bundle(run, folder, folder.name))
 
 
 def require_packages(formats: Sequence[str]) -> None:

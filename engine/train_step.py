@@ -86,6 +86,11 @@ class TrainStep:
         """What the randomness of the steps from here on is a function of."""
         return self.config.seed + ROLLBACK_SEED_STRIDE * self.rollbacks
 
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule has no further steps."""
+        return self.step >= self.schedule.steps
+
     def translators(self) -> nn.ModuleDict:
         """Return what the run is for: the averaged translators, or the live ones without averaging."""
         return self.ema.ema if self.ema else self.method.translators()

@@ -139,9 +139,7 @@ def build_translator(bundle: Bundle) -> Translator:
 
     UserError where its weights do not fit what its manifest says of the network.
     """
-    method = methods.find(bundle.options.method.name)(
-        bundle.options.method, bundle.options.data.channels_of()
-    )
+    method = methods.build(bundle.options.method, bundle.options.data.channels_of())
     translators = method.translators()
     if bundle.direction not in translators:
         raise UserError(f"{bundle.path}: {bundle.direction} is no direction of its method")

@@ -66,7 +66,7 @@ def open_run(
     options = from_yaml(state["options"], str(path))
     machine = Runtime(runtime or RuntimeConfig())
     try:
-        method = methods.find(options.method.name)(options.method, options.data.channels_of())
+        method = methods.build(options.method, options.data.channels_of())
     except ValueError as error:  # weights that it looks through are not on this machine
         raise UserError(str(error)) from None
     translators: nn.ModuleDict = method.translators()

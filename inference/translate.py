@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from common.command import print_line
 from common.errors import RunError, UserError, one_line
 from common.progress import fraction_bar, with_progress
 from common.user_paths import parse_path
@@ -30,7 +31,7 @@ from inference.inputs import (
     refuse_overwriting,
     too_large,
 )
-from inference.open_run import Run
+from inference.open_run import Run, direction_of, open_run
 from inference.outputs import output_name, write_picture
 from inference.picture_translator import PictureTranslator
 from inference.style_selection import select_style
@@ -40,6 +41,28 @@ from options.config import TranslateOptions
 # How many are translated at once, if neighbours are of one size.
 BATCH_PIXELS = {"cpu": 2**16, "mps": 2**18, "cuda": 2**20}
 Result = TypeVar("Result")
+
+
+def translate(run: str, source: str, target: str, options: TranslateOptions) -> None:
+    """Translate the pictures `source` into `target` with the run that `run` names; print how many.
+
+    `source` and `target` are paths, or - for standard input and output.
+    """
+    if "" in (run, source, target):
+        raise UserError(
+            "RUN, INPUT and OUTPUT are paths, and one of them is empty; . is this folder"
+        )
+    opened = open_run(parse_path(run), options.runtime, options.checkpoint, options.use_ema)
+    for note in opened.options.method.notes():
+        print(f"note: {note}", file=sys.stderr)  # a picture may go to standard output
+    direction = direction_of(opened, options.direction)
+    if target == "-" and source != "-":
+        raise UserError(f"OUTPUT - goes with INPUT -: python translate.py {run} - - < {source}")
+    if source == "-":
+        translate_stream(opened, direction, target, options)
+        return
+    count = translate_paths(opened, direction, source, parse_path(target), options)
+    print_line(f"{count} translated {direction} into {target}")
 
 
 def translate_paths(

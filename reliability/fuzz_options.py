@@ -147,7 +147,7 @@ def judge(path: Path) -> str:
         if from_yaml(to_yaml(options), "again") != options:
             raise AssertionError("the options are others when read from the file of the run")
         with torch.device("meta"), contextlib.suppress(ValueError):  # train.py answers ValueError
-            methods.find(options.method.name)(options.method, options.data.channels_of())
+            methods.build(options.method, options.data.channels_of())
         return "accepted"
     except UserError as error:
         return answered(str(error))

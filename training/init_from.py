@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from common.command import print_line
 from common.errors import UserError
 from common.text_table import aligned
 from engine.checkpoint import Checkpoints, load_checkpoint
 from engine.cyclegan_repo_checkpoint import read_discriminator, read_reference
+from engine.train_step import TrainStep
 from models import methods
 from models.method import Method
 from options.load import from_yaml
@@ -108,7 +110,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _own_weights(state: dict, path: Path) -> dict[str, Tensor]:
     options = from_yaml(state["options"], str(path))
     try:
-        method = methods.find(options.method.name)(options.method, options.data.channels_of())
+        method = methods.build(options.method, options.data.channels_of())
         method.load_state_dict(state["method"])
         if state["ema"] is not None:
             method.translators().load_state_dict(state["ema"])  # the same generators
@@ -161,3 +163,21 @@ def load_table(rows: list[NetworkLoadResult]) -> str:
     cells = [("network", "loaded", "")]
     cells += [(r.network, f"{r.loaded} of {r.tensors} tensors", r.reason) for r in rows]
     return aligned(cells)
+
+
+def init_weights_from(path: Path, train_step: TrainStep, strict: bool, freeze_steps: int) -> None:
+    """Load initial weights, print what was loaded, and freeze loaded groups while new ones train.
+
+    They stay frozen for `freeze_steps` steps, at most half of the run.
+    """
+    rows = load_initial_weights(train_step.method, path, strict)
+    train_step.restart_ema()
+    fresh, loaded = fresh_and_trained(train_step.method, rows)
+    print_line(f"weights of {path}\n{load_table(rows)}")
+    steps = min(freeze_steps, train_step.schedule.steps // 2)
+    if fresh and loaded and steps:
+        train_step.frozen_until = dict.fromkeys(loaded, steps)
+        print_line(
+            f"the {' and '.join(loaded)} stay frozen for {steps} steps while the "
+            f"{' and '.join(fresh)} train"
+        )

@@ -43,7 +43,7 @@ def measure(options: TrainOptions) -> StepCost:
     """Take a few steps on noise, in this process."""
     torch.manual_seed(options.seed)
     runtime, channels = Runtime(options.runtime), options.data.channels_of()
-    method = methods.find(options.method.name)(options.method, channels)
+    method = methods.build(options.method, channels)
     schedule = make_schedule("1000000 steps", "50%", options.batch_size, 1)
     train_step = TrainStep(method, options, schedule, runtime)
     size = options.data.crop_size
@@ -86,7 +86,7 @@ def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
     changes: dict[str, dict[str, Any]] = {
         "runtime.precision=bf16": bf16,
         "runtime.precision=bf16 runtime.compile=regions": bf16 | {"compile": "regions"},
-        "runtime.activation_checkpointing=true": {"checkpoint_activations": True},
+        "runtime.activation_checkpointing=true": {"activation_checkpointing": True},
     }
     if cuda:
         words = "runtime.precision=bf16 runtime.compile=networks runtime.cuda_graph=true"

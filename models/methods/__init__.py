@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping
 
 from models.method import Method
 
@@ -22,3 +23,11 @@ def find(name: str) -> type[Method]:
         if inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module.__name__
     )  # fmt: skip
     return found
+
+
+def build(config: Method.Config, channels: Mapping[str, int]) -> Method:
+    """Return the method that `config` names, for the domains `channels` (name -> channel count).
+
+    ValueError, in one line that names the option, where they do not fit together.
+    """
+    return find(config.name)(config, channels)

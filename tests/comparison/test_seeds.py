@@ -12,7 +12,7 @@ from options.load import to_yaml, train_options
 from tests.conftest import TINY, call
 
 PROTOCOL = {
-    "step": 5, "weights": "live", "seed": 0, "size": 64, "fit": "stretch", "device": "cpu",
+    "step": 5, "weights": "raw", "seed": 0, "size": 64, "fit": "stretch", "device": "cpu",
     "images": {"a": 4, "b": 3}, "fingerprint": "0123456789abcdef", "features": "none",
 }  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_one_run_has_no_deviation(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "line"),
     [({"size": 128}, "measured differently.*size is 64 and 128"), ({"step": 6}, "step is 5 and 6"),
-     ({"weights": "average"}, "weights is live and average"),
+     ({"weights": "ema"}, "weights is raw and ema"),
      ({"fingerprint": "f" * 16}, "fingerprint is 0123456789abcdef and ffff")],
 )  # fmt: skip
 def test_figures_that_were_measured_differently_have_no_mean(tmp_path, change, line):

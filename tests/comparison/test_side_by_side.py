@@ -9,7 +9,7 @@ from comparison import side_by_side
 
 PROTOCOL = {
     "step": 5,
-    "weights": "live",
+    "weights": "raw",
     "seed": 0,
     "size": 64,
     "fit": "stretch",
@@ -28,7 +28,7 @@ def run(folder, name, **changes):
 
 
 def test_equal_protocols_are_set_side_by_side(tmp_path, capsys):
-    runs = [run(tmp_path, "x", step=7, seed=3), run(tmp_path, "yy", weights="average")]
+    runs = [run(tmp_path, "x", step=7, seed=3), run(tmp_path, "yy", weights="ema")]
     side_by_side.main(runs)
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if "SWD" in line]

@@ -298,7 +298,7 @@ def test_a_checkpoint_of_the_first_format_is_still_read():
         from_yaml(state["options"], "golden").method, {"a": 3, "b": 3}
     )
     method.load_state_dict(state["method"])
-    assert state["step"] == 2 and state["average"] is None
+    assert state["step"] == 2 and state["ema"] is None
     assert state["options"].startswith("seed: 0") and len(state["optimizers"]) == 2
 
 

@@ -85,7 +85,7 @@ def test_a_gradient_shorter_than_the_limit_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("player", "lazy", "every", "fits"),
+    ("group", "lazy", "every", "fits"),
     [
         ("discriminators", "penalty_every", 4, False), ("discriminators", "penalty_every", 3, True),
         ("generators", "identity_every", 2, False), ("generators", "penalty_every", 2, True),
@@ -110,7 +110,7 @@ def test_a_penalty_asks_nothing_of_players_that_it_is_not_of():
     ).lazy_terms() == {"discriminator": ("penalty_every", 1)}
 
 
-@pytest.mark.parametrize("option", ["rates", "every", "clip_norm"])
+@pytest.mark.parametrize("option", ["lr_multipliers", "update_every", "clip_grad_norm"])
 def test_a_player_that_the_method_does_not_have_is_answered_with_those_it_has(option):
     with pytest.raises(
         UserError, match=f"{option}.judges: the groups are generators, discriminators"

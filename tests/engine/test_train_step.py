@@ -100,8 +100,8 @@ def test_the_comparison_sees_every_part_of_the_state(uninterrupted):
             yield ()
 
     state = final(uninterrupted)
-    assert state.keys() == {"format", "step", "seconds", "method", "optimizers", "average", "options",
-                     "detours", "waiting"}  # fmt: skip
+    assert state.keys() == {"format", "step", "seconds", "method", "optimizers", "ema", "options",
+                     "rollbacks", "frozen_until"}  # fmt: skip
     moments = [path for path in leaves(state["optimizers"]) if path[-1] == "exp_avg_sq"]
     names = [path[-1] for path in leaves(state["method"])]
     dead = sum(name.endswith("bias") for name in names) - 6  # G's last, D's first and last layer
@@ -132,7 +132,7 @@ def with_one_part_changed(state):
             }
             optimizers = {**state["optimizers"], name: {**optimizer, "state": moments}}
             yield f"{kind} of {name}", {**state, "optimizers": optimizers}
-    yield "average", {**state, "average": changed(state["average"])}
+    yield "ema", {**state, "ema": changed(state["ema"])}
     yield "step", {**state, "step": state["step"] + 1}
 
 
@@ -423,9 +423,9 @@ def test_a_closed_output_does_not_stop_a_run(photos, tmp_path, unbuffered):
 def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch):
     real = Loop._validate
 
-    def score(self, monitor):
+    def score(self):
         os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, monitor)
+        return real(self)
 
     monkeypatch.setattr(Loop, "_validate", score)
     assert call(train, *words(photos, tmp_path / "run"))[0] == 143
@@ -468,7 +468,7 @@ def test_a_step_reads_nothing_back_from_the_device():
 
 def test_scores_are_logged_when_asked_for_and_the_best_has_a_checkpoint(photos, tmp_path):
     run = tmp_path / "run"
-    more = ("validate_every=3", "validation_metrics=[swd,colour,spectrum]", "checkpoint_every=100", "log.every=4",
+    more = ("validate_every=3", "validation_metrics=[swd,color,spectrum]", "checkpoint_every=100", "log.every=4",
             "data.validation=0.4", "learning_rate=0.01")  # fmt: skip
     assert call(train, *words(photos, run, *more)) == (0, "")
     rows = losses(run)
@@ -476,7 +476,7 @@ def test_scores_are_logged_when_asked_for_and_the_best_has_a_checkpoint(photos, 
     scored = {row["step"]: row for row in rows if "score/swd" in row}
     assert sorted(scored) == [3, 6, 9, 12]
     assert all(
-        {"score/swd", "score/colour", "score/spectrum"} < row.keys() for row in scored.values()
+        {"score/swd", "score/color", "score/spectrum"} < row.keys() for row in scored.values()
     )
     best = min(scored, key=lambda step: scored[step]["score/swd"])
     checkpoints = Checkpoints(run / "checkpoints")

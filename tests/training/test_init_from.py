@@ -43,13 +43,13 @@ class Judge(torch.nn.Module):
 
 def test_a_run_gives_its_average_and_its_discriminators_to_another_pair_of_domains(trained):
     method = fresh()
-    rows = load_initial_weights(method, trained, strict=False)
+    rows = load_initial_weights(method, trained, strict=True)
     assert [(row.network, row.loaded == row.tensors, row.reason) for row in rows] == [
         (name, True, "")
         for name in ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
     ]
     state = Checkpoints(trained / "checkpoints").load_latest()
-    average, live = state["average"], state["method"]
+    average, live = state["ema"], state["method"]
     names = [name for name, _ in method.generator_ab.named_parameters()]
     for name, value in zip(names, method.generator_ab.parameters(), strict=True):
         assert torch.equal(value, average[f"a_to_b.generator.{name}"])
@@ -64,7 +64,7 @@ def test_the_references_files_land_where_they_belong(tmp_path):
         written(tmp_path, network, name=f"latest_net_{name}.pth")
         written(tmp_path, Restated(4, 1) if name[0] == "G" else Judge(4), name=f"5_net_{name}.pth")
     method = fresh().eval()
-    rows = load_initial_weights(method, tmp_path, strict=False)
+    rows = load_initial_weights(method, tmp_path, strict=True)
     assert all(row.loaded == row.tensors for row in rows)
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
@@ -79,8 +79,8 @@ def test_what_does_not_fit_is_refused_or_left_fresh_with_the_reason(trained):
     with pytest.raises(
         UserError, match=r"generator_ab does not fit .*encoder\.1\.weight is 4x3x7x7, not 6x3x7x7"
     ):
-        load_initial_weights(method, trained, strict=False)
-    rows = load_initial_weights(fresh(channels=6), trained, strict=True)
+        load_initial_weights(method, trained, strict=True)
+    rows = load_initial_weights(fresh(channels=6), trained, strict=False)
     assert [row.loaded == row.tensors for row in rows] == [False, False, True, True]
     shown = load_table(rows)
     assert "6x3x7x7" in shown and len(shown.splitlines()) == 5
@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused_or_left_fresh_with_the_reason(trained):
 def test_a_generator_alone_leaves_the_judges_fresh(tmp_path):
     written(tmp_path, Restated(4, 1), name="latest_net_G_A.pth")
     method = fresh()
-    rows = load_initial_weights(method, tmp_path / "latest_net_G_A.pth", strict=False)
+    rows = load_initial_weights(method, tmp_path / "latest_net_G_A.pth", strict=True)
     assert [row.loaded > 0 for row in rows] == [True, False, False, False]
     assert {row.reason for row in rows[1:]} == {"not there: fresh"}
     assert fresh_and_trained(method, rows) == (["generators", "discriminators"], [])
@@ -118,7 +118,10 @@ def test_loaded_generators_wait_for_fresh_discriminators_and_a_resume_keeps_that
     words = ["cyclegan", f"data.root={photos}", *TINY, f"init_from={tmp_path}", "init_freeze_steps=4",
              "checkpoint_every=2", "keep_checkpoints=9", "log.every=1"]  # fmt: skip
     assert call(train, *words, f"run={tmp_path / 'run'}", "duration=8 steps") == (0, "")
-    assert "the generators wait 4 steps for the discriminators" in capsys.readouterr().out
+    assert (
+        "the generators stay frozen for 4 steps while the discriminators train"
+        in capsys.readouterr().out
+    )
     folder = Checkpoints(tmp_path / "run/checkpoints").folder
     states = [
         torch.load(folder / f"step_{n:08d}.pt", weights_only=True)["method"] for n in (2, 4, 6)

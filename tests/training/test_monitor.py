@@ -18,7 +18,7 @@ from models.methods.cyclegan import CycleGAN
 from models.translator import DeterministicTranslator
 from tests.conftest import TINY, call
 from training.failure_modes import FAILURE_MODES
-from training.loop import Loop
+from training.checkpointing import RunCheckpoints
 from training.monitor import MIN_STEPS, NonFiniteError, TrainingMonitor, _Pending
 
 CPU = torch.device("cpu")
@@ -145,7 +145,7 @@ def test_rollback_goes_on_from_the_last_checkpoint_with_other_samples(
     assert [row["step"] for row in rows] == list(range(1, 13))  # each step once
     assert [row["cycle_a"] for row in rows[:4]] == [row["cycle_a"] for row in expected[:4]]
     assert rows[4]["cycle_a"] != expected[4]["cycle_a"]
-    assert Checkpoints(run / "checkpoints").load_latest()["detours"] == 1
+    assert Checkpoints(run / "checkpoints").load_latest()["rollbacks"] == 1
 
 
 def test_rollback_before_the_first_checkpoint_begins_again_and_gives_up_in_the_end(
@@ -161,7 +161,7 @@ def test_a_run_that_went_back_resumes_bit_identically(photos, tmp_path, monkeypa
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for run, kill in ((whole, None), (parts, 10)):
         spoil(monkeypatch, "cycle_a", 6)
-        save = Loop._save
+        save = RunCheckpoints.save
 
         def killed(self, score, kill=kill, save=save):
             path = save(self, score)
@@ -169,7 +169,7 @@ def test_a_run_that_went_back_resumes_bit_identically(photos, tmp_path, monkeypa
                 raise KeyboardInterrupt
             return path
 
-        monkeypatch.setattr(Loop, "_save", killed)
+        monkeypatch.setattr(RunCheckpoints, "save", killed)
         if kill:
             with pytest.raises(KeyboardInterrupt):
                 call(train, *words(photos, run, "on_nonfinite=rollback"))
@@ -255,7 +255,11 @@ def test_every_symptom_has_a_failure_that_shows_it():
 
 
 def judged(losses, steps=MIN_STEPS + 50) -> list[tuple[str, str]]:
-    monitor = TrainingMonitor(TrainingConfig(), CPU)
+    monitor = TrainingMonitor(
+        TrainingConfig(),
+        CPU,
+        discriminator_losses=[n for n in losses if n.startswith("discriminator")],
+    )
     for step in range(1, steps + 1):
         monitor.push(step, {n: torch.tensor(v(step)) for n, v in losses.items()}, {})
     return monitor.warnings()
@@ -316,7 +320,7 @@ def test_a_skipped_step_leaves_no_mark_in_running_statistics_either(photos, tmp_
     assert call(train, *words(photos, run, *more)) == (0, "")
     monkeypatch.undo()
     state = Checkpoints(run / "checkpoints").load_latest()
-    for part in (state["method"], state["average"]):
+    for part in (state["method"], state["ema"]):
         assert all(x.isfinite().all() for x in part.values() if torch.is_tensor(x))
     assert "generator_ab.encoder.2.batch_norm.running_mean" in state["method"]
     assert call(train, *words(photos, run, *more)) == (0, "")  # it can be opened

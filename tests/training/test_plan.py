@@ -87,7 +87,7 @@ def test_plan_starts_nothing_and_a_budgeted_run_continues_with_the_schedule_it_w
     )
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY, "budget=13s"]
     assert call(train, *words) == (0, "")
-    assert "13s are enough for 12 steps" in capsys.readouterr().out
+    assert "budget=13s: duration set to 12 steps" in capsys.readouterr().out
     assert call(train, *words) == (0, "")
     assert "is finished: 12 steps" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -126,7 +126,8 @@ def test_a_run_out_of_memory_says_what_was_asked_for_and_what_helps(
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY]
     code, error = call(train, *words, "duration=9 steps", "checkpoint_every=4")
     order = [
-        error.index(word) for word in ("batch_size", "crop_size", "channels", "bf16", "activations")
+        error.index(word)
+        for word in ("batch_size", "crop_size", "channels", "bf16", "activation_checkpointing")
     ]
     assert code == 1 and says in error and order == sorted(order)
     monkeypatch.undo()
@@ -181,4 +182,4 @@ def test_a_budget_belongs_to_the_options_it_was_measured_with(
     (tmp_path / "empty").mkdir()
     assert call(train, *words, f"init_from={tmp_path / 'empty'}")[0] == 2  # nothing was learnt
     assert call(train, *words) == (0, "")
-    assert "13s are enough for 24 steps" in capsys.readouterr().out
+    assert "budget=13s: duration set to 24 steps" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from common.errors import RunError
 from engine.checkpoint import Checkpoints
 from engine.train_step import TrainStep
 from tests.conftest import TINY, call, write_images
-from training import loop
+from training import reporter
 from training.metrics_log import MetricsLog
 
 
@@ -147,7 +147,7 @@ def test_a_preview_or_a_line_that_the_disk_does_not_take_is_no_end(
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop, "draw_previews", full)
+    monkeypatch.setattr(reporter, "draw_previews", full)
     command = words(
         images, tmp_path / "run", "duration=4 steps", "log.every=2", "log.previews_every=2"
     )

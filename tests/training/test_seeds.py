@@ -8,6 +8,7 @@ import train
 from common.errors import UserError
 from options.load import saved_options, train_options
 from tests.conftest import TINY, call
+from training.train import runs_for_seeds
 
 LOGGED = ["log.every=1", "log.wandb=disabled"]
 
@@ -69,7 +70,7 @@ def test_a_run_of_many_is_the_run_of_its_seed_alone(photos, tmp_path):
 def test_a_group_that_is_given_stays():
     options = train_options(["demo", "seeds=[0,1]", "log.group=mine", "run=r/"])
     assert options is not None
-    found = train.experiments(options)
+    found = runs_for_seeds(options)
     assert [(x.run, x.log.group) for x in found] == [("r-seed0", "mine"), ("r-seed1", "mine")]
 
 

@@ -183,8 +183,8 @@ def test_a_signal_to_one_process_saves_once_and_one_process_continues(
     assert code == 1 and out.count("the same command continues") == 1 and said(err) == []
     assert set(re.findall(r"exitcode\s*: (-?\d+)", err)) == {"143"}  # torchrun's own report
     state = final(run)
-    assert state["step"] == 8 and len(state["memories"]) == 2
-    for memory in state["memories"]:
+    assert state["step"] == 8 and len(state["rank_states"]) == 2
+    for memory in state["rank_states"]:
         assert memory["image_pool_a._extra_state"]["images"].shape == (16, 3, 16, 16)
     seen = samples(record, 2, "a")
     code, out, err = trained(1, words(photos, run), RECORD=str(folder / "record_then"))
@@ -240,7 +240,7 @@ def test_two_processes_continue_what_one_began(alone, photos, folder):
     assert trained(2, words(photos, run), RECORD=str(after))[0] == 0
     assert before + samples(after, 2, "b") == samples(folder / "record_1", 1, "b")
     # Both went on with the 24 fakes of the one, and added 6 steps of 2.
-    for memory in final(run)["memories"]:
+    for memory in final(run)["rank_states"]:
         assert len(memory["image_pool_b._extra_state"]["images"]) == 36
 
 

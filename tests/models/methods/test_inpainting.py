@@ -60,7 +60,10 @@ def test_one_network_is_saved_under_the_names_of_two():
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"mask_patch_size": 0}, "method.mask_patch_size"), ({"mask_ratio": 1.5}, "method.mask_ratio")],
+    [
+        ({"mask_patch_size": 0}, "method.mask_patch_size"),
+        ({"mask_ratio": 1.5}, "method.mask_ratio"),
+    ],
 )
 def test_options_that_make_no_sense_are_answered(changes, says):
     with pytest.raises(ValueError, match=says):

@@ -148,11 +148,11 @@ def test_a_translator_holds_what_it_needs_and_no_more():
 
 
 def test_domains_may_have_different_channels():
-    method = small({"grey": 1, "colour": 3})
-    batch = {"grey": torch.rand(1, 1, 16, 16), "colour": torch.rand(1, 3, 16, 16)}
+    method = small({"grey": 1, "color": 3})
+    batch = {"grey": torch.rand(1, 1, 16, 16), "color": torch.rand(1, 3, 16, 16)}
     assert losses_of(method, batch)
-    translator = translator_of(method, "grey_to_colour")
-    style = translator.encode_style(batch["colour"])
+    translator = translator_of(method, "grey_to_color")
+    style = translator.encode_style(batch["color"])
     assert translator(batch["grey"], style).shape == (1, 3, 16, 16)
 
 

@@ -136,10 +136,10 @@ def test_what_is_shared_stays_shared_in_a_copy_and_through_a_checkpoint():
 
 
 def test_domains_may_have_different_channels():
-    method = small({"grey": 1, "colour": 3})
-    batch = {"grey": torch.rand(1, 1, 16, 16), "colour": torch.rand(1, 3, 16, 16)}
+    method = small({"grey": 1, "color": 3})
+    batch = {"grey": torch.rand(1, 1, 16, 16), "color": torch.rand(1, 3, 16, 16)}
     assert losses_of(method, batch)
-    assert method.translators()["grey_to_colour"](batch["grey"]).shape == (1, 3, 16, 16)
+    assert method.translators()["grey_to_color"](batch["grey"]).shape == (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def small_words(name: str) -> list[str]:
 
 def test_both_generators_begin_with_what_inpainting_learnt(pretrained):
     method = build()
-    rows = load_initial_weights(method, pretrained, strict=False)
+    rows = load_initial_weights(method, pretrained, strict=True)
     assert [(row.network, row.loaded > 0) for row in rows] == [
         ("generator_ab", True), ("generator_ba", True), ("discriminator_a", False), ("discriminator_b", False)]  # fmt: skip
     average = Checkpoints(pretrained / "checkpoints").load_latest()["ema"]

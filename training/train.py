@@ -1,0 +1,204 @@
+"""train.py's work: resolve a run, build its parts from top to bottom, and train it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.command import print_line
+from common.errors import UserError
+from common.files import run_lock, write_text
+from common.user_paths import make_folder, parse_path
+from engine.distributed.context import DistributedContext
+from engine.hardware.memory import is_out_of_memory
+from engine.run_record import record_run
+from engine.runtime import Runtime
+from engine.tracking.wandb_artifacts import dataset_artifact, upload_checkpoints
+from engine.tracking.wandb_run import WandbRun, wandb_run_id
+from engine.train_step import TrainStep
+from models import methods
+from models.method import Method
+from models.network_summary import summary
+from options.config import TrainOptions
+from options.load import from_yaml, to_dict, to_yaml
+from options.resume_check import check_same
+from training.checkpointing import RunCheckpoints
+from training.image_selection import fixed_images, make_samples
+from training.init_from import init_weights_from
+from training.loop import Loop
+from training.plan import plan_lines
+from training.reporter import Reporter
+from training.resolve import ResolvedRun, check_inputs, planned_schedule, resolve_run
+
+
+def train(options: TrainOptions, distributed: DistributedContext | None = None) -> None:
+    """Train the run that `options` describe, from its latest checkpoint if there is one."""
+    distributed = distributed or DistributedContext()
+    options = distributed.call_on_main(
+        lambda: check_inputs(options, distributed.is_distributed), wait_forever=True
+    )
+    folder = parse_path(options.run, "run")
+    if options.plan:
+        for line in plan_lines(options, planned_schedule(options)):
+            print_line(line)
+        return
+    distributed.call_on_main(lambda: make_folder(folder, "run"))
+    with run_lock(folder) if distributed.is_main_process else nullcontext():
+        runtime = Runtime(options.runtime, distributed)
+        method = build_method(options, distributed.is_distributed)  # before any image is read
+        run = distributed.call_on_main(lambda: resolve_run(options, folder), wait_forever=True)
+        train_resolved(run, method, runtime)
+
+
+def runs_for_seeds(options: TrainOptions) -> list[TrainOptions]:
+    """Return one run for each of `seeds`, in its own folder and one W&B group; or the one run."""
+    if not options.seeds or options.plan:
+        return [options]
+    log = replace(options.log, group=options.log.group or Path(options.run).name)
+    return [
+        replace(options, run=f"{options.run.rstrip('/')}-seed{seed}", seed=seed, seeds=[], log=log)
+        for seed in options.seeds
+    ]
+
+
+def print_summary(options: TrainOptions) -> None:
+    """Print the networks of a run: shapes, parameters, operations."""
+    method = build_method(options)
+    for line in summary(options.method.name, method, options.data.crop_size):
+        print_line(line)
+
+
+def build_method(options: TrainOptions, is_distributed: bool = False) -> Method:
+    """Return the method with fresh weights; UserError where options, sizes or memory forbid it."""
+    torch.manual_seed(options.seed)
+    with _building():
+        method = methods.build(options.method, options.data.channels_of())
+        for side in options.data.crops():
+            method.check_crop_size(side, side)
+    if is_distributed and not method.supports_distributed:
+        raise UserError(
+            f"method.name={options.method.name} is trained by one process; start it without torchrun",
+            option="method.name",
+        )
+    return method
+
+
+def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
+    """Train a resolved run to its end; every rank calls this with the same run."""
+    options, distributed = run.options, runtime.distributed
+    samples = make_samples(
+        run.files, options.data, options.seed, runtime.device, distributed.local_world_size
+    )
+    samples.set_crop_schedule(run.schedule.steps, options.batch_size)
+    with _building():
+        train_step = TrainStep(method, options, run.schedule, runtime)
+    checkpoints = RunCheckpoints(run.folder, train_step)
+    if run.resumes:
+        checkpoints.restore()
+        check_same(run.folder, from_yaml(checkpoints.options_text, str(run.folder)), options)
+    if distributed.is_main_process:
+        write_text(run.folder / "options.yaml", to_yaml(options))
+    if options.init_from and not run.resumes:
+        path = parse_path(options.init_from, "init_from")
+        init_weights_from(path, train_step, options.init_strict, options.init_freeze_steps)
+    if train_step.finished:
+        print_line(
+            f"{run.folder} is finished: {train_step.step} steps; "
+            f"evaluate it with: python test.py {run.folder}"
+        )
+        return
+
+    facts = _record(run, train_step) if distributed.is_main_process else {}
+    wandb = _start_wandb(run, facts, distributed.is_main_process)
+    _print_start(run, train_step, wandb)
+    distributed.barrier()  # the main process has hashed the images, however long that took
+    preview_images, validation_images = _fixed_images(run, distributed.is_main_process)
+    reporter = Reporter(run.folder, train_step, wandb, preview_images)
+    loop = Loop(
+        train_step, samples, checkpoints, reporter, validation_images, options.log,
+        options.data.workers,
+    )  # fmt: skip
+    exit_code = 1
+    try:
+        loop.fit()
+        exit_code = 0
+        upload_checkpoints(wandb, run.folder, facts)
+    finally:
+        wandb.finish(exit_code)
+    print_line(f"finished: {run.schedule.steps} steps; evaluate with: python test.py {run.folder}")
+
+
+def _fixed_images(run: ResolvedRun, is_main_process: bool) -> tuple[Mapping, Mapping]:
+    """Return the images of each domain for previews and for validation; only the main process has some."""
+    if not is_main_process:
+        return {}, {}
+    options = run.options
+    return (
+        fixed_images(run.files, options.data, options.log.previews),
+        fixed_images(run.validation_files, options.data, options.validation_images),
+    )
+
+
+def _record(run: ResolvedRun, train_step: TrainStep) -> dict[str, Any]:
+    """Write provenance.json and data.json; return them with the options and sizes, for W&B."""
+    options = run.options
+    recorded = record_run(
+        run.folder, train_step.step, run.files, options.data, options.log.fingerprint,
+        train_step.runtime.describe(),
+    )  # fmt: skip
+    parameters = {
+        name: sum(p.numel() for p in group.parameters())
+        for name, group in train_step.optimizer_groups.items()
+    }
+    return {
+        **to_dict(options), **recorded, "parameters": parameters, "steps": run.schedule.steps,
+        "images": {domain: len(paths) for domain, paths in run.files.items()},
+    }  # fmt: skip
+
+
+def _start_wandb(run: ResolvedRun, facts: Mapping[str, Any], is_main_process: bool) -> WandbRun:
+    log = run.options.log if is_main_process else replace(run.options.log, wandb="disabled")
+    wandb = WandbRun(log, run.folder, wandb_run_id(run.folder) if is_main_process else "", facts)
+    wandb.use_artifact(*dataset_artifact(run.folder, run.options.data))
+    return wandb
+
+
+def _print_start(run: ResolvedRun, train_step: TrainStep, wandb: WandbRun) -> None:
+    runtime, options = train_step.runtime, run.options
+    counts = ", ".join(f"{len(paths)} {domain}" for domain, paths in run.files.items())
+    state = f"continues at step {train_step.step}" if train_step.step else "starts"
+    processes = runtime.distributed.world_size
+    device = str(runtime.device) if processes == 1 else f"{processes} x {runtime.device.type}"
+    print_line(
+        f"{run.folder} {state}: {options.method.name}, {counts} images, "
+        f"{run.schedule.steps} steps, on {device}"
+    )
+    print_line(wandb.message)
+    for note in options.method.notes():
+        print_line(f"note: {note}")
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    """Turn what options or memory forbid while networks are built into one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error), option=_option_in(str(error))) from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            "the networks do not fit the memory; lower method.generator.channels or blocks, or "
+            "method.discriminator.channels",
+            option="method.generator.channels",
+        ) from None
+
+
+def _option_in(message: str) -> str:
+    """Return the first option that a method's error names: they begin with it."""
+    words = (word.partition("=")[0].strip(":;,") for word in message.split())
+    return next((word for word in words if word.startswith(("method.", "data."))), "")
