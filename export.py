@@ -1,11 +1,12 @@
 """Export a run for use elsewhere: python export.py RUN [direction=a_to_b] [formats=[onnx,fp16]]."""
 
 from common.command import run_command
+from common.command_line import split_words
 from common.errors import UserError
 from common.user_paths import parse_path
 from deployment.export import export
 from options.config import ExportOptions
-from options.load import split_words, with_settings
+from options.load import with_settings
 
 USAGE = """\
 usage: python export.py RUN [direction=photo_to_monet] [formats=[safetensors,onnx,pt2]] [option=value ...]

@@ -1,10 +1,11 @@
 """Translate pictures: python translate.py RUN INPUT OUTPUT [direction=a_to_b]."""
 
 from common.command import run_command
+from common.command_line import split_words
 from common.errors import UserError
 from inference.translate import translate
 from options.config import TranslateOptions
-from options.load import split_words, with_settings
+from options.load import with_settings
 
 USAGE = """\
 usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet] [option=value ...]

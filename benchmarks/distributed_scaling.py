@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from models.networks.generators.generator_config import GeneratorConfig
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
@@ -30,7 +32,6 @@ from engine.schedule import make_schedule
 from engine.train_step import TrainStep
 from models import methods
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.resnet_generator import ResnetGenerator
 
 WARM_UP = 2
 GRADIENTS = 4 * 28_285_832  # bytes in float32: CycleGAN as published
@@ -77,7 +78,7 @@ def work(known: argparse.Namespace) -> None:
         torch.manual_seed(0)
         kind = methods.find("cyclegan")
         networks = {
-            "generator": ResnetGenerator.Config(channels=known.channels, blocks=known.blocks),
+            "generator": GeneratorConfig(channels=known.channels, blocks=known.blocks),
             "discriminator": PatchDiscriminator.Config(channels=known.channels),
         }
         method = kind(kind.Config(**networks), {"a": 3, "b": 3})  # pyright: ignore[reportCallIssue]

@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from models.networks.generators.generator_config import GeneratorConfig
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
@@ -45,7 +47,7 @@ RECORDED = {
 def prepared(config: RuntimeConfig) -> tuple[nn.Module, Runtime]:
     """Return a full-size translator, ready on its device."""
     torch.manual_seed(0)
-    generator = ResnetGenerator(3, 3, ResnetGenerator.Config())
+    generator = ResnetGenerator(3, 3, GeneratorConfig())
     translator = (
         DeterministicTranslator(generator, "a", "b", 3, 3, 4, 8).eval().requires_grad_(False)
     )

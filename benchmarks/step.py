@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from models.networks.generators.generator_config import GeneratorConfig
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
@@ -38,7 +40,6 @@ from engine.schedule import make_schedule
 from engine.train_step import TrainStep
 from models.methods.cyclegan import CycleGAN
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.resnet_generator import ResnetGenerator
 
 # Name -> precision, compilation.
 VARIANTS = {
@@ -60,7 +61,7 @@ def train_step_for(runtime: RuntimeConfig, batch: int, channels: int, blocks: in
     """Return a trainer of CycleGAN at full size, without data."""
     torch.manual_seed(0)
     config = CycleGAN.Config(
-        generator=ResnetGenerator.Config(channels=channels, blocks=blocks),
+        generator=GeneratorConfig(channels=channels, blocks=blocks),
         discriminator=PatchDiscriminator.Config(channels=channels),
     )
     method = CycleGAN(config, {"a": 3, "b": 3})

@@ -1,8 +1,9 @@
-"""Files that are whole or not there, whatever happens while they are written, and a folder's one owner."""
+"""Atomic writes, checksums, and the lock of a run folder."""
 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
             f"{path}: could not be written{', disk full' if full else ''} ({reason}{size} MB needed, "
             f"{free / 1e6:.1f} MB free on the disk)"
         ) from None
+    except BaseException:  # whatever else `write` raises, Ctrl-C included
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -63,6 +68,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
 def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically."""
     write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's sha256, 64 hexadecimal digits; OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

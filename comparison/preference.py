@@ -12,12 +12,14 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from PIL import Image
 
 from common.command import run_command
+from common.command_line import parse_words
 from common.errors import UserError
 from common.files import write_text
 from common.user_paths import page_path, parse_path
@@ -40,13 +42,20 @@ the answers of any number of people into scores.
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of the command."""
+
+    out: str = "preference.html"
+
+
 def main(arguments: Sequence[str]) -> None:
     """Do what the command line asks for."""
-    if {"-h", "--help"} & {*arguments}:
-        print(USAGE, end="")
+    parsed = parse_words(arguments, Options, USAGE)
+    if parsed is None:
         return
-    out = next((word[4:] for word in arguments if word.startswith("out=")), "preference.html")
-    paths = [parse_path(word) for word in arguments if not word.startswith("out=")]
+    words, options = parsed
+    paths = [parse_path(word) for word in words]
     if paths and all(path.suffix == ".json" for path in paths):
         print(scores_table(bradley_terry(read_answers(paths))))
         return
@@ -54,8 +63,8 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             "usage: python -m comparison.preference RUN RUN [out=page.html], or answers.json ..."
         )
-    count = write_page(paths[0], paths[1], page_path(out))
-    print(f"{count} comparisons in {out}; open it in a browser, answer, and save")
+    count = write_page(paths[0], paths[1], page_path(options.out))
+    print(f"{count} comparisons in {options.out}; open it in a browser, answer, and save")
 
 
 def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.command import run_command
+from common.command_line import parse_words
 from common.errors import UserError
 from common.files import write_text
 from common.text_table import aligned
@@ -39,27 +40,36 @@ class FirstDifference:
     at: int  # the step of it
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of the command."""
+
+    tolerance: float = TOLERANCE
+    out: str = ""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line asks for."""
-    if {"-h", "--help"} & {*arguments}:
-        print(USAGE, end="")
+    parsed = parse_words(arguments, Options, USAGE)
+    if parsed is None:
         return 0
-    settings = dict(
-        word.split("=", 1) for word in arguments if word.startswith(("tolerance=", "out="))
-    )
-    paths = [word for word in arguments if not word.startswith(("tolerance=", "out="))]
+    paths, options = parsed
     if len(paths) != 2:
         raise UserError(
             "usage: python -m comparison.reproducibility RUN RUN [tolerance=1e-5] [out=page.html]"
         )
-    tolerance = _tolerance(settings.get("tolerance", str(TOLERANCE)))
+    tolerance = options.tolerance
+    if not 0 <= tolerance < 1:
+        raise UserError(
+            f"tolerance must be at least 0 and below 1, got {tolerance}", option="tolerance"
+        )
     one, other = (read_training_log(parse_path(path)) for path in paths)
     found = first_differences(one, other, tolerance)
     lines = [_experiment(one, other), "", _losses(found), "", verdict(one, other, found, tolerance)]
     print("\n".join(lines))
     beside = parse_path(paths[0])  # what the first path is may be a file, or in W&B
     usual = beside / "repeated.html" if beside.is_dir() else "repeated.html"
-    out = page_path(settings.get("out", usual))
+    out = page_path(options.out or usual)
     curves = {p.name: (_curve(one, p.name), _curve(other, p.name), p.rounding) for p in found}
     write_text(out, page(one.name, other.name, "\n".join(lines), curves))
     print(f"curves: {out}")
@@ -186,16 +196,6 @@ def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 def _curve(run: TrainingLog, name: str) -> list[tuple[int, float]]:
     return [(step, row[name]) for step, row in sorted(run.rows.items()) if name in row]
-
-
-def _tolerance(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 1:
-        raise UserError(f"tolerance must be at least 0 and below 1, got {text}")
-    return value
 
 
 if __name__ == "__main__":

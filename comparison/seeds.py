@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from common.command import run_command
+from common.command_line import parse_words
 from common.errors import UserError
 from common.metric_columns import COLUMNS
 from common.text_table import aligned
@@ -26,21 +28,27 @@ differently are refused: what differs is said instead.
 """
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of the command."""
+
+    markdown: bool = False
+
+
 def main(arguments: Sequence[str]) -> None:
     """Do what the command line asks for."""
-    if {"-h", "--help"} & {*arguments}:
-        print(USAGE, end="")
+    parsed = parse_words(arguments, Options, USAGE)
+    if parsed is None:
         return
-    paths = [parse_path(word) for word in arguments if not word.startswith("markdown=")]
-    markdown = [word.partition("=")[2] for word in arguments if word.startswith("markdown=")]
-    if not paths or not {*markdown} <= {"true", "false"}:
-        raise UserError("usage: python -m comparison.seeds RUN RUN [...] [markdown=true]")
-    measured = {path: read_metrics(path) for path in dict.fromkeys(paths)}
+    words, options = parsed
+    if not words:
+        raise UserError(USAGE.partition("\n")[0])
+    measured = {path: read_metrics(path) for path in map(parse_path, dict.fromkeys(words))}
     check_alike({path: content["protocol"] for path, content in measured.items()})
     check_trained_alike(list(measured))
     figures = [content["directions"] for content in measured.values()]
     rows = table(figures)
-    print(as_markdown(rows) if markdown and markdown[-1] == "true" else aligned(rows))
+    print(as_markdown(rows) if options.markdown else aligned(rows))
     print("\n" + stamp(next(iter(measured.values()))["protocol"], measured))
 
 

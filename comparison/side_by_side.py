@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.command import run_command
+from common.command_line import NoOptions, parse_words
 from common.errors import UserError
 from common.metric_columns import COLUMNS
 from common.text_table import aligned
@@ -23,14 +24,13 @@ Prints the figures of runs that test.py evaluated, a column each. Runs that were
 
 def main(arguments: Sequence[str]) -> None:
     """Do what the command line asks for."""
-    if {"-h", "--help"} & {*arguments}:
-        print(USAGE, end="")
+    parsed = parse_words(arguments, NoOptions, USAGE)
+    if parsed is None:
         return
-    if len(arguments) < 2:
-        raise UserError(
-            "usage: python -m comparison.side_by_side RUN RUN [...], evaluated by test.py"
-        )
-    measured = {path: read_metrics(parse_path(path)) for path in arguments}
+    paths, _ = parsed
+    if len(paths) < 2:
+        raise UserError(USAGE.partition("\n")[0])
+    measured = {path: read_metrics(parse_path(path)) for path in paths}
     first, *others = measured
     for other in others:
         found = differences(measured[first]["protocol"], measured[other]["protocol"])

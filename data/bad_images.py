@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import write_text
 from data.reading import BadImage
 
 MAX_BAD_SHARE = 0.01  # of a domain that may be left out; where more is bad, something else is wrong
@@ -32,9 +33,7 @@ def drop_bad_images(
                 "data.bad_images=skip leaves out one in a hundred at most"
             )
     if not record.exists():
-        record.write_text(
-            json.dumps(bad, indent=1) + "\n", encoding="utf-8", errors="backslashreplace"
-        )
+        write_text(record, json.dumps(bad, indent=1) + "\n")
     return kept
 
 

@@ -1,6 +1,5 @@
 """Fetch a published data set: python -m data.download NAME [OUT]."""
 
-import hashlib
 import os
 import shutil
 import stat
@@ -15,7 +14,9 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from common.command import run_command
+from common.command_line import NoOptions, parse_words
 from common.errors import UserError, one_line
+from common.files import file_sha256
 from common.user_paths import parse_path
 
 HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
@@ -59,7 +60,7 @@ def download(archive: Archive, out: Path, pauses: tuple[float, ...] = PAUSES) ->
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _transfer(archive.url, partial, pauses)
-        digest = _sha256(partial)
+        digest = file_sha256(partial)
         if archive.sha256 and digest != archive.sha256:
             partial.unlink()
             raise UserError(
@@ -188,25 +189,22 @@ def _show(name: str, have: int, total: int | None) -> None:
         print(f"\r\x1b[K{name}  {share}", end=end, file=sys.stderr, flush=True)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def main(arguments: list[str]) -> None:
     """Fetch what the command line names, into datasets/NAME or the folder given."""
     names = ", ".join(sorted(ARCHIVES))
-    if {"-h", "--help"} & set(arguments):
-        print(f"usage: python -m data.download NAME [OUT]\n\nNAME: {names}\nOUT:  datasets/NAME")
+    usage = f"usage: python -m data.download NAME [OUT]\n\nNAME: {names}\nOUT:  datasets/NAME"
+    parsed = parse_words(arguments, NoOptions, usage)
+    if parsed is None:
         return
-    if not 1 <= len(arguments) <= 2:
+    words, _ = parsed
+    if not 1 <= len(words) <= 2:
         raise UserError(f"usage: python -m data.download NAME [OUT], with NAME one of {names}")
-    name = arguments[0]
+    name = words[0]
     if name in NOT_PUBLISHED:
         raise UserError(f"{name}: {NOT_PUBLISHED[name]}")
     if name not in ARCHIVES:
         raise UserError(f"unknown data set '{name}'; there are {names}")
-    out = parse_path(arguments[1]) if len(arguments) > 1 else Path("datasets") / name
+    out = parse_path(words[1]) if len(words) > 1 else Path("datasets") / name
     digest = download(ARCHIVES[name], out)
     print(
         f"{out}: ready (sha256 {digest}); train with: python train.py {name} data.root={os.fspath(out)}"

@@ -1,7 +1,6 @@
 """Sample n of a run, and the stream of batches that training reads."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from data.augment import evaluation_transform, resize_transform, training_transform
+from data.augment import evaluation_transform, training_transform
 from data.config import DataConfig
-from data.image_store.disk import DiskStore, open_disk_store
-from data.image_store.memory import MemoryStore
+from data.image_store.files import too_small
+from data.image_store.open_store import ImageStore, open_image_store
 from data.loader import batches
 from data.reading import BadImage, image_size, read_image
 from data.tensors import normalize, to_tensor
@@ -30,35 +29,19 @@ class UnpairedSamples(Dataset):
 
     def __init__(
         self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int,
-        counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+        store: ImageStore | None = None,
     ) -> None:  # fmt: skip
-        """Take domain -> files; with data.disk_cache, decode them all now (`counted` shows how far)."""
+        """Take domain -> files, and the store of their pixels (default: the one that `config` chooses)."""
         self.files = {domain: list(paths) for domain, paths in files.items()}
         self.seed = seed
         self.channels = config.channels_of()
         self.config = config
-        self.resize = resize_transform(config, config.load_size)
+        self.store = store or open_image_store(files, config)
         self.transforms = {
             (domain, crop): training_transform(config, channels, crop)
             for domain, channels in self.channels.items() for crop in config.crops()
         }  # fmt: skip
-        self.stages = [(0, config.crop_size)]  # position from which samples have this side
-        self.cached: dict[str, DiskStore] = {}
-        if config.disk_cache:
-            recipe = f"{config.fit} {config.load_size}"
-            for domain, channels in self.channels.items():
-                decode = functools.partial(self.read, channels=channels)
-                self.cached[domain] = open_disk_store(
-                    Path(config.disk_cache),
-                    self.files[domain],
-                    f"{recipe} {channels}",
-                    decode,
-                    counted,
-                )
-        self.kept = None
-        if config.memory_cache_gb and not config.disk_cache:
-            count = sum(map(len, self.files.values()))
-            self.kept = MemoryStore(count, int(config.memory_cache_gb * 1e9))
+        self.stages = [(0, config.crop_size)]  # position from which samples have this crop
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def reseed(self, seed: int) -> None:
@@ -95,18 +78,6 @@ class UnpairedSamples(Dataset):
             self._orders[number] = (turn, order)
         return int(self._orders[number][1][index])
 
-    def read(self, file: Path, channels: int) -> np.ndarray:
-        """Return a file's pixels resized for training; BadImage where that cannot be."""
-        config = self.config
-        least = config.load_size if config.fit != "crop" else 0
-        try:
-            pixels = read_image(file, channels, least)
-        except OSError as error:
-            raise BadImage(f"{file}: {error.strerror or error}") from None
-        if config.fit == "crop" and min(pixels.shape[:2]) < config.crop_size:
-            raise BadImage(too_small(file, pixels.shape[0], pixels.shape[1], config.crop_size))
-        return self.resize(pixels)
-
     def batches(
         self, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool,
         part: tuple[int, int] = (0, 1),
@@ -120,27 +91,13 @@ class UnpairedSamples(Dataset):
             return {
                 domain: to_tensor(
                     self.augment(
-                        self.pixels(domain, self.index_of(domain, position)), domain, position
+                        self.store.pixels(domain, self.index_of(domain, position)), domain, position
                     )
                 )
                 for domain in self.channels
             }
         except BadImage as bad:
             return bad
-
-    def pixels(self, domain: str, index: int) -> np.ndarray:
-        """Return the domain's image number `index`, resized for training, decoded if need be."""
-        if domain in self.cached:
-            return self.cached[domain][index]
-        if self.kept is None:
-            return self.read(self.files[domain][index], self.channels[domain])
-        domains = list(self.files)
-        number = index + sum(len(self.files[each]) for each in domains[: domains.index(domain)])
-        pixels = self.kept.get(number)
-        if pixels is None:
-            pixels = self.read(self.files[domain][index], self.channels[domain])
-            self.kept.put(number, pixels)
-        return pixels
 
     def augment(self, pixels: np.ndarray, domain: str, position: int) -> np.ndarray:
         """Return what training sees of an image at `position`."""
@@ -174,11 +131,3 @@ def check_sizes(files: Mapping[str, Sequence[Path]], config: DataConfig) -> None
             height, width = image_size(path)
             if min(height, width) < config.crop_size:
                 raise UserError(too_small(path, height, width, config.crop_size))
-
-
-def too_small(path: Path, height: int, width: int, crop: int) -> str:
-    """Return the line that says an image is smaller than the crop, and the way out."""
-    return (
-        f"{path}: {width}x{height} is smaller than data.crop_size={crop}; "
-        "lower the crop or use data.fit=short_side"
-    )

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from common.command import run_command
+from common.command_line import parse_words
 from common.errors import UserError
 from common.user_paths import parse_path
 
@@ -179,36 +180,35 @@ def _gradient(
     return start * (1 - t) + end * t
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of the command."""
+
+    train: int = 300
+    test: int = 48
+    size: int = 64
+    seed: int = 0
+
+
 def main(arguments: list[str]) -> None:
     """Generate what the command line asks for."""
-    numbers = {"train": 300, "test": 48, "size": 64, "seed": 0}
-    words = [argument for argument in arguments if "=" not in argument]
-    if {"-h", "--help"} & set(words):
-        print(__doc__)
+    parsed = parse_words(arguments, Options, str(__doc__))
+    if parsed is None:
         return
+    words, options = parsed
     if len(words) != 2 or words[0] not in TRANSLATIONS:
         raise UserError(
             "usage: python -m data.scenes season|paint|zebra|tints OUT [train=300] [size=64] ..."
         )
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            continue
-        if key not in numbers:
-            raise UserError(f"unknown option '{key}'; there are {', '.join(numbers)}")
-        if (
-            not value.isdecimal()
-            or (key != "seed" and int(value) < 1)
-            or (key == "size" and int(value) < 16)
-        ):
+    for name, least in (("train", 1), ("test", 1), ("size", 16), ("seed", 0)):
+        if (value := getattr(options, name)) < least:
             raise UserError(
-                f"{key} must be a whole number, at least {16 if key == 'size' else 1}, got '{value}'"
+                f"{name} must be a whole number, at least {least}, got {value}", option=name
             )
-        numbers[key] = int(value)
     out = parse_path(words[1])
-    generate(words[0], out, **numbers)
+    generate(words[0], out, options.train, options.test, options.size, options.seed)
     print(
-        f"{out}: {numbers['train']} + {numbers['train']} images to train, {numbers['test']} pairs held out"
+        f"{out}: {options.train} + {options.train} images to train, {options.test} pairs held out"
     )
 
 

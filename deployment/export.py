@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 
 from common.command import print_line
 from common.errors import RunError, UserError, one_line
-from common.files import write_atomically, write_text
+from common.files import file_sha256, write_atomically, write_text
 from common.user_paths import parse_path
 from deployment import graph_export, parity, quantization
 from deployment.model_card import RUNNER, TEMPLATES, card, metrics_of
@@ -35,7 +35,6 @@ from inference.exported_bundle import (
     WEIGHTS,
     Bundle,
     build_translator,
-    file_sha256,
     is_bundle,
     read_weights,
     require,

@@ -1,6 +1,5 @@
 """Checkpoints: everything a run is, written so that no crash can lose it, read without running code."""
 
-import hashlib
 import json
 import math
 import re
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from common.errors import UserError
-from common.files import write_atomically, write_text
+from common.files import file_sha256, write_atomically, write_text
 from engine.format_1 import upgrade_state
 
 FORMAT = 2
@@ -47,7 +46,7 @@ class Checkpoints:
         # What is newer belongs to a past that could not be read and is being computed again.
         files = {name: entry for name, entry in self._files().items() if entry["step"] < step}
         files[path.name] = {
-            "step": step, "sha256": _sha256(path), "bytes": path.stat().st_size, "score": score,
+            "step": step, "sha256": file_sha256(path), "bytes": path.stat().st_size, "score": score,
         }  # fmt: skip
         newest = sorted(files, key=lambda name: files[name]["step"])[-self.keep :]
         best = _best(files)
@@ -135,7 +134,7 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
-    if sha256 is not None and _sha256(path) != sha256:
+    if sha256 is not None and file_sha256(path) != sha256:
         raise UserError(f"{path}: the file is damaged (its checksum is wrong)")
     verify_checksums(path, checksums=sha256 is None)
     try:
@@ -217,8 +216,3 @@ def _bytes_of(state: Any) -> int:
     if isinstance(state, Mapping):
         return sum(_bytes_of(value) for value in state.values())
     return sum(_bytes_of(value) for value in state) if isinstance(state, list | tuple) else 0
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from torch import Tensor
 from common.errors import UserError
 from engine.checkpoint import verify_checksums
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 
 KEY = re.compile(r"(?:module\.)?model\.(\d+)\.(?:conv_block\.(\d+)\.)?(weight|bias)")
@@ -91,7 +92,7 @@ def generator_of(state: dict[str, Any], path: Path) -> ResnetGenerator:
     blurs = sum(str(key).endswith(".filt") for key in state)
     if blurs not in (0, 4):
         raise UserError(f"{path}: antialiased in one half only, which this software does not have")
-    config = ResnetGenerator.Config(
+    config = GeneratorConfig(
         channels=len(weights[0]), blocks=in_blocks // 2, antialiased=blurs == 4
     )
     generator = ResnetGenerator(weights[0].shape[1], len(weights[-1]), config)

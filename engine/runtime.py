@@ -23,13 +23,13 @@ from engine.hardware.device import Precision, RuntimeConfig, choose_device
 from engine.hardware.memory import keep_freed_memory
 from models.gan_loss import GANLoss
 from models.networks.generators.resnet_generator import ResnetGenerator
-from models.networks.layers.norm_act_pad import (
-    NormActPad,
-    ReflectPad,
+from models.networks.layers.kernels import (
+    EAGER,
+    KernelSet,
     fusible_norm_act_pad,
     reflect_pad,
+    use_kernels,
 )
-from models.networks.layers.winograd import Conv3x3
 
 
 class Runtime:
@@ -104,15 +104,7 @@ class Runtime:
                 )
             if isinstance(part, ResnetGenerator):
                 part.recompute_trunk = self.config.activation_checkpointing
-            if self.compile_mode == "regions":
-                if isinstance(part, ReflectPad):
-                    part.kernel = compile_once(reflect_pad)
-                if isinstance(part, NormActPad):
-                    part.kernel = compile_once(fusible_norm_act_pad)
-                if isinstance(part, Conv3x3) and self.winograd:
-                    part.kernel = compiled_winograd()
-            elif self.compile_mode == "networks" and isinstance(part, NormActPad):
-                part.kernel = fusible_norm_act_pad
+        use_kernels(module, self._kernels())
         trunks = any(isinstance(part, ResnetGenerator) for part in module.modules())
         if self.config.activation_checkpointing and not trunks:
             print_line(
@@ -121,6 +113,17 @@ class Runtime:
         if self.compile_mode == "networks":
             for network in networks:
                 compile_network(network)
+
+    def _kernels(self) -> KernelSet:
+        """Return the functions that layers compute with, compiled as the options say."""
+        if (
+            self.compile_mode == "networks"
+        ):  # elementary operations, which the network's compiler fuses
+            return KernelSet(norm_act_pad=fusible_norm_act_pad)
+        if self.compile_mode == "regions":
+            conv3x3 = compiled_winograd() if self.winograd else EAGER.conv3x3
+            return KernelSet(compile_once(fusible_norm_act_pad), compile_once(reflect_pad), conv3x3)
+        return EAGER
 
     def to_device(self, images: Tensor) -> Tensor:
         """Bring images to the device, in the memory layout of the networks."""

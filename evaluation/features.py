@@ -1,6 +1,5 @@
 """Learned features of pictures, where their weights are: Inception for FID and its kin, LPIPS."""
 
-import hashlib
 import importlib.util
 import warnings
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ import torch.hub
 from torch import Tensor
 
 from common.errors import UserError, one_line
+from common.files import file_sha256
 from common.user_paths import parse_path
 
 SHA256 = "6726825d"  # what the weights of every published FID begin with
@@ -26,7 +26,7 @@ class Inception:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         self.weights = weights
-        self.sha256 = _sha256(weights)
+        self.sha256 = file_sha256(weights)
         self.device = device
         try:
             torch.load(weights, map_location="cpu", weights_only=True)  # the library would run code
@@ -98,7 +98,7 @@ class Lpips:
         """Load the network; UserError where the file is not its weights."""
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-        digest = _sha256(weights)[:8]
+        digest = file_sha256(weights)[:8]
         known = weights.stem.endswith(digest)
         self.name = f"{net}, sha256 {digest}{'' if known else ', unknown weights'}"
         self.device = device
@@ -138,8 +138,3 @@ def find_lpips(device: torch.device) -> tuple[Lpips | None, str]:
 
 def _cache() -> Path:
     return parse_path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -158,12 +158,6 @@ def build_translator(bundle: Bundle) -> Translator:
     return translator.eval().requires_grad_(False)
 
 
-def file_sha256(path: Path) -> str:
-    """Return a file's sha256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def require(*packages: str) -> None:
     """Raise UserError with the command that installs them where packages are missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.networks.layers.norm_act_pad import EPSILON, NormActPad, act_pad
+from models.networks.layers.kernels import EPSILON, act_pad
+from models.networks.layers.norm_act_pad import NormActPad
 
 MEMORY = 0.8  # share of the past in each frame's statistics: half of it is gone after three frames
 
@@ -39,14 +41,14 @@ class SmoothedNorm:
 def smooth_statistics(network: nn.Module) -> Iterator[None]:
     """Smooth the statistics of every instance norm while the context lasts."""
     norms = [part for part in network.modules() if isinstance(part, NormActPad)]
-    kernels = [norm.kernel for norm in norms]
+    kernels = [norm.kernels for norm in norms]
     try:
         for norm in norms:
-            norm.kernel = SmoothedNorm()
+            norm.kernels = replace(norm.kernels, norm_act_pad=SmoothedNorm())
         yield
     finally:
-        for norm, kernel in zip(norms, kernels, strict=True):
-            norm.kernel = kernel
+        for norm, kernel_set in zip(norms, kernels, strict=True):
+            norm.kernels = kernel_set
 
 
 class Flicker:

@@ -13,12 +13,7 @@ from models.checks import at_least
 from models.losses.adversarial import GAN_MODES, SMOOTHED, GANMode
 from models.losses.penalty import r1, squared_gradients, wgan_gp, zero_centered_gp
 from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
-from models.networks.layers.norm_act_pad import (
-    NormActPad,
-    ReflectPad,
-    instance_norm_act_pad,
-    reflect_pad,
-)
+from models.networks.layers.kernels import eager_kernels
 
 PenaltyName = Literal["none", "r1", "wgan_gp", "zero_centered"]
 PenaltyScores = Literal["sum", "mean"]
@@ -231,21 +226,6 @@ class GANLoss(nn.Module):
         change = too_sure * (images * self.world_size * ADAPT_STEPS / ADAPT_IMAGES)
         self.ada_p.add_(torch.where(looks, change, 0.0)).clamp_(0, 1)
         self.ada_sign_sums.mul_(~looks)
-
-
-@contextmanager
-def eager_kernels(network: nn.Module) -> Iterator[None]:
-    """Compute with the plain kernels of a network, whatever engine/runtime.py put in their place."""
-    eager = {NormActPad: instance_norm_act_pad, ReflectPad: reflect_pad}
-    parts = [part for part in network.modules() if type(part) in eager]
-    kernels = [part.kernel for part in parts]
-    try:
-        for part in parts:
-            part.kernel = eager[type(part)]  # pyright: ignore[reportArgumentType]
-        yield
-    finally:
-        for part, kernel in zip(parts, kernels, strict=True):
-            part.kernel = kernel
 
 
 @contextmanager

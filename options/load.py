@@ -10,7 +10,9 @@ from typing import Any, TypeVar, get_args, get_origin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from common.command_line import split_words
 from common.errors import UserError, one_line
+from common.suggest import did_you_mean, suggestion
 from engine.format_1 import upgrade_options
 from engine.tracking.wandb_run import clean_name
 from models import methods
@@ -19,7 +21,6 @@ from options.config import TrainOptions
 from options.help import help_page
 from options.introspection import Field, option_fields, type_name
 from options.presets import OWN, flatten, parsed, preset_layers, preset_list
-from options.suggest import did_you_mean, suggestion
 
 USAGE = """\
 usage: python train.py PRESET [option=value ...]
@@ -79,27 +80,6 @@ def with_settings(base: Schema, settings: Sequence[str], usage: str) -> Schema |
             raise UserError(f"'{setting}' is not understood; options are written name=value")
         _apply(config, known, setting)
     return _typed(config, type(base))
-
-
-def split_words(
-    arguments: Sequence[str], switches: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
-    """Return the words of a command line that are names or paths, and those that set an option.
-
-    A setting has a = or begins with a dash; - alone is a path, and so is a file that exists, or a = in
-    a folder's name or behind it: ./a=b.png.
-    """
-
-    def is_setting(word: str) -> bool:
-        if word in ("-", *switches):
-            return False
-        name, equals, _ = word.partition("=")
-        return word.startswith("-") or bool(equals and "/" not in name and not os.path.exists(word))
-
-    return (
-        [word for word in arguments if not is_setting(word)],
-        [word for word in arguments if is_setting(word)],
-    )
 
 
 def to_yaml(options: TrainOptions) -> str:

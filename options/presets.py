@@ -7,11 +7,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from common.errors import UserError, one_line
+from common.suggest import did_you_mean
 from common.user_paths import parse_path
 from engine.format_1 import upgrade_option, upgrade_options
 from engine.tracking.wandb_api import is_wandb_name, run_config
 from options.config import TrainOptions
-from options.suggest import did_you_mean
 
 # Groups whose names are the user's own: folders by domain, numbers by player.
 OWN = ("data.train", "data.test", "lr_multipliers", "update_every", "clip_grad_norm")

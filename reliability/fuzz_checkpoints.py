@@ -20,7 +20,7 @@ from common.errors import UserError
 from engine.checkpoint import FORMAT, load_checkpoint
 from models.methods.cyclegan import CycleGAN
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.generators.generator_config import GeneratorConfig
 from reliability.fuzz_harness import Case
 from reliability.mutate import damaged
 
@@ -46,7 +46,7 @@ def sound() -> bytes:
     """Return a tiny real checkpoint: networks, histories, one optimizer's moments, an average."""
     torch.manual_seed(0)
     config = CycleGAN.Config(
-        generator=ResnetGenerator.Config(channels=2, blocks=1),
+        generator=GeneratorConfig(channels=2, blocks=1),
         discriminator=PatchDiscriminator.Config(channels=2, layers=1),
     )
     method = CycleGAN(config, {"a": 3, "b": 3})

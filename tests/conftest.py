@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,3 +158,20 @@ def assert_same(one, two):
 
 
 PYTHON = sys.executable
+
+
+def refusal(command, *words: object) -> UserError:
+    """Run a command's main and return the UserError that it ends with, for its option and path."""
+    with pytest.raises(UserError) as caught:
+        command.main([str(word) for word in words])
+    return caught.value
+
+
+@contextmanager
+def raises_user_error(option: str = "", path: object = "") -> Iterator[None]:
+    """Expect a UserError that names this option and this path, in one line."""
+    with pytest.raises(UserError) as caught:
+        yield
+    error = caught.value
+    assert (error.option, error.path) == (option or error.option, str(path) or error.path), error
+    assert "\n" not in str(error)

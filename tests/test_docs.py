@@ -13,6 +13,7 @@ import pytest
 
 import test
 import train
+from common.command_line import split_words
 from common.errors import UserError
 from data.download import ARCHIVES
 from data.scenes import TRANSLATIONS
@@ -21,7 +22,7 @@ from models import methods
 from models.method import Method
 from options.config import ExportOptions, TestOptions, TrainOptions, TranslateOptions
 from options.introspection import option_fields
-from options.load import split_words, train_options, with_settings
+from options.load import train_options, with_settings
 from options.presets import OWN, preset_names
 from tests.conftest import PYTHON, TINY, call, picture, write_images
 from tests.documents import PAGES, ROOT, Command, anchors, commands, inline, links

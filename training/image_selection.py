@@ -16,6 +16,8 @@ from data.config import DataConfig
 from data.doctor.quick_check import quick_check
 from data.folders import evenly_spaced, find_split
 from data.image_store.device import DeviceSamples
+from data.image_store.files import FileStore
+from data.image_store.open_store import open_image_store
 from data.samples import UnpairedSamples, load_held_out
 from engine.hardware.memory import free_memory
 
@@ -39,12 +41,9 @@ def _without_bad(
     files: dict[str, list[Path]], config: DataConfig, record: Path
 ) -> dict[str, list[Path]]:
     """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
-    samples = UnpairedSamples(
-        files, replace(config, disk_cache="", memory_cache_gb=0, device_cache=False), seed=0
-    )
-    channels = config.channels_of()
+    store, channels = FileStore(files, config), config.channels_of()
     kept = drop_bad_images(
-        files, lambda domain, file: samples.read(file, channels[domain]), record,
+        files, lambda domain, file: store.read(file, channels[domain]), record,
         lambda found, count: with_progress(found, count, "reading every image once"),
     )  # fmt: skip
     if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
@@ -62,12 +61,12 @@ def make_samples(
     processes of this machine together.
     """
 
-    def counted_files(paths: Iterable[Path]) -> Iterable[Path]:
+    def decoding_progress(paths: Iterable[Path]) -> Iterable[Path]:
         images = list(paths)
         return with_progress(images, len(images), "decoding")
 
     if config.device_cache:
-        return DeviceSamples(files, config, seed, device, counted_files)
+        return DeviceSamples(files, config, seed, device, decoding_progress)
     room = min(config.memory_cache_gb, free_memory(torch.device("cpu")) / 4e9)
     pixels = sum(len(paths) * config.channels_of()[domain] for domain, paths in files.items())
     needed = pixels * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
@@ -76,9 +75,10 @@ def make_samples(
             f"note: {room:.2g} GB of decoded images are kept, a quarter of the free memory; the rest is "
             "decoded each time (data.disk_cache=FOLDER keeps all on disk)"
         )
-    return UnpairedSamples(
-        files, replace(config, memory_cache_gb=room / sharing), seed, counted_files
+    store = open_image_store(
+        files, replace(config, memory_cache_gb=room / sharing), decoding_progress
     )
+    return UnpairedSamples(files, config, seed, store)
 
 
 def fixed_images(

@@ -15,14 +15,15 @@ be advice); 1: some cannot, they are listed; 2: a mistake in the command.
 
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.command import run_command
+from common.command_line import parse_words
 from common.errors import UserError
+from common.files import write_text
 from common.user_paths import make_folder, parse_path
 from data.doctor.contact_sheet import contact_sheet
 from data.doctor.examine import Examined, examine, lost
@@ -35,45 +36,51 @@ from data.doctor.summary import record, summary
 PATIENCE = 60.0  # seconds for one file; 89 megapixels take five
 
 
-@dataclass
+@dataclass(frozen=True)
 class Options:
+    """Options of the command."""
+
+    out: str = ""
+    workers: int = 0
+    data__train: dict[str, str] = field(default_factory=dict)
+    data__test: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
     """What the command line asks for."""
 
-    root: Path | None = None
-    out: Path = Path("doctor")
-    asked: bool = False  # whether `out` was given
-    workers: int = 0
-    folders: dict[tuple[str, str], Path] = field(default_factory=dict)  # by (split, domain)
+    root: Path | None
+    folders: dict[tuple[str, str], Path]  # by (split, domain)
+    out: Path
+    out_is_default: bool
+    workers: int
 
 
-def parse(arguments: list[str]) -> Options:
-    """Read the command line; UserError for what cannot be meant."""
-    options = Options(workers=_cores())
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        named = re.fullmatch(r"data\.(train|test)\.(.+)", key)
-        if not equals or os.sep in key:
-            if options.root is not None:
-                raise UserError(f"one ROOT at a time, got {options.root} and {argument}")
-            options.root = parse_path(argument)
-        elif key == "out" and not value:
-            raise UserError("out= is empty; name a folder")
-        elif key == "out":
-            options.out, options.asked = parse_path(value, "out"), True
-        elif key == "workers" and value.isdecimal() and int(value) > 0:
-            options.workers = int(value)
-        elif key == "workers":
-            raise UserError(f"workers must be a whole number, at least 1, got '{value}'")
-        elif named and value:
-            options.folders[named[1], named[2]] = parse_path(value, key)
-        else:
-            known = "out=FOLDER, workers=N, data.train.NAME=FOLDER, data.test.NAME=FOLDER"
-            raise UserError(f"unknown option '{argument}'; there are {known}")
-    if options.root is None and not options.folders:
+def parse(arguments: list[str]) -> Task | None:
+    """Read the command line; None where help was printed. UserError for a mistake in it."""
+    parsed = parse_words(arguments, Options, str(__doc__))
+    if parsed is None:
+        return None
+    words, options = parsed
+    if len(words) > 1:
+        raise UserError(f"one ROOT at a time, got {words[0]} and {words[1]}")
+    if options.workers < 1 and any(word.startswith("workers=") for word in arguments):
+        raise UserError(
+            f"workers must be a whole number, at least 1, got '{options.workers}'", option="workers"
+        )
+    folders = {
+        (split, domain): parse_path(folder, f"data.{split}.{domain}")
+        for split, named in (("train", options.data__train), ("test", options.data__test))
+        for domain, folder in named.items()
+    }
+    if not words and not folders:
         raise UserError(
             "usage: python -m data.doctor ROOT [out=doctor] [workers=N]; --help says more"
         )
-    return options
+    root = parse_path(words[0]) if words else None
+    out = parse_path(options.out or "doctor", "out")
+    return Task(root, folders, out, not options.out, options.workers or _cores())
 
 
 def read_all(files: Sequence[Path], workers: int, seconds: float = PATIENCE) -> list[Examined]:
@@ -97,9 +104,9 @@ def write(diagnosis: Diagnosis, out: Path, root: Path | None, name: str) -> None
     """Write the three files into `out`; UserError where that cannot be done."""
     try:
         text = json.dumps(record(diagnosis), indent=1)
-        (out / "doctor.json").write_text(text + "\n", encoding="utf-8")
+        write_text(out / "doctor.json", text + "\n")
         html = page(diagnosis, root, name)
-        (out / "doctor.html").write_text(html, encoding="utf-8", errors="replace")
+        write_text(out / "doctor.html", html)
         sheet = contact_sheet(diagnosis.sets, diagnosis.examined)
         sheet.save(out / "contact_sheet.jpg", quality=88)
     except OSError as error:
@@ -108,16 +115,15 @@ def write(diagnosis: Diagnosis, out: Path, root: Path | None, name: str) -> None
 
 def main(arguments: list[str]) -> int:
     """Examine what the command line names; return 1 where some files cannot be trained on."""
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return 0
     options = parse(arguments)
+    if options is None:
+        return 0
     sets = find_sets(options.root, options.folders)
     inputs = [each.folder.resolve() for each in sets]
     if options.root:
         inputs.append(options.root.resolve())
     out = options.out.resolve()
-    if not options.asked and any(folder == out or folder in out.parents for folder in inputs):
+    if options.out_is_default and any(folder == out or folder in out.parents for folder in inputs):
         raise UserError(
             f"{options.out} would lie among the images; name another folder with out=FOLDER"
         )

@@ -1,6 +1,5 @@
 """Read one image file to the end and keep what a set is judged by: numbers, a fingerprint, a thumbnail."""
 
-import hashlib
 import io
 import re
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from common.errors import one_line
+from common.files import file_sha256
 from data.doctor.headers import Header, read_header
 from data.doctor.near_duplicates import luminance_thumbnail
 from data.reading import FORMATS, MAX_PIXELS, BadImage, composite_on_white, open_image, read_image
@@ -46,7 +46,7 @@ def examine(path: Path) -> Examined:
     except Exception:  # what is wrong shows again, in words, when the pixels are read
         header = None
     try:
-        digest = _digest(path)
+        digest = file_sha256(path)
         pixels = header.width * header.height if header else 0
         if pixels > MAX_PIXELS and not _is_array(path):  # arrays have no limit but the memory
             return Examined(
@@ -130,11 +130,6 @@ def _array_image(path: Path, header: Header | None) -> Image.Image:
     pixels = read_image(path, header.channels if header else 3)
     shown = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
     return Image.fromarray(np.ascontiguousarray(shown))
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _thumbnail(small: Image.Image) -> bytes:

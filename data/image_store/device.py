@@ -1,4 +1,4 @@
-"""A training set that lives on the device: decoded and resized once, cropped and mirrored there."""
+"""Training images in the device's memory: decoded and resized once, cropped and mirrored there."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from data.config import DataConfig
+from data.image_store.open_store import open_image_store
 from data.loader import positions
 from data.samples import UnpairedSamples
 from data.tensors import to_tensor
@@ -24,33 +25,37 @@ class DeviceSamples(UnpairedSamples):
 
     def __init__(
         self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device,
-        counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+        progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
     ) -> None:  # fmt: skip
         """Decode all images to the device; UserError where they do not fit, or need more than a crop."""
-        super().__init__(files, replace(config, memory_cache_gb=0), seed, counted)
         if config.rotate or config.color_jitter:
             raise UserError(
-                "data.device_cache crops and mirrors, no more; set data.rotate=0 and data.color_jitter=0"
+                "data.device_cache only crops and mirrors; set data.rotate=0 and data.color_jitter=0",
+                option="data.device_cache",
             )
+        store = open_image_store(files, replace(config, memory_cache_gb=0), progress)
+        super().__init__(files, config, seed, store)
         self.device = device
         self.images: dict[str, list[Tensor]] = {}
         self._places: dict[tuple[int, int], np.ndarray] = {}
         try:
             for domain, paths in self.files.items():
-                indices = zip(range(len(paths)), counted(paths), strict=False)
+                indices = zip(range(len(paths)), progress(paths), strict=False)
                 self.images[domain] = [
-                    to_tensor(self.pixels(domain, index)).to(device) for index, _ in indices
+                    to_tensor(store.pixels(domain, index)).to(device) for index, _ in indices
                 ]
         except (torch.OutOfMemoryError, MemoryError):
             raise UserError(
-                f"data.device_cache: the images do not fit the memory of {device}; use data.disk_cache=FOLDER"
+                f"data.device_cache: the images do not fit the memory of {device}; "
+                "use data.disk_cache=FOLDER",
+                option="data.device_cache",
             ) from None
 
     def batches(
         self, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-        """Yield the batches of `UnpairedSamples`, on the device; `workers` and `pinned` mean nothing."""
+        """Yield the batches of `UnpairedSamples`, on the device; `workers` and `pin_memory` have no effect."""
         for step in range(first_step, last_step):
             seen = positions(batch_size, step, part)
             yield {

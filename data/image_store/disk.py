@@ -1,25 +1,48 @@
-"""Decoded and resized images in one memory-mapped file a domain, for runs that read them many times."""
+"""Images from one memory-mapped file of decoded pixels a domain, for runs that read them many times."""
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import RunError, UserError, one_line
+from common.files import write_atomically, write_text
 from common.user_paths import parse_path
+from data.image_store.files import FileStore
 
 VERSION = 1
+Progress = Callable[[Iterable[Path]], Iterable[Path]]
 
 
 class DiskStore:
-    """Images as uint8 [H, W, C], of any sizes, read from a file instead of being decoded again.
+    """Training images by domain and index, decoded once into the folder data.disk_cache."""
 
-    The file is opened anew in every process that uses it, and shared by all of them through the
-    system's page cache.
+    def __init__(self, source: FileStore, folder: Path, progress: Progress = iter) -> None:
+        """Decode all images of `source` now, unless the folder has them. UserError where it cannot be written."""
+        config = source.config
+        self._domains: dict[str, PixelFile] = {}
+        for domain, channels in source.channels.items():
+            recipe = f"{config.fit} {config.load_size} {channels}"
+            decode = functools.partial(source.read, channels=channels)
+            self._domains[domain] = open_pixel_file(
+                folder, source.files[domain], recipe, decode, progress
+            )
+
+    def pixels(self, domain: str, index: int) -> np.ndarray:
+        """Return image number `index` of a domain."""
+        return self._domains[domain][index]
+
+
+class PixelFile:
+    """Images as uint8 [H, W, C], of any sizes, in one memory-mapped file.
+
+    Every process opens the file for itself; they share it through the system's page cache.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,8 +65,8 @@ class DiskStore:
         return {**self.__dict__, "_bytes": None}
 
 
-def fingerprint(files: Sequence[Path], recipe: str) -> str:
-    """Return a name for what `recipe` makes of these files: another size or date is another name."""
+def cache_name(files: Sequence[Path], recipe: str) -> str:
+    """Return a name for these files decoded by `recipe`: another size or date gives another name."""
     digest = hashlib.sha256(f"{VERSION} {recipe}".encode())
     for file in files:
         status = file.stat()
@@ -51,35 +74,35 @@ def fingerprint(files: Sequence[Path], recipe: str) -> str:
     return digest.hexdigest()[:20]
 
 
-def open_disk_store(
-    folder: Path,
-    files: Sequence[Path],
-    recipe: str,
-    decode: Callable[[Path], np.ndarray],
-    counted: Callable[[Iterable[Path]], Iterable[Path]] = iter,
-) -> DiskStore:
-    """Return the images that `decode` makes of `files`, from `folder` if they are there.
+def open_pixel_file(
+    folder: Path, files: Sequence[Path], recipe: str, decode: Callable[[Path], np.ndarray],
+    progress: Progress = iter,
+) -> PixelFile:  # fmt: skip
+    """Return the images that `decode` returns for `files`, from `folder` if they are there.
 
-    They are built once: a process that finds another building waits for it. `counted` may show the
-    progress. UserError where the folder cannot be written or the disk is full; a half-built file is
-    removed. BadImage as `decode` raises it.
+    They are built once: a process that finds another building waits for it. `progress` wraps the
+    iteration over the files. UserError where the folder cannot be written or the disk is full; a
+    half-built file is removed. BadImage as `decode` raises it.
     """
-    path = parse_path(folder, "data.disk_cache") / f"{fingerprint(files, recipe)}.u8"
-    if not _complete(path, len(files)):
+    path = parse_path(folder, "data.disk_cache") / f"{cache_name(files, recipe)}.u8"
+    if not _is_complete(path, len(files)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path.with_suffix(".lock"), "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not _complete(path, len(files)):
-                    _build(path, files, decode, counted)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"data.disk_cache={folder}: {reason}; name another folder") from None
-    return DiskStore(path)
+                if not _is_complete(path, len(files)):
+                    _build(path, files, decode, progress)
+        except (OSError, RunError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise UserError(
+                f"data.disk_cache={folder}: {reason}; name another folder",
+                option="data.disk_cache", path=folder,
+            ) from None  # fmt: skip
+    return PixelFile(path)
 
 
-def _complete(path: Path, count: int) -> bool:
-    """Say whether both files are there, whole, and of `count` images."""
+def _is_complete(path: Path, count: int) -> bool:
+    """Return whether both files are there, whole, and of `count` images."""
     try:
         shapes = json.loads(path.with_suffix(".json").read_text())
         size = sum(int(np.prod(shape)) for shape in shapes)
@@ -89,23 +112,16 @@ def _complete(path: Path, count: int) -> bool:
 
 
 def _build(
-    path: Path,
-    files: Sequence[Path],
-    decode: Callable[[Path], np.ndarray],
-    counted: Callable[[Iterable[Path]], Iterable[Path]],
+    path: Path, files: Sequence[Path], decode: Callable[[Path], np.ndarray], progress: Progress
 ) -> None:
-    """Write both files; called by the one process that holds the lock."""
-    shapes, partial = [], path.with_suffix(".tmp")
-    try:
-        with open(partial, "wb") as out:
-            for file in counted(files):
-                pixels = np.ascontiguousarray(decode(file))
-                out.write(pixels.data)
-                shapes.append(list(pixels.shape))
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, path)
-        partial.write_text(json.dumps(shapes))
-        os.replace(partial, path.with_suffix(".json"))
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write both files; called by the process that holds the lock."""
+    shapes: list[list[int]] = []
+
+    def write(out: IO[bytes]) -> None:
+        for file in progress(files):
+            pixels = np.ascontiguousarray(decode(file))
+            out.write(pixels.data)
+            shapes.append(list(pixels.shape))
+
+    write_atomically(path, write)
+    write_text(path.with_suffix(".json"), json.dumps(shapes))

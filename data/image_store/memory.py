@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from data.image_store.files import FileStore
+
 ENTRY = struct.Struct(
     "=QQQQQ"
 )  # where the pixels begin (0: not kept), height, width, channels, seal
@@ -22,6 +24,27 @@ SEAL = struct.Struct(
 
 
 class MemoryStore:
+    """Training images by domain and index, decoded in the first pass and kept in memory."""
+
+    def __init__(self, source: FileStore, max_bytes: int) -> None:
+        self.source = source
+        self.cache = SharedPixels(sum(map(len, source.files.values())), max_bytes)
+        starts = np.cumsum([0, *map(len, source.files.values())]).tolist()
+        self._first = dict(
+            zip(source.files, starts, strict=False)
+        )  # number of a domain's first image
+
+    def pixels(self, domain: str, index: int) -> np.ndarray:
+        """Return image number `index` of a domain; BadImage where it cannot be used."""
+        number = self._first[domain] + index
+        pixels = self.cache.get(number)
+        if pixels is None:
+            pixels = self.source.pixels(domain, index)
+            self.cache.put(number, pixels)
+        return pixels
+
+
+class SharedPixels:
     """Images as uint8 [H, W, C], of any sizes, that all who read for one process put down and pick up.
 
     They lie in a file without a name (in memory under Linux, elsewhere wherever temporary files are),

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from data.tensors import normalize
 from models.networks.layers.blur import blur_down
-from models.networks.layers.norm_act_pad import EPSILON, NormActPad
+from models.networks.layers.kernels import EPSILON
+from models.networks.layers.norm_act_pad import NormActPad
 
 BYTES_A_VALUE = 4  # float32
 

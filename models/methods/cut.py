@@ -16,6 +16,7 @@ from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.contrastive import layers_nce
 from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
 from models.networks.patch_sampler import PatchSampler
 from models.translator import build_translators
@@ -27,8 +28,8 @@ class CUT(Method):
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
         name: str = "cut"  # Park et al. 2020
-        generator: ResnetGenerator.Config = field(
-            default_factory=lambda: ResnetGenerator.Config(antialiased=True, init_type="xavier")
+        generator: GeneratorConfig = field(
+            default_factory=lambda: GeneratorConfig(antialiased=True, init_type="xavier")
         )
         discriminator: PatchDiscriminator.Config = field(
             default_factory=lambda: PatchDiscriminator.Config(antialiased=True, init_type="xavier")

@@ -18,7 +18,8 @@ from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.build import build_generator
-from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
+from models.networks.generators.generator_config import GeneratorConfig
+from models.networks.generators.resnet_generator import forward_batched
 from models.translator import build_translators
 
 
@@ -32,7 +33,7 @@ class CycleGAN(Method):
         identity_weight: float = 0.5  # identity loss as a share of cycle_weight; 0 leaves it out
         identity_every: int = 1  # apply it every N steps, N times as strong (lazy regularization)
         pool_size: int = 50  # past fakes in the image pool; 0: discriminators see new fakes only
-        generator: ResnetGenerator.Config = field(default_factory=ResnetGenerator.Config)
+        generator: GeneratorConfig = field(default_factory=GeneratorConfig)
         discriminator: PatchDiscriminator.Config = field(default_factory=PatchDiscriminator.Config)
 
         def __post_init__(self) -> None:

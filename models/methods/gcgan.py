@@ -21,7 +21,8 @@ from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.build import build_generator
-from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
+from models.networks.generators.generator_config import GeneratorConfig
+from models.networks.generators.resnet_generator import forward_batched
 from models.translator import build_translators
 
 Geometry = Literal["rotation", "flip", "none"]
@@ -37,7 +38,7 @@ class GcGAN(Method):
         geometry_weight: float = 20.0  # of translating the turned image alike
         identity_weight: float = 5.0  # of leaving the target's images as they are; 0 leaves it out
         pool_size: int = 50  # past fakes in the image pool; 0: discriminators see new fakes only
-        generator: ResnetGenerator.Config = field(default_factory=ResnetGenerator.Config)
+        generator: GeneratorConfig = field(default_factory=GeneratorConfig)
         discriminator: PatchDiscriminator.Config = field(default_factory=PatchDiscriminator.Config)
 
         def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from models.losses.reconstruction import l2
 from models.losses.style import gram, total_variation
 from models.method import Batch, Method, Update
 from models.networks.generators.build import build_generator
-from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.vgg import Vgg, check_channels
 from models.running_gram_matrices import RunningGramMatrices
 from models.translator import build_translators
@@ -38,8 +38,8 @@ class Johnson(Method):
         style_weight: float = 100000.0  # of features' correlations that become the target's
         variation_weight: float = 1.0  # of differences between neighbouring pixels
         style: Literal["domain", "batch"] = "domain"  # the target's mean style, or its next image's
-        generator: ResnetGenerator.Config = field(
-            default_factory=lambda: ResnetGenerator.Config(channels=32, blocks=5)
+        generator: GeneratorConfig = field(
+            default_factory=lambda: GeneratorConfig(channels=32, blocks=5)
         )
         vgg: Vgg.Config = field(default_factory=lambda: Vgg.Config(kind="vgg16"))
 

@@ -148,8 +148,8 @@ def test_inference_times_every_variant_that_needs_no_compiler(capsys, monkeypatc
         name: config for name, config in inference.VARIANTS.items() if config.compile == "none"
     }
     monkeypatch.setattr(inference, "VARIANTS", plain)
-    small = inference.ResnetGenerator.Config(channels=4, blocks=1)
-    monkeypatch.setattr(inference.ResnetGenerator, "Config", lambda: small)
+    small = inference.GeneratorConfig(channels=4, blocks=1)
+    monkeypatch.setattr(inference, "GeneratorConfig", lambda: small)
     inference.main(["--sizes", "32", "--rounds", "1", "--json"])
     assert [row["precision"] for row in rows(capsys)][:2] == ["fp32", "bf16"]
 

@@ -207,7 +207,7 @@ def test_the_cache_does_not_change_a_pixel_and_is_built_once(photos, tmp_path, f
     cached = UnpairedSamples(files, replace(config, disk_cache=str(tmp_path / "cache")), seed=5)
     assert equal(collected(plain, 0), collected(cached, 0))
     assert equal(collected(plain, 0), collected(cached, 2))
-    monkeypatch.setattr("data.samples.read_image", None)  # nothing is decoded any more
+    monkeypatch.setattr("data.image_store.files.read_image", None)  # nothing is decoded any more
     again = UnpairedSamples(files, replace(config, disk_cache=str(tmp_path / "cache")), seed=5)
     assert equal(collected(cached, 0), collected(again, 0))
 
@@ -219,11 +219,13 @@ def test_changed_files_sizes_and_channels_are_cached_anew(photos, tmp_path):
     for change in ({}, {"load_size": 24}, {"fit": "short_side"}, {"channels": [1]}):
         names |= {
             images.path
-            for images in UnpairedSamples(files, replace(config, **change), 0).cached.values()
+            for images in UnpairedSamples(
+                files, replace(config, **change), 0
+            ).store._domains.values()
         }
     assert len(names) == 8
     os.utime(files["a"][0], ns=(1, 1))
-    names |= {images.path for images in UnpairedSamples(files, config, 0).cached.values()}
+    names |= {images.path for images in UnpairedSamples(files, config, 0).store._domains.values()}
     assert len(names) == 9
 
 
@@ -238,7 +240,7 @@ def test_a_cache_of_a_bad_file_names_it_and_keeps_nothing_half_built(tmp_path):
         UnpairedSamples(find_split(config, "train"), config, 0)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
     (tmp_path / "a/zz.png").unlink()
-    assert len(UnpairedSamples(find_split(config, "train"), config, 0).cached["a"]) == 2
+    assert len(UnpairedSamples(find_split(config, "train"), config, 0).store._domains["a"]) == 2
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="data.disk_cache="):
         UnpairedSamples(

@@ -26,6 +26,7 @@ from deployment.parity import GATES, Gate, noise, onnx_runner, real_images, samp
 from engine.runtime import RuntimeConfig
 from inference.exported_bundle import build_translator, is_bundle, options_of_bundle, read_bundle
 from inference.open_run import open_run
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
 from tests.conftest import call, picture
@@ -142,7 +143,7 @@ def test_the_graphs_take_sizes_that_the_export_did_not_try(bundle, translator, s
 
 @pytest.mark.parametrize(("norm", "upsampling"), [("instance", "resize"), ("batch", "transposed")])
 def test_padding_by_indices_is_the_translators_padding_for_every_small_size(norm, upsampling):
-    config = ResnetGenerator.Config(channels=2, blocks=1, norm=norm, upsampling=upsampling)
+    config = GeneratorConfig(channels=2, blocks=1, norm=norm, upsampling=upsampling)
     generator = ResnetGenerator(1, 2, config).eval()
     translator = DeterministicTranslator(generator, "a", "b", 1, 2, 4, 8)
     for height in range(1, 14):
@@ -348,7 +349,7 @@ def test_a_file_of_the_users_own_in_a_bundles_folder_is_never_removed(trained, t
 
 
 def test_a_checkpoint_of_the_reference_is_exported_to_the_place_that_must_be_named(tmp_path):
-    config = ResnetGenerator.Config(channels=4, blocks=1)
+    config = GeneratorConfig(channels=4, blocks=1)
     generator = ResnetGenerator(1, 3, config).eval()  # so b has one channel, and a has three
     state = {
         f"model.{number // 2}.{('weight', 'bias')[number % 2]}": value

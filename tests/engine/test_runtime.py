@@ -7,6 +7,7 @@ from torch import nn
 
 from common.errors import UserError
 from engine.runtime import Runtime, RuntimeConfig, seed_step
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.networks.layers.norm_act_pad import NormActPad
 from models.networks.layers.winograd import Conv3x3
@@ -77,13 +78,14 @@ def test_a_compiler_that_does_not_work_is_a_note_and_the_run_goes_on(compiler, m
 
 
 def prepared(config: RuntimeConfig) -> ResnetGenerator:
-    network = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1))
+    network = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1))
     Runtime(config).prepare(network, [network])
     return network
 
 
 def kernels(network: nn.Module, kind: type) -> set[object]:
-    return {part.kernel for part in network.modules() if isinstance(part, kind)}
+    name = {Conv3x3: "conv3x3", NormActPad: "norm_act_pad"}[kind]
+    return {getattr(part.kernels, name) for part in network.modules() if isinstance(part, kind)}
 
 
 def test_regions_compile_the_norms_and_choose_the_fast_convolution():

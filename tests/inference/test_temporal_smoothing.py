@@ -7,6 +7,7 @@ from PIL import Image
 
 import translate
 from inference.temporal_smoothing import Flicker, smooth_statistics
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from tests.conftest import call, picture
 
@@ -35,7 +36,7 @@ def outputs(network: ResnetGenerator, smooth: bool) -> list[torch.Tensor]:
 
 def test_the_background_changes_less_from_frame_to_frame():
     torch.manual_seed(0)
-    network = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=8, blocks=1)).eval()
+    network = ResnetGenerator(3, 3, GeneratorConfig(channels=8, blocks=1)).eval()
     plain, calm = outputs(network, False), outputs(network, True)
 
     def restlessness(images: list[torch.Tensor]) -> float:

@@ -9,7 +9,8 @@ from torch.autograd.function import once_differentiable
 
 from models.gan_loss import GANLoss, GANLossConfig
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.layers.norm_act_pad import NormActPad, instance_norm_act_pad
+from models.networks.layers.kernels import KernelSet, instance_norm_act_pad
+from models.networks.layers.norm_act_pad import NormActPad
 
 REAL, FAKE = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 4, 4), -0.5)
 
@@ -107,13 +108,15 @@ def test_a_penalty_reaches_the_weights_whatever_kernels_the_network_runs_on():
 
     parts = [part for part in discriminator.modules() if isinstance(part, NormActPad)]
     for part in parts:
-        part.kernel = kernel
+        part.kernels = KernelSet(norm_act_pad=kernel)
     images = torch.rand(2, 3, 16, 16)
     gan_loss(penalty="r1").discriminator_losses(discriminator, images, -images, 0)[
         "penalty_b"
     ].backward()
     assert all(p.grad is not None for n, p in discriminator.named_parameters() if "weight" in n)
-    assert [part.kernel for part in parts] == [kernel] * len(parts)  # put back afterwards
+    assert [part.kernels.norm_act_pad for part in parts] == [kernel] * len(
+        parts
+    )  # put back afterwards
 
 
 def test_smoothed_labels_make_reals_worth_less():

@@ -10,7 +10,7 @@ from common.errors import UserError
 from engine.checkpoint import Checkpoints
 from models.methods.cyclegan import CycleGAN
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.generators.generator_config import GeneratorConfig
 from tests.conftest import TINY, call, shrink
 from tests.engine.test_cyclegan_repo_checkpoint import Restated, written
 from training.init_from import fresh_and_trained, load_initial_weights, load_table
@@ -20,7 +20,7 @@ def fresh(channels: int = 4) -> CycleGAN:
     torch.manual_seed(7)
     config = shrink("cyclegan")
     assert isinstance(config, CycleGAN.Config)
-    generator = ResnetGenerator.Config(channels=channels, blocks=1)
+    generator = GeneratorConfig(channels=channels, blocks=1)
     judge = PatchDiscriminator.Config(channels=4, layers=1)
     return CycleGAN(CycleGAN.Config(generator=generator, discriminator=judge), {"x": 3, "y": 3})
 

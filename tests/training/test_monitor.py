@@ -17,8 +17,8 @@ from models.method import Update
 from models.methods.cyclegan import CycleGAN
 from models.translator import DeterministicTranslator
 from tests.conftest import TINY, call
-from training.failure_modes import FAILURE_MODES
 from training.checkpointing import RunCheckpoints
+from training.failure_modes import FAILURE_MODES
 from training.monitor import MIN_STEPS, NonFiniteError, TrainingMonitor, _Pending
 
 CPU = torch.device("cpu")

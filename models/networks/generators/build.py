@@ -1,5 +1,6 @@
 """The generators that a method can be told to use."""
 
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.norm_free_unet import NormFreeUnet
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.networks.generators.unet_generator import UnetGenerator
@@ -7,9 +8,7 @@ from models.networks.generators.unet_generator import UnetGenerator
 Generator = ResnetGenerator | UnetGenerator | NormFreeUnet
 
 
-def build_generator(
-    in_channels: int, out_channels: int, config: ResnetGenerator.Config
-) -> Generator:
+def build_generator(in_channels: int, out_channels: int, config: GeneratorConfig) -> Generator:
     """Return the generator of `config.kind`, with weights as they begin."""
     kinds = {"resnet": ResnetGenerator, "unet": UnetGenerator, "norm_free_unet": NormFreeUnet}
     return kinds[config.kind](in_channels, out_channels, config)

@@ -12,13 +12,9 @@ from torch import Tensor, nn
 
 from models.networks.generators.resnet_generator import ResidualBlock
 from models.networks.layers.initialization import init_weights
+from models.networks.layers.kernels import instance_norm_act_pad
 from models.networks.layers.layer_norm import LayerNorm
-from models.networks.layers.norm_act_pad import (
-    NormActPad,
-    NormedConv2d,
-    ReflectPad,
-    instance_norm_act_pad,
-)
+from models.networks.layers.norm_act_pad import NormActPad, NormedConv2d, ReflectPad
 from models.networks.layers.winograd import Conv3x3
 
 

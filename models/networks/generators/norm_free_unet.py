@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.layers.initialization import init_weights
 
 SLOPE = 0.2  # of the leaky ReLUs
@@ -24,7 +24,7 @@ class NormFreeUnet(nn.Module):
     must be multiples of 2^halvings.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, config: ResnetGenerator.Config) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.in_channels, self.out_channels = in_channels, out_channels

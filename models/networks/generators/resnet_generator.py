@@ -1,16 +1,15 @@
 """The residual generator of Johnson et al. 2016 (arXiv:1603.08155) as CycleGAN uses it (Sec. 7.2)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.layers.attention import SelfAttention
 from models.networks.layers.blur import BlurDown, blur_up
-from models.networks.layers.initialization import InitType, init_weights
+from models.networks.layers.initialization import init_weights
 from models.networks.layers.norm_act_pad import (
     Norm,
     NormActPad,
@@ -20,8 +19,6 @@ from models.networks.layers.norm_act_pad import (
     bias_before,
 )
 from models.networks.layers.winograd import Conv3x3
-
-GeneratorKind = Literal["resnet", "unet", "norm_free_unet"]
 
 
 class ResnetGenerator(nn.Module):
@@ -34,50 +31,7 @@ class ResnetGenerator(nn.Module):
     multiple = 4  # two halvings
     minimum = 8  # the residual blocks reflect one pixel at a quarter of the size
 
-    @dataclass(frozen=True)
-    class Config:
-        kind: GeneratorKind = "resnet"  # unet and norm_free_unet have skips and multiples of a size
-        channels: int = 64  # width of the first layer; the trunk is 4 times as wide
-        blocks: int = 9  # resnet: residual blocks, 9 for 256 pixels and more, 6 for 128
-        num_downs: int = 8  # unets: 8 for multiples of 256 pixels, 7 for 128, 5 for 32
-        attention: bool = False  # resnet: self-attention behind the blocks; no strips then
-        upsampling: Literal["transposed", "resize"] = "transposed"  # resize leaves no checkerboard
-        dropout: float = 0.0  # in the residual blocks; the paper has none
-        norm: Norm = "instance"  # instance is the paper's
-        antialiased: bool = False  # blur where it samples down and up, as CUT does
-        init_type: InitType = "normal"  # how weights begin; xavier is CUT's
-
-        def __post_init__(self) -> None:
-            if self.channels < 1 or self.blocks < 0:
-                raise ValueError(
-                    "method.generator.channels must be at least 1 and blocks at least 0"
-                )
-            if not 3 <= self.num_downs <= 10:
-                raise ValueError(
-                    f"method.generator.num_downs must be 3 to 10, got {self.num_downs}"
-                )
-            own = self.antialiased or self.attention or self.upsampling != "transposed"
-            if self.kind != "resnet" and own:
-                raise ValueError(
-                    "method.generator.antialiased, attention and upsampling are a resnet's; leave "
-                    "them out, or set method.generator.kind=resnet"
-                )
-            if self.kind == "norm_free_unet" and (self.norm != "instance" or self.dropout):
-                raise ValueError(
-                    "method.generator.norm and dropout are not for kind=norm_free_unet, which has neither; "
-                    "leave them out"
-                )
-            if self.kind == "norm_free_unet" and self.init_type != "kaiming":
-                raise ValueError(
-                    "method.generator.kind=norm_free_unet has no norms, so weights must begin as strong as "
-                    "their layer is wide; set method.generator.init_type=kaiming"
-                )
-            if self.antialiased and self.upsampling != "transposed":
-                raise ValueError("method.generator.antialiased has an upsampling of its own")
-            if not 0 <= self.dropout < 1:
-                raise ValueError(f"method.generator.dropout must be in [0, 1), got {self.dropout}")
-
-    def __init__(self, in_channels: int, out_channels: int, config: Config) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: GeneratorConfig) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -165,9 +119,7 @@ class ResidualBlock(nn.Module):
         return self.end(self.second(between), x)
 
 
-def _down(
-    in_channels: int, out_channels: int, config: ResnetGenerator.Config
-) -> Iterator[nn.Module]:
+def _down(in_channels: int, out_channels: int, config: GeneratorConfig) -> Iterator[nn.Module]:
     stride = 1 if config.antialiased else 2
     bias = bias_before(config.norm)
     yield NormedConv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
@@ -176,7 +128,7 @@ def _down(
         yield BlurDown()
 
 
-def _up(in_channels: int, out_channels: int, config: ResnetGenerator.Config) -> Iterator[nn.Module]:
+def _up(in_channels: int, out_channels: int, config: GeneratorConfig) -> Iterator[nn.Module]:
     bias = bias_before(config.norm)
     if config.antialiased:
         yield blur_up()

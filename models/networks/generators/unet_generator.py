@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.networks.generators.resnet_generator import ResnetGenerator
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.layers.initialization import init_weights
 from models.networks.layers.norm_act_pad import Norm, NormActPad, bias_before
 
@@ -15,7 +15,7 @@ class UnetGenerator(nn.Module):
     authors' unet_256, 7 their unet_128. Sizes must be multiples of 2^halvings.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, config: ResnetGenerator.Config) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.in_channels, self.out_channels = in_channels, out_channels

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers.norm_act_pad import reflect_pad
+from models.networks.layers.kernels import reflect_pad
 
 WEIGHTS = (0.25, 0.5, 0.25)  # the binomial filter of three taps
 

@@ -5,7 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers.norm_act_pad import instance_norm_act_pad
+from models.networks.layers.kernels import instance_norm_act_pad
 
 SLOPE = 0.2  # of every leaky ReLU
 KEEP_VARIANCE = 1 / math.sqrt(2)  # of a sum of two features of equal variance

@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models.networks.layers.kernels import KernelLayer
 from models.networks.layers.norm_act_pad import bias_at_inference
 
 Planes = tuple[Tensor, ...]
 """The 16 positions of a tile, row by row: each [tiles, channels]."""
 
 
-class Conv3x3(nn.Conv2d):
+class Conv3x3(KernelLayer, nn.Conv2d):
     """A 3x3 convolution of stride 1 before a norm, unpadded: [B, C, H, W] to [B, out, H - 2, W - 2].
 
     While it learns there is no bias: see `computed`.
@@ -31,10 +32,9 @@ class Conv3x3(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, 3, bias=bias)
-        self.kernel = F.conv2d  # engine/runtime.py may put `winograd` in its place
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.kernel(input, self.weight, bias_at_inference(self.bias))
+        return self.kernels.conv3x3(input, self.weight, bias_at_inference(self.bias))
 
 
 def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from common.errors import UserError
 from data.config import DataConfig
 from data.folders import find_split
-from data.image_store.memory import ENTRY, SEAL, MemoryStore
+from data.image_store.memory import ENTRY, SEAL, SharedPixels
 from data.loader import batches
 from data.samples import UnpairedSamples
 
@@ -45,7 +45,7 @@ def samples_with(photos, keep, fit="stretch"):
 
 
 def test_what_was_put_down_is_picked_up_whatever_its_size():
-    kept = MemoryStore(3, 10_000)
+    kept = SharedPixels(3, 10_000)
     assert kept.get(1) is None
     kept.put(1, picture(1))
     kept.put(2, picture(2, 9, 4)[:, ::2])
@@ -56,7 +56,7 @@ def test_what_was_put_down_is_picked_up_whatever_its_size():
 
 
 def test_no_more_is_kept_than_was_allowed():
-    kept = MemoryStore(4, 2 * picture(0).nbytes)
+    kept = SharedPixels(4, 2 * picture(0).nbytes)
     for number in range(4):
         kept.put(number, picture(number))
     assert [kept.get(number) is not None for number in range(4)] == [True, True, False, False]
@@ -64,7 +64,7 @@ def test_no_more_is_kept_than_was_allowed():
 
 
 def test_memory_is_taken_when_it_is_used():
-    kept = MemoryStore(4, 10**9)
+    kept = SharedPixels(4, 10**9)
     assert os.fstat(kept._opened).st_blocks * 512 < 10**5
     kept.put(0, np.ones((500, 500, 3), np.uint8))
     assert 750_000 <= os.fstat(kept._opened).st_blocks * 512 < 10**6
@@ -76,7 +76,9 @@ def test_later_passes_have_the_same_pixels_and_decode_nothing(photos, fit, worke
     expected = collected(samples_with(photos, 0, fit), 0)
     samples = samples_with(photos, 1, fit)
     assert equal(expected, collected(samples, workers))
-    monkeypatch.setattr("data.samples.read_image", None)  # decoding would fail from here on
+    monkeypatch.setattr(
+        "data.image_store.files.read_image", None
+    )  # decoding would fail from here on
     assert equal(expected, collected(samples, workers))
 
 
@@ -85,13 +87,15 @@ def test_a_set_that_does_not_fit_is_kept_in_part(photos):
     samples = samples_with(photos, 3 * 20 * 20 * 3 / 1e9)
     for _ in range(2):
         assert equal(expected, collected(samples, 0))
-    assert samples.kept is not None
-    assert sum(samples.kept.get(n) is not None for n in range(samples.kept.count)) == 3
+    assert samples.store.cache is not None
+    assert (
+        sum(samples.store.cache.get(n) is not None for n in range(samples.store.cache.count)) == 3
+    )
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
 def test_processes_share_what_is_kept_however_they_are_started(start):
-    kept, context = MemoryStore(3, 10_000), multiprocessing.get_context(start)
+    kept, context = SharedPixels(3, 10_000), multiprocessing.get_context(start)
     processes = [context.Process(target=kept.put, args=(n, picture(n))) for n in range(3)]
     for process in processes:
         process.start()
@@ -102,7 +106,7 @@ def test_processes_share_what_is_kept_however_they_are_started(start):
 
 def test_processes_that_write_at_once_do_not_write_over_each_other():
     pictures = [np.full((1, 1, 2), divmod(number, 256), np.uint8) for number in range(8000)]
-    kept, children = MemoryStore(len(pictures), 10**6), []
+    kept, children = SharedPixels(len(pictures), 10**6), []
     for first in range(4):
         children.append(os.fork())
         if not children[-1]:
@@ -114,7 +118,7 @@ def test_processes_that_write_at_once_do_not_write_over_each_other():
 
 
 def test_an_entry_that_is_still_being_written_is_not_there_yet():
-    kept = MemoryStore(2, 1000)
+    kept = SharedPixels(2, 1000)
     kept.put(0, picture(0))
     last = 2 * ENTRY.size - SEAL.size
     seal = os.pread(kept._opened, SEAL.size, last)
@@ -127,7 +131,7 @@ def test_an_entry_that_is_still_being_written_is_not_there_yet():
 
 
 def test_a_copy_of_another_kind_keeps_nothing_and_harms_nothing():
-    kept = MemoryStore(2, 1000)
+    kept = SharedPixels(2, 1000)
     kept.put(0, picture(0))
     copy = pickle.loads(pickle.dumps(kept))
     copy.put(1, picture(1))
@@ -140,11 +144,13 @@ def test_spawned_readers_have_the_same_samples(photos):
     loader = DataLoader(samples, num_workers=1, multiprocessing_context="spawn", batch_size=None)
     single = list(loader)
     assert torch.equal(single[0]["a"], expected[0]["a"][0])
-    assert samples.kept is not None and samples.kept.get(0) is not None  # what the reader put down
+    assert (
+        samples.store.cache is not None and samples.store.cache.get(0) is not None
+    )  # what the reader put down
 
 
 def test_without_room_the_images_are_decoded_again(monkeypatch):
-    kept = MemoryStore(2, 1000)
+    kept = SharedPixels(2, 1000)
 
     def full(file, pixels, start):
         raise OSError(28, "No space left on device")
@@ -160,18 +166,18 @@ def test_without_files_in_memory_a_temporary_one_does_and_without_any_nothing_is
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("data.image_store.memory.os.memfd_create", forbidden, raising=False)
-    kept = MemoryStore(1, 1000)
+    kept = SharedPixels(1, 1000)
     kept.put(0, picture(0))
     assert np.array_equal(kept.get(0), picture(0))
     monkeypatch.setattr("data.image_store.memory.tempfile.TemporaryFile", forbidden)
-    nothing = MemoryStore(1, 1000)
+    nothing = SharedPixels(1, 1000)
     nothing.put(0, picture(0))
     assert nothing.get(0) is None
 
 
 def test_the_file_is_closed_with_its_owner():
     before = len(os.listdir("/dev/fd"))
-    kept = MemoryStore(2, 1000)
+    kept = SharedPixels(2, 1000)
     assert len(os.listdir("/dev/fd")) == before + 1
     del kept
     assert len(os.listdir("/dev/fd")) == before
@@ -184,7 +190,7 @@ def test_an_impossible_amount_is_refused(keep):
 
 
 def test_a_lock_that_is_not_granted_costs_the_memory_and_not_the_run(monkeypatch):
-    kept = MemoryStore(1, 1000)
+    kept = SharedPixels(1, 1000)
 
     def refused(*_):
         raise OSError(37, "No locks available")

@@ -16,6 +16,7 @@ from engine.runtime import Runtime, RuntimeConfig
 from inference.picture_translator import PictureTranslator
 from inference.tiling import strips
 from inference.tiling.strips import strips_for, translate_in_strips
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
 from tests.conftest import ROOT, call, picture, write_images
@@ -25,9 +26,7 @@ CPU = torch.device("cpu")
 
 def generator(**changes) -> ResnetGenerator:
     torch.manual_seed(0)
-    network = ResnetGenerator(
-        3, 3, ResnetGenerator.Config(**{"channels": 8, "blocks": 2, **changes})
-    )
+    network = ResnetGenerator(3, 3, GeneratorConfig(**{"channels": 8, "blocks": 2, **changes}))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(4 if parameter.ndim > 1 else 1)  # outputs that use their whole range

@@ -8,6 +8,7 @@ import torch
 from engine.optimizer import adam
 from models.methods.cyclegan import CycleGAN
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from tests.conftest import shrink
 
@@ -170,7 +171,7 @@ def test_the_first_adam_step_moves_every_weight_by_the_learning_rate():
 
 
 def test_resize_upsampling_and_dropout_are_choices():
-    config = ResnetGenerator.Config(channels=4, blocks=2, upsampling="resize", dropout=0.5)
+    config = GeneratorConfig(channels=4, blocks=2, upsampling="resize", dropout=0.5)
     generator = ResnetGenerator(3, 3, config)
     kinds = {type(module).__name__ for module in generator.modules()}
     assert {"Upsample", "Dropout"} <= kinds and "ConvTranspose2d" not in kinds

@@ -15,14 +15,16 @@ from models.networks.discriminators.patch_discriminator import (
     pyramid,
 )
 from models.networks.generators.build import build_generator
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
 from models.networks.layers.attention import SelfAttention
-from models.networks.layers.norm_act_pad import (
-    NormActPad,
+from models.networks.layers.kernels import (
+    KernelSet,
     fusible_norm_act_pad,
     instance_norm_act_pad,
     reflected,
 )
+from models.networks.layers.norm_act_pad import NormActPad
 from tests.conftest import shrink
 
 
@@ -38,7 +40,7 @@ def count(module: nn.Module) -> int:
     ],
 )  # fmt: skip
 def test_the_generator_has_the_published_number_of_parameters(changes, expected):
-    assert count(ResnetGenerator(3, 3, ResnetGenerator.Config(**changes))) == expected
+    assert count(ResnetGenerator(3, 3, GeneratorConfig(**changes))) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,8 +59,10 @@ def without_norm(module: nn.Module) -> nn.Module:
     """Instance norm makes every gradient global; receptive fields are measured without it."""
     for part in module.modules():
         if isinstance(part, NormActPad):
-            part.kernel = lambda x, shortcut, slope, padding: F.pad(
-                x if shortcut is None else x + shortcut, (padding,) * 4, mode="reflect"
+            part.kernels = KernelSet(
+                norm_act_pad=lambda x, shortcut, slope, padding: F.pad(
+                    x if shortcut is None else x + shortcut, (padding,) * 4, mode="reflect"
+                )
             )
         elif isinstance(part, nn.Tanh):
             part.forward = lambda x: x
@@ -86,7 +90,7 @@ def test_a_score_sees_a_patch_of_the_published_size(layers, expected):
 
 @pytest.mark.parametrize(("blocks", "expected"), [(3, 69), (6, 117), (9, 165)])
 def test_a_generated_pixel_sees_a_field_that_grows_with_the_blocks(blocks, expected):
-    config = ResnetGenerator.Config(channels=1, blocks=blocks)
+    config = GeneratorConfig(channels=1, blocks=blocks)
     assert receptive_field(ResnetGenerator(1, 1, config), 256) == expected
 
 
@@ -118,7 +122,7 @@ def test_the_pixel_discriminator_judges_every_pixel_alone():
 
 
 def test_weights_begin_as_a_gaussian_of_deviation_0_02_and_biases_as_zero():
-    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(blocks=1))
+    generator = ResnetGenerator(3, 3, GeneratorConfig(blocks=1))
     weight = generator.trunk[0].first.weight
     assert weight.numel() == 589_824
     # Three standard errors of a deviation over n draws: 3 * 0.02 / sqrt(2 n) = 5.5e-5.
@@ -128,20 +132,20 @@ def test_weights_begin_as_a_gaussian_of_deviation_0_02_and_biases_as_zero():
 
 
 def test_there_is_no_activation_after_the_sum_of_a_residual_block():
-    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1))
+    generator = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1))
     assert (generator.trunk(torch.full((1, 16, 8, 8), -1.0)) < 0).any()
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_two_batches_together_are_what_they_are_apart(norm):
-    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1, norm=norm))
+    generator = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1, norm=norm))
     one, two = torch.rand(2, 3, 16, 16), torch.rand(1, 3, 16, 16)
     for joint, image in zip(forward_batched(generator, one, two), (one, two), strict=True):
         assert torch.allclose(joint, generator(image), atol=1e-6)
 
 
 def test_dropout_is_drawn_in_training_only():
-    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1, dropout=0.5))
+    generator = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1, dropout=0.5))
     image = torch.rand(1, 3, 16, 16)
     assert not torch.equal(generator(image), generator(image))
     generator.eval()
@@ -175,7 +179,7 @@ def test_an_instance_norm_gives_every_channel_mean_0_and_variance_1():
 
 
 def test_recomputing_the_trunk_changes_neither_output_nor_gradient():
-    generator = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=2, dropout=0.3))
+    generator = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=2, dropout=0.3))
     image, found = torch.rand(1, 3, 16, 16), []
     for recompute in (False, True):
         generator.recompute_trunk = recompute
@@ -192,7 +196,7 @@ def test_recomputing_the_trunk_changes_neither_output_nor_gradient():
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_a_bias_that_the_norm_takes_away_has_no_gradient_and_changes_nothing(norm, upsampling):
-    config = ResnetGenerator.Config(channels=4, blocks=1, norm=norm, upsampling=upsampling)
+    config = GeneratorConfig(channels=4, blocks=1, norm=norm, upsampling=upsampling)
     generator = ResnetGenerator(3, 3, config).double()
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
@@ -227,12 +231,12 @@ def test_bf16_features_are_normed_with_float32_statistics(mean):
     ],
 )  # fmt: skip
 def test_the_unets_have_the_published_number_of_parameters(halvings, norm, expected):
-    config = ResnetGenerator.Config(kind="unet", num_downs=halvings, norm=norm)
+    config = GeneratorConfig(kind="unet", num_downs=halvings, norm=norm)
     assert count(build_generator(3, 3, config)) == expected
 
 
 def test_a_unet_keeps_the_size_and_every_level_carries_its_input_over():
-    config = ResnetGenerator.Config(kind="unet", num_downs=3, channels=4)
+    config = GeneratorConfig(kind="unet", num_downs=3, channels=4)
     network = build_generator(3, 1, config)
     assert network.multiple == network.minimum == 8
     assert network(torch.rand(1, 3, 16, 24)).shape == (1, 1, 16, 24)
@@ -245,7 +249,7 @@ def test_a_unet_keeps_the_size_and_every_level_carries_its_input_over():
 
 
 def test_dropout_of_a_unet_stands_at_its_innermost_levels_of_full_width():
-    network = build_generator(3, 3, ResnetGenerator.Config(kind="unet", dropout=0.5, channels=4))
+    network = build_generator(3, 3, GeneratorConfig(kind="unet", dropout=0.5, channels=4))
     assert sum(isinstance(part, nn.Dropout) for part in network.modules()) == 3
 
 
@@ -264,8 +268,8 @@ def test_attention_begins_as_the_identity_and_then_sees_the_whole_map():
 
 def test_a_generator_with_attention_is_the_same_until_it_learns_to_attend():
     torch.manual_seed(0)
-    attentive = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1, attention=True))
-    plain = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=1))
+    attentive = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1, attention=True))
+    plain = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1))
     plain.load_state_dict(attentive.state_dict(), strict=False)
     image = torch.rand(1, 3, 16, 16)
     assert attentive(image).equal(plain(image))
@@ -316,7 +320,7 @@ def test_spectral_norm_divides_by_the_largest_singular_value():
 @pytest.mark.parametrize(
     ("network", "size", "expected"),
     [
-        (lambda: ResnetGenerator(3, 3, ResnetGenerator.Config()), 16, 11_372_931),
+        (lambda: ResnetGenerator(3, 3, GeneratorConfig()), 16, 11_372_931),
         (lambda: PatchDiscriminator(3, PatchDiscriminator.Config()), 32, 2_763_841),
     ],
 )
@@ -370,7 +374,7 @@ def test_reflection_put_together_from_parts_is_the_library_s():
 
 def norm_free_unet(**options):
     options = {"num_downs": 3, "channels": 4, "init_type": "kaiming"} | options
-    return build_generator(3, 3, ResnetGenerator.Config(kind="norm_free_unet", **options))
+    return build_generator(3, 3, GeneratorConfig(kind="norm_free_unet", **options))
 
 
 def test_a_norm_free_unet_has_the_parameters_of_its_layers():

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
-from models.networks.layers.norm_act_pad import NormActPad, fusible_norm_act_pad
+from models.networks.layers.kernels import KernelSet, fusible_norm_act_pad, use_kernels
 from models.networks.layers.winograd import Conv3x3, winograd
 
 convolve = winograd(lambda transform: transform)
@@ -74,13 +75,9 @@ def test_in_bf16_the_sums_stay_close_and_weights_and_their_gradient_stay_fp32():
 
 def test_a_generator_with_it_computes_the_same_images_and_gradients():
     torch.manual_seed(0)
-    direct = ResnetGenerator(3, 3, ResnetGenerator.Config(channels=4, blocks=2)).double()
+    direct = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=2)).double()
     other = copy.deepcopy(direct)
-    for part in other.modules():
-        if isinstance(part, Conv3x3):
-            part.kernel = convolve
-        if isinstance(part, NormActPad):
-            part.kernel = fusible_norm_act_pad
+    use_kernels(other, KernelSet(norm_act_pad=fusible_norm_act_pad, conv3x3=convolve))
     assert sum(isinstance(part, Conv3x3) for part in other.modules()) == 4
     x = torch.randn(2, 3, 32, 32).double()
     results = []
