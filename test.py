@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from common.command import run_command
 from common.errors import UserError
+from common.run_main import run_command
 from common.user_paths import parse_path
 from evaluation.run import evaluate_run
 from inference.open_run import options_of
@@ -13,8 +13,9 @@ from options.load import with_settings
 USAGE = """\
 usage: python test.py RUN [option=value ...]
 
-Translates every held-out image in every direction into RUN/test, and writes RUN/test/metrics.json and
-RUN/test/report.html. RUN is a folder made by train.py. data.* default to the data of the training run.
+Translates every held-out image in every direction into RUN/test, and writes RUN/test/metrics.json
+and RUN/test/report.html. RUN is a folder made by train.py. The defaults of data.* are those of the
+training run.
 """
 
 
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> None:
         with_settings(TestOptions(), ["--help"], USAGE)
         return
     path = parse_path(arguments[0])
-    data = replace(options_of(path).data, limit=0)  # a limit is for training only
+    data = replace(options_of(path).data, limit=0)  # data.limit is for training only
     options = with_settings(TestOptions(data=data), arguments[1:], USAGE)
     if options is not None:
         evaluate_run(path, options)

@@ -1,13 +1,13 @@
-"""Train a translator: python train.py PRESET [option=value ...]; the same command again continues."""
+"""Train a translator: python train.py PRESET [option=value ...]. Repeat the command to continue."""
 
-from common.command import run_command
+from common.run_main import run_command
 from engine.distributed.context import DistributedContext
 from options.load import train_options
 from training.train import print_summary, runs_for_seeds, train
 
 
 def main(arguments: list[str]) -> None:
-    """Train the run that the command line describes, as one of torchrun's processes or alone."""
+    """Train the run that the command line describes, in one process or as one of torchrun's."""
     with DistributedContext.from_env() as distributed:
         options = train_options(arguments)
         if options is None:  # help was printed

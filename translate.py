@@ -1,8 +1,8 @@
 """Translate pictures: python translate.py RUN INPUT OUTPUT [direction=a_to_b]."""
 
-from common.command import run_command
 from common.command_line import split_words
 from common.errors import UserError
+from common.run_main import run_command
 from inference.translate import translate
 from options.config import TranslateOptions
 from options.load import with_settings
@@ -10,15 +10,16 @@ from options.load import with_settings
 USAGE = """\
 usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet] [option=value ...]
 
-Translates a picture, every picture in a folder (its tree is kept) or of a pattern ("photos/*.jpg"), of any
-size; the output has the size and the name of the input. INPUT - reads standard input, OUTPUT - writes PNG
-to standard output. RUN is a folder made by train.py, a checkpoint in it, a bundle made by export.py,
-a *_net_G*.pth of pytorch-CycleGAN-and-pix2pix, or an artifact wandb:ENTITY/PROJECT/NAME:ALIAS.
+Translates a picture, all pictures in a folder and its subfolders, or all that match a pattern
+("photos/*.jpg"), of any size; an output has the size, the name and the subfolder of its input.
+INPUT - reads standard input, OUTPUT - writes PNG to standard output. RUN is a folder made by
+train.py, a checkpoint in it, a bundle made by export.py, a *_net_G*.pth of
+pytorch-CycleGAN-and-pix2pix, or an artifact wandb:ENTITY/PROJECT/NAME:ALIAS.
 """
 
 
 def main(arguments: list[str]) -> None:
-    """Translate what the command line names."""
+    """Translate the pictures that the command line names."""
     paths, settings = split_words(arguments)
     options = with_settings(TranslateOptions(), settings, USAGE)
     if options is None:

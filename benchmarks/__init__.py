@@ -1,1 +1,1 @@
-"""Measurements: what the software reaches, how fast, in how much memory."""
+"""Benchmarks of translation quality, speed and memory."""

@@ -1,10 +1,11 @@
-"""Measure everything that needs a CUDA device, in one command and under nine minutes.
+"""Run all tests and benchmarks that need a CUDA device, in one command and under nine minutes.
 
     python benchmarks/gpu.py [--reference PATH] [--size 256]
 
-Runs the tests marked `gpu`, then the training step at batch 1 and 8, the peak memory, and the
-translation of pictures, each in a process of its own, and prints their rows as one table. What fails
-or takes too long is said in its place, and the rest goes on; the exit code is 1 then.
+The command runs the tests marked `gpu`, then the benchmarks of the training step at batch 1 and 8,
+of peak memory, and of translation, each in its own process, and prints their rows as one table. If
+a part fails or runs out of time, the output reports it and the next part starts; the exit code is
+then 1.
 """
 
 import argparse
@@ -18,22 +19,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from common.command import run_command
 from common.errors import RunError, UserError
+from common.run_main import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 520  # for all parts together
+TIME_LIMIT = 520  # seconds for all parts together
 
 
 def parts(reference: str, size: int) -> dict[str, list[str]]:
-    """Return what is run: a title and the command behind it, the most important first."""
+    """Return title -> arguments of python for every part, the most important first."""
     theirs = ["--reference", reference] if reference else []
     step = ["benchmarks/step.py", "--json", "--rounds", "5", "--size", str(size), *theirs]
     memory = ["benchmarks/memory.py", "--json", "--sizes", str(size), *theirs]
     return {
         "tests": ["-m", "pytest", "tests", "-m", "gpu", "-p", "no:cacheprovider"],
         "step, batch 1": [*step, "--batch", "1"],
-        # All variants at once would not fit beside two references.
+        # All variants together with two references would not fit in memory.
         "step, batch 8": [
             *step, "--batch", "8", "--only-time", "--variants",
             "bf16 compiled graph,bf16 networks graph",
@@ -44,26 +45,28 @@ def parts(reference: str, size: int) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def line(row: dict[str, object]) -> str:
-    """Return the figures of a row that a reader looks for, in one line."""
+def format_row(row: dict[str, object]) -> str:
+    """Return the most important values of a row as one line."""
     shown = ("seconds", "ratio", "share_of_peak", "peak_gib", "images_per_second", "size", "batch")
-    figures = "  ".join(f"{name} {row[name]}" for name in shown if row.get(name) is not None)
-    return f"  {row.get('precision', ''):<30}{figures}" if figures else f"  {json.dumps(row)}"
+    values = "  ".join(f"{name} {row[name]}" for name in shown if row.get(name) is not None)
+    return f"  {row.get('precision', ''):<30}{values}" if values else f"  {json.dumps(row)}"
 
 
 def main(arguments: list[str]) -> None:
-    """Run what the command line asks for."""
+    """Parse the command line and run the benchmark."""
     parser = argparse.ArgumentParser(prog="gpu.py", description=__doc__)
-    parser.add_argument("--reference", default="", help="a checkout to time beside ours")
+    parser.add_argument(
+        "--reference", default="", help="a checkout of the reference to time as well"
+    )
     parser.add_argument("--size", type=int, default=256)
-    known = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        raise UserError("gpu.py needs a CUDA device; benchmarks/step.py measures a CPU")
+        raise UserError("gpu.py needs a CUDA device; use benchmarks/step.py on a CPU")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     began, failed = time.monotonic(), []
-    for title, words in parts(known.reference, known.size).items():
+    for title, words in parts(args.reference, args.size).items():
         print(title, flush=True)
-        left = SECONDS - (time.monotonic() - began)
+        left = TIME_LIMIT - (time.monotonic() - began)
         try:
             done = subprocess.run(
                 [sys.executable, *words], cwd=ROOT, capture_output=True, text=True,
@@ -71,11 +74,11 @@ def main(arguments: list[str]) -> None:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             failed.append(title)
-            print("  no time was left")
+            print("  stopped: the time limit was reached")
             continue
         rows = [row for row in done.stdout.splitlines() if row.startswith("{")]
         for row in rows:
-            print(line(json.loads(row)), flush=True)
+            print(format_row(json.loads(row)), flush=True)
         if done.returncode:
             failed.append(title)
         if done.returncode or not rows:

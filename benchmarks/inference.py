@@ -1,10 +1,12 @@
-"""Time a trained generator on pictures: latency and throughput by size and precision.
+"""Measure the latency and throughput of a generator by image size and precision.
 
-    python benchmarks/inference.py [--sizes 256,512,1024] [--batch 1] [--rounds 5] [--json] [--variants ...]
+    python benchmarks/inference.py [--sizes 256,512,1024] [--batch 1] [--rounds 5] [--json]
+                                   [--variants NAMES]
 
-64 channels, 9 blocks, random weights. Variants take turns; medians. On CUDA also recorded as a graph. On
-a CPU also through onnxruntime where it is installed, in float32 and with the fastest 8-bit recipe of
-export.py (whose quality export.py judges, with a trained network and real images).
+The generator has 64 channels, 9 blocks and random weights. The variants run in alternation, and the
+median is reported. On CUDA, variants also run as a CUDA graph. On a CPU, the generator also runs in
+onnxruntime if that is installed, in float32 and with the fastest 8-bit recipe of export.py (which
+measures its quality with a trained network and real images).
 """
 
 import argparse
@@ -17,17 +19,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from models.networks.generators.generator_config import GeneratorConfig
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import chosen, seconds_of
-from common.command import run_command
+from benchmarks.timing import measure_seconds, select_variants
+from common.run_main import run_command
 from engine.hardware.cuda_graphs import CudaGraphStep
 from engine.runtime import Runtime, RuntimeConfig
+from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
 
@@ -37,7 +38,7 @@ VARIANTS = {
     "bf16": RuntimeConfig(precision="bf16"),
     "bf16 compiled": RuntimeConfig(precision="bf16", compile="regions"),
 }
-RECORDED = {
+GRAPH_VARIANTS = {
     "tf32 graph": RuntimeConfig(precision="tf32", cuda_graph=True),
     "bf16 graph": RuntimeConfig(precision="bf16", cuda_graph=True),
     "bf16 networks graph": RuntimeConfig(precision="bf16", compile="networks", cuda_graph=True),
@@ -45,7 +46,7 @@ RECORDED = {
 
 
 def prepared(config: RuntimeConfig) -> tuple[nn.Module, Runtime]:
-    """Return a full-size translator, ready on its device."""
+    """Return a full-size translator on its device, and its runtime."""
     torch.manual_seed(0)
     generator = ResnetGenerator(3, 3, GeneratorConfig())
     translator = (
@@ -59,21 +60,21 @@ def prepared(config: RuntimeConfig) -> tuple[nn.Module, Runtime]:
 @torch.no_grad()
 def translate(translator: nn.Module, runtime: Runtime, image: Tensor) -> Tensor:
     """Translate one batch as translate.py does."""
-    runtime.set_tf32()  # of all variants the one that was made last has set it
+    runtime.set_tf32()  # a global setting, which the last variant has changed
     with runtime.autocast():
         return translator(runtime.to_device(image))
 
 
 def recorded(translator: nn.Module, runtime: Runtime) -> Callable[[Tensor], Tensor]:
-    """Return the same as kernels that are launched all at once, from the fourth picture of a size on."""
-    steps = CudaGraphStep(
+    """Return a function that translates with a CUDA graph, from the fourth image of a size on."""
+    graph_step = CudaGraphStep(
         lambda batch: {"output": translate(translator, runtime, batch["image"])}, runtime.device
     )
-    return lambda image: steps("translation", {"image": image})["output"]
+    return lambda image: graph_step("translation", {"image": image})["output"]
 
 
-def exported(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
-    """Return the same network as functions through onnxruntime, where that is installed."""
+def onnxruntime_variants(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
+    """Return the same network as functions of onnxruntime; empty if that is not installed."""
     if device.type != "cpu" or importlib.util.find_spec("onnxruntime") is None:
         return {}
     from deployment import graph_export, quantization
@@ -84,46 +85,49 @@ def exported(device: torch.device) -> dict[str, Callable[[Tensor], object]]:
     with tempfile.TemporaryDirectory() as name:
         plain, small = Path(name) / "model.onnx", Path(name) / "model_int8.onnx"
         plain.write_bytes(graph_export.pixel_graph(translator, {}))
-        found: dict[str, Callable[[Tensor], object]] = {"onnxruntime fp32": onnx_runner(plain)}
+        variants: dict[str, Callable[[Tensor], object]] = {"onnxruntime fp32": onnx_runner(plain)}
         if quantization.quantize(plain, small, noise(3, 4), quantization.RECIPES[0]):
-            found["onnxruntime int8"] = onnx_runner(small)
-    return found
+            variants["onnxruntime int8"] = onnx_runner(small)
+    return variants
 
 
 def main(arguments: list[str]) -> None:
-    """Run what the command line asks for."""
+    """Parse the command line and run the benchmark."""
     parser = argparse.ArgumentParser(prog="inference.py", description=__doc__)
     parser.add_argument("--sizes", default="256,512,1024")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--variants", default="", help="some of them, separated by commas")
-    known = parser.parse_args(arguments)
+    parser.add_argument(
+        "--variants", default="", help="names of variants to run, separated by commas"
+    )
+    args = parser.parse_args(arguments)
     device = Runtime(RuntimeConfig()).device
-    ready: dict[str, Callable[[Tensor], object]] = {
+    actions: dict[str, Callable[[Tensor], object]] = {
         name: functools.partial(translate, *prepared(config)) for name, config in VARIANTS.items()
     }
     if device.type == "cuda":
-        ready |= {name: recorded(*prepared(config)) for name, config in RECORDED.items()}
-    ready |= exported(device)
-    if known.variants:
-        ready = chosen("--variants", known.variants, ready)
-    for size in map(int, known.sizes.split(",")):
-        image = torch.rand(known.batch, 3, size, size) * 2 - 1
-        times: dict[str, list[float]] = {name: [] for name in ready}
-        # The first round compiles; what is recorded is played a few times before.
+        actions |= {name: recorded(*prepared(config)) for name, config in GRAPH_VARIANTS.items()}
+    actions |= onnxruntime_variants(device)
+    if args.variants:
+        actions = select_variants("--variants", args.variants, actions)
+    for size in map(int, args.sizes.split(",")):
+        image = torch.rand(args.batch, 3, size, size) * 2 - 1
+        times: dict[str, list[float]] = {name: [] for name in actions}
+        # The first round compiles; a CUDA graph is captured after a few warm-up runs.
         untimed = CudaGraphStep.WARM_UP + 1 if device.type == "cuda" else 1
-        for number in range(untimed + known.rounds):
-            for name, action in ready.items():
-                seconds = seconds_of(functools.partial(action, image), device)
+        for number in range(untimed + args.rounds):
+            for name, action in actions.items():
+                seconds = measure_seconds(functools.partial(action, image), device)
                 if number >= untimed:
                     times[name].append(seconds)
         for name, values in times.items():
             median = statistics.median(values)
-            row = {"precision": name, "size": size, "batch": known.batch, "seconds": round(median, 4),
-                   "images_per_second": round(known.batch / median, 2)}  # fmt: skip
+            row = {"precision": name, "size": size, "batch": args.batch,
+                   "seconds": round(median, 4),
+                   "images_per_second": round(args.batch / median, 2)}  # fmt: skip
             print(
-                json.dumps(row) if known.json else f"{name:<18}{size:>6}{median:>9.3f} s",
+                json.dumps(row) if args.json else f"{name:<18}{size:>6}{median:>9.3f} s",
                 flush=True,
             )
 

@@ -1,13 +1,15 @@
-"""Time one core from image files to augmented tensors, beside the reference's pipeline.
+"""Compare the image loading speed of one core with the reference's pipeline.
 
     python benchmarks/loading.py [--json] [--images 64] [--rounds 5] [--photos FOLDER]
 
-The reference's pipeline is restated with the same libraries it uses: PIL, torchvision's Resize to 286
-(bicubic), RandomCrop to 256, RandomHorizontalFlip, ToTensor, Normalize. Ours ends in the uint8 tensor
-that travels to the device, which normalises it. `decoder` only decodes, by Pillow as we do or by
-OpenCV: no pipeline that does is faster. `decoding` is a first pass; `kept` a later one, as training has
-them by itself (data.memory_cache_gb); `ten passes` are both, from an empty start; `cached` is any pass with
-data.disk_cache. Variants take turns; medians. Images are generated, or the JPEGs of a folder.
+The reference's pipeline is rebuilt from the libraries that it uses: PIL, torchvision's Resize to
+286 (bicubic), RandomCrop to 256, RandomHorizontalFlip, ToTensor, Normalize. Our pipeline ends with
+the uint8 tensor that is copied to the device and normalised there. `decoder` only decodes, with
+Pillow (as we do) or with OpenCV: this bounds every pipeline that decodes. `no cache` is a first
+pass over the images; `memory cache` is a later pass with the default data.memory_cache_gb; `ten
+passes` are one first and nine later passes; `disk cache` is a pass with data.disk_cache. The
+variants run in alternation, and the median is reported. Images are generated, or read from a folder
+of JPEGs.
 """
 
 import argparse
@@ -27,7 +29,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from common.command import run_command
+from common.run_main import run_command
 from data.config import DataConfig
 from data.samples import UnpairedSamples
 from data.scenes import draw_scene, to_uint8
@@ -36,7 +38,7 @@ SIZES = {"256x256": (256, 256), "1024x768": (1024, 768)}
 
 
 def write_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
-    """Write JPEGs of (width, height): scenes with fine noise, which compress as photos do."""
+    """Write JPEGs of size (width, height): scenes with fine noise, which compress like photos."""
     files = []
     for number in range(count):
         random = np.random.default_rng(number)
@@ -51,10 +53,13 @@ def write_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
 
 
 def reference_pipeline(files: list[Path]) -> Callable[[int], object]:
-    """Return the reference's way from file number n to a tensor."""
+    """Return a function that loads file number n as the reference does, to a tensor."""
     transform = transforms.Compose([
-        transforms.Resize([286, 286], transforms.InterpolationMode.BICUBIC), transforms.RandomCrop(256),
-        transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3),
+        transforms.Resize([286, 286], transforms.InterpolationMode.BICUBIC),
+        transforms.RandomCrop(256),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize([0.5] * 3, [0.5] * 3),
     ])  # fmt: skip
 
     def load(number: int) -> object:
@@ -65,7 +70,7 @@ def reference_pipeline(files: list[Path]) -> Callable[[int], object]:
 
 
 def decoder(files: list[Path]) -> Callable[[int], object]:
-    """Return the way from file number n to the pixels of the whole image, and no further."""
+    """Return a function that decodes file number n with Pillow and does nothing else."""
 
     def load(number: int) -> object:
         with Image.open(files[number]) as image:
@@ -75,7 +80,7 @@ def decoder(files: list[Path]) -> Callable[[int], object]:
 
 
 def opencv_decoder(files: list[Path]) -> Callable[[int], object]:
-    """Return the same by OpenCV, whose pixels are equal."""
+    """Return a function that decodes file number n with OpenCV, to equal pixels."""
     import cv2
 
     cv2.setNumThreads(0)
@@ -83,38 +88,40 @@ def opencv_decoder(files: list[Path]) -> Callable[[int], object]:
 
 
 def our_pipeline(files: list[Path], config: DataConfig) -> Callable[[int], object]:
-    """Return our way from position n to a sample of one domain."""
+    """Return a function that loads the sample at position n of one domain with our pipeline."""
     samples = UnpairedSamples({"a": files, "b": files}, config, 0)
-    del samples.channels["b"]  # one image a sample, as the reference's
+    del samples.channels["b"]  # one image per sample, as in the reference
     return samples.__getitem__
 
 
 def main(arguments: list[str]) -> None:
-    """Run what the command line asks for."""
+    """Parse the command line and run the benchmark."""
     parser = argparse.ArgumentParser(prog="loading.py", description=__doc__)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--photos", type=Path, help="a folder of JPEGs to read instead")
-    known = parser.parse_args(arguments)
+    parser.add_argument(
+        "--photos", type=Path, help="a folder of JPEGs to read instead of generated images"
+    )
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    sources = {known.photos.name: None} if known.photos else SIZES
+    sources = {args.photos.name: None} if args.photos else SIZES
     for label, size in sources.items():
         with tempfile.TemporaryDirectory() as folder:
             if size is None:
-                files = sorted(known.photos.glob("*.jpg"))[: known.images]
+                files = sorted(args.photos.glob("*.jpg"))[: args.images]
             else:
-                files = write_photos(Path(folder), size, known.images)
+                files = write_photos(Path(folder), size, args.images)
             loaders = {
                 "reference": reference_pipeline(files),
                 "decoder": decoder(files),
                 "decoder (OpenCV)": opencv_decoder(files),
-                "decoding": our_pipeline(files, DataConfig(memory_cache_gb=0)),
-                "kept": our_pipeline(files, DataConfig()),
-                "cached": our_pipeline(files, DataConfig(disk_cache=f"{folder}/cache")),
+                "no cache": our_pipeline(files, DataConfig(memory_cache_gb=0)),
+                "memory cache": our_pipeline(files, DataConfig()),
+                "disk cache": our_pipeline(files, DataConfig(disk_cache=f"{folder}/cache")),
             }
             rates: dict[str, list[float]] = {}
-            for timed in range(known.rounds + 1):
+            for timed in range(args.rounds + 1):
                 fresh = {"ten passes": our_pipeline(files, DataConfig())}
                 for name, load in {**loaders, **fresh}.items():
                     positions = range(len(files) * (10 if name in fresh else 1))
@@ -134,7 +141,7 @@ def main(arguments: list[str]) -> None:
                 "ratio": round(ratio, 2),
             }
             text = functools.reduce(lambda line, value: f"{line}{value!s:<18}", row.values(), "")
-            print(json.dumps(row) if known.json else text, flush=True)
+            print(json.dumps(row) if args.json else text, flush=True)
 
 
 if __name__ == "__main__":

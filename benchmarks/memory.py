@@ -1,10 +1,11 @@
-"""Measure the peak memory of training by size, batch, precision and checkpointing.
+"""Measure the peak memory of training by size, batch, precision and activation checkpointing.
 
     python benchmarks/memory.py [--reference PATH] [--sizes 128,256] [--batches 1] [--json]
 
-Each row is a process of its own that takes two steps. `peak_gib` is on a CPU the largest resident set,
-libraries and all, on CUDA the largest allocation. `steps_gib` leaves out what a CPU held before: what
-the resident set grew by in the steps, and the weights.
+Each row comes from its own process, which takes two steps. `peak_gib` is the largest resident set
+on a CPU, including libraries, and the largest allocation on CUDA. `steps_gib` is the memory for the
+steps alone: on a CPU the growth of the resident set during the steps plus the weights, on CUDA
+`peak_gib`.
 """
 
 import argparse
@@ -18,15 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.reference_repository import ReferenceStep
-from benchmarks.step import images, train_step_for
-from benchmarks.timing import chosen
-from common.command import run_command
+from benchmarks.reference_step import ReferenceStep
+from benchmarks.step import build_train_step, noise_batch
+from benchmarks.timing import select_variants
 from common.errors import RunError
+from common.run_main import run_command
 from data.tensors import normalize
 from engine.runtime import RuntimeConfig
 
-PUBLISHED = 28_285_832  # weights of the reference's networks
+REFERENCE_WEIGHTS = 28_285_832  # parameters of the reference's networks
 ROWS = {
     "reference": RuntimeConfig(),
     "fp32": RuntimeConfig(precision="fp32"),
@@ -41,65 +42,72 @@ ROWS = {
 
 
 def measure(name: str, size: int, batch: int, reference: str, channels: int) -> tuple[float, float]:
-    """Return the peak of this process over two steps, and their part of it, in GiB; once a process."""
-    batch_of = images(size, batch)
+    """Return the peak memory of this process over two steps and the steps' share of it, in GiB.
+
+    Call it once per process: the peak never decreases.
+    """
+    images = noise_batch(size, batch)
     if name == "reference":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        theirs = ReferenceStep(Path(reference), device)
-        a, b = (normalize(batch_of[domain].to(device)) for domain in "ab")
-        before, weights = _resident(), PUBLISHED
-        theirs.steps(a, b, 2)
+        step = ReferenceStep(Path(reference), device)
+        a, b = (normalize(images[domain].to(device)) for domain in "ab")
+        before, weights = _resident_bytes(), REFERENCE_WEIGHTS
+        step.take_steps(a, b, 2)
     else:
-        train_step = train_step_for(ROWS[name], batch, channels, 9)
-        device, before = train_step.runtime.device, _resident()
+        train_step = build_train_step(ROWS[name], batch, channels, 9)
+        device, before = train_step.runtime.device, _resident_bytes()
         weights = sum(p.numel() for p in train_step.method.parameters())
         for _ in range(2):
-            train_step.take_step(batch_of)
+            train_step.take_step(images)
     if device.type == "cuda":
         allocated = torch.cuda.max_memory_allocated() / 2**30
         return allocated, allocated
-    # Weights were there before, imports too: subtract what is not of the step, add the weights back.
-    return _resident() / 2**30, (_resident() - before + 4 * weights) / 2**30
+    # Subtract the memory used before the steps, but count the weights, which it included.
+    return _resident_bytes() / 2**30, (_resident_bytes() - before + 4 * weights) / 2**30
 
 
-def _resident() -> int:
+def _resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(arguments: list[str]) -> None:
-    """Run what the command line asks for."""
+    """Parse the command line and run the benchmark."""
     parser = argparse.ArgumentParser(prog="memory.py", description=__doc__)
     parser.add_argument("--reference", default="")
     parser.add_argument("--sizes", default="128,256")
     parser.add_argument("--batches", default="1")
-    parser.add_argument("--channels", type=int, default=64, help="of ours; the reference has 64")
+    parser.add_argument(
+        "--channels", type=int, default=64, help="of our networks; the reference has 64"
+    )
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", nargs=3, metavar=("NAME", "SIZE", "BATCH"), help=argparse.SUPPRESS)
-    known = parser.parse_args(arguments)
-    if known.one:
-        name, size, batch = known.one
-        print(*measure(name, int(size), int(batch), known.reference, known.channels))
+    args = parser.parse_args(arguments)
+    if args.one:
+        name, size, batch = args.one
+        print(*measure(name, int(size), int(batch), args.reference, args.channels))
         return
-    for size in known.sizes.split(","):
-        for batch in known.batches.split(","):
-            for name in chosen("--rows", known.rows, ROWS):
-                if name == "reference" and not known.reference:
+    for size in args.sizes.split(","):
+        for batch in args.batches.split(","):
+            for name in select_variants("--rows", args.rows, ROWS):
+                if name == "reference" and not args.reference:
                     continue
-                words = ["--one", name, size, batch, "--reference", known.reference,
-                         "--channels", str(known.channels)]  # fmt: skip
+                words = ["--one", name, size, batch, "--reference", args.reference,
+                         "--channels", str(args.channels)]  # fmt: skip
                 done = subprocess.run(
                     [sys.executable, __file__, *words], capture_output=True, text=True, check=False
                 )
                 if done.returncode:
-                    raise RunError(f"{name} at {size}: {done.stderr.strip().splitlines()[-1]}")
+                    raise RunError(
+                        f"{name} at size {size} failed: {done.stderr.strip().splitlines()[-1]}"
+                    )
                 peak, steps = (round(float(x), 2) for x in done.stdout.split()[-2:])
                 row = {
                     "precision": name, "size": int(size), "batch": int(batch), "peak_gib": peak,
                     "steps_gib": steps,
                 }  # fmt: skip
-                text = f"{name:<28}{size:>6}{batch:>4}{peak:>8} GiB, {steps} of them for the steps"
-                print(json.dumps(row) if known.json else text, flush=True)
+                text = f"{name:<28}{size:>6}{batch:>4}{peak:>8} GiB, of which the steps use {steps}"
+                print(json.dumps(row) if args.json else text, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Train a method with styles on scenes of many tints, and measure whether its styles mean something.
+"""Measure diversity, style accuracy and content preservation of a multimodal method.
 
     python benchmarks/multimodal_styles.py munit|stargan_v2 [--seed N] [--json] [option=value ...]
 
-In `tints` a scene has one of many answers, each in a tint that is known. Printed are: diversity, the
-mean distance of ten drawn styles of one input; style_followed, how often a translation is nearer in its
-colours to the reference it took its style from than to another (chance 0.5); and content, the mean
-correlation of luminance between an input and its ten translations (1: nothing but the tint changed).
+The benchmark trains on the scenes `tints`, where one input has many valid translations, each in a
+known tint. It prints three metrics: diversity, the mean distance between translations of one input
+with ten sampled styles; style_followed, the share of translations whose colours are closer to their
+own style reference than to another one (chance: 0.5); and content, the mean correlation of
+luminance between an input and its ten translations (1: only the tint changed).
 """
 
 import sys
@@ -17,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.known_truth import answer, recipe, trained
-from common.command import run_command
+from benchmarks.known_truth import print_measurement, recipe, train_run
 from common.errors import UserError
+from common.run_main import run_command
 from data.reading import read_image
 from data.tensors import normalize, to_tensor
 from evaluation.style_metrics import STYLES, style_metrics
 from inference.open_run import Run
 from models.translator import StyledTranslator
 
-# What differs from known_truth.py, where one answer is true and nothing rewards diversity.
-STYLED = {
+# Changes to the settings of known_truth.py, where each input has one true translation.
+STYLE_SETTINGS = {
     "munit": ["method.cycle_weight=1"],
     "stargan_v2": [
         "lr_multipliers.mapping=0.1",
@@ -35,56 +36,58 @@ STYLED = {
         "method.diversity_steps=800",
     ],
 }
-WEIGHTS = (0.299, 0.587, 0.114)  # of luminance, Rec. 601
+LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
     """Return the correlation of the luminance of two images [1, 3, H, W]."""
-    weights = torch.tensor(WEIGHTS).view(3, 1, 1)
+    weights = torch.tensor(LUMINANCE).view(3, 1, 1)
     pair = torch.stack([(image.cpu().float() * weights).sum(1).flatten() for image in (one, other)])
     return torch.corrcoef(pair)[0, 1].item()
 
 
-def styled(
+def train_and_measure(
     preset: str, seed: int, settings: list[str], folder: Path
 ) -> dict[str, float | int | str]:
-    """Train a preset on tints in `folder`, and measure its way from grey to a tint."""
-    if preset not in STYLED:
-        raise UserError(f"{preset}: tints are for methods with styles: {' and '.join(STYLED)}")
+    """Train a preset on `tints` in `folder`, and measure its translation from grey to a tint."""
+    if preset not in STYLE_SETTINGS:
+        raise UserError(
+            f"method {preset} has no styles; choose {' or '.join(STYLE_SETTINGS)}", option="method"
+        )
     root = folder / "scenes" / "tints"
-    words = [*recipe(preset), *STYLED[preset], f"seed={seed}", *settings]
-    run, seconds = trained(words, root, folder / "run")
+    words = [*recipe(preset), *STYLE_SETTINGS[preset], f"seed={seed}", *settings]
+    run, seconds = train_run(words, root, folder / "run")
     return {
         "method": preset,
         "seed": seed,
         "seconds": seconds,
         "steps": run.step,
-        **measured(run, root),
+        **measure_styles(run, root),
     }
 
 
 @torch.no_grad()
-def measured(run: Run, root: Path) -> dict[str, float]:
-    """Return what the styles of a_to_b are worth on the held-out scenes below `root`."""
+def measure_styles(run: Run, root: Path) -> dict[str, float]:
+    """Return the style metrics of a_to_b on the held-out scenes in `root`."""
     translator = run.translators["a_to_b"]
     assert isinstance(translator, StyledTranslator)
-    sources, references = images_in(root / "testA"), images_in(root / "testB")
-    figures = style_metrics(translator, sources, references, run.runtime)
+    sources, references = load_images(root / "testA"), load_images(root / "testB")
+    metrics = style_metrics(translator, sources, references, run.runtime)
     styles = [translator.sample_style(1, seed=number) for number in range(STYLES)]
-    agreement = [
+    correlations = [
         correlation(source, translator(source, style)) for source in sources for style in styles
     ]
-    return figures | {"content": float(np.mean(agreement))}
+    return metrics | {"content": float(np.mean(correlations))}
 
 
-def images_in(folder: Path) -> list[Tensor]:
-    """Return the images of a folder, each [1, C, H, W] in [-1, 1]."""
+def load_images(folder: Path) -> list[Tensor]:
+    """Return all images in a folder, each [1, C, H, W] in [-1, 1]."""
     return [normalize(to_tensor(read_image(file))[None]) for file in sorted(folder.iterdir())]
 
 
 def main(arguments: list[str]) -> None:
-    """Run what the command line asks for."""
-    answer(arguments, __doc__, "munit or stargan_v2", styled)
+    """Parse the command line and run the benchmark."""
+    print_measurement(arguments, __doc__, "munit or stargan_v2", train_and_measure)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: which variants are measured, and how long a call takes."""
+"""Select the variants of a benchmark and time calls, for all benchmarks."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,16 +9,18 @@ import torch
 from common.errors import UserError
 
 
-def chosen(option: str, names: str, variants: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variants of an option's comma-separated list; UserError for one that is not there."""
+def select_variants(option: str, names: str, variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variants in an option's comma-separated list; UserError for an unknown one."""
     for name in names.split(","):
         if name not in variants:
-            raise UserError(f"{option}: there is no {name!r}, only {', '.join(variants)}")
+            raise UserError(
+                f"{option}: unknown name {name!r}; choose from {', '.join(variants)}", option=option
+            )
     return {name: variants[name] for name in names.split(",")}
 
 
-def seconds_of(action: Callable[[], object], device: torch.device) -> float:
-    """Return how long a call takes, with the device's work done."""
+def measure_seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that a call takes, until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()

@@ -1,1 +1,1 @@
-"""What every room of the project may use: errors, files, paths, progress, tables."""
+"""Code that all packages share: errors, atomic writes, user paths, progress and text tables."""

@@ -1,7 +1,7 @@
-"""Read a command line of paths and key=value words into a dataclass, for commands with few options.
+"""Parse a command line of paths and key=value words into a flat dataclass.
 
-train.py, test.py, translate.py and export.py have nested options, which options/load.py reads by the same
-rules.
+train.py, test.py, translate.py and export.py have nested options; options/load.py parses those by
+the same rules.
 """
 
 import dataclasses
@@ -19,16 +19,16 @@ HELP = frozenset(["-h", "--help"])
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """The options of a command that has none."""
+    """The options of a command without options."""
 
 
 def split_words(
     arguments: Sequence[str], switches: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Return the words of a command line that are names or paths, and those that set an option.
+    """Split a command line into names or paths, and settings of options.
 
-    A setting contains = or begins with a dash. A word is a path if it is -, an existing file, or has a /
-    before its =, such as ./a=b.png.
+    A setting contains = or begins with a dash. A word is a path if it is -, an existing file, or
+    has a / before its =, such as ./a=b.png. `switches` are words with a dash that count as names.
     """
 
     def is_setting(word: str) -> bool:
@@ -46,11 +46,11 @@ def split_words(
 def parse_words(
     arguments: Sequence[str], schema: type[Options], usage: str
 ) -> tuple[list[str], Options] | None:
-    """Return the paths of a command line and its options; None where help was asked for and printed.
+    """Return the paths of a command line and its options; None after --help, which prints `usage`.
 
-    `schema` is a dataclass with defaults whose fields are str, int, float, bool or dict[str, str]; a dict
-    takes NAME.KEY=VALUE, a name with a dot is written with a double underscore. UserError names the
-    option that is unknown or has a value of another type.
+    `schema` is a dataclass with defaults whose fields are str, int, float, bool or dict[str, str].
+    A dict takes NAME.KEY=VALUE; the field of an option with a dot has a double underscore instead.
+    UserError (with `option`): an unknown option, an empty value, or a value of another type.
     """
     if HELP & {*arguments}:
         print(usage, end="" if usage.endswith("\n") else "\n")

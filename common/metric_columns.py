@@ -1,6 +1,6 @@
-"""The metrics that tables show: titles and formats."""
+"""Titles and number formats of the metrics in tables."""
 
-# A figure's name in metrics.json -> its title and format, in the order of the columns.
+# Name of a metric in metrics.json -> (title, format), in the order of the columns.
 COLUMNS = {
     "images": ("images", "{:d}"), "truth_psnr": ("PSNR to truth", "{:.2f} dB"),
     "truth_ssim": ("SSIM", "{:.3f}"), "truth_lpips": ("LPIPS", "{:.3f}"),

@@ -1,4 +1,4 @@
-"""What a misspelt word may have meant."""
+"""Suggest the known words that are nearest to a misspelled one."""
 
 import difflib
 import re
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return what to add to the refusal of an option: the nearest ones, or how a list is given."""
+    """Return the hint for an unknown option: similar options, or how to write a list; else ""."""
     if re.search(r"\[\d+\]|\.\d+$", name):
-        whole = re.split(r"[\[.]\d+", name)[0]
-        return f"; give the whole list: {whole}=[...]"
+        option = re.split(r"[\[.]\d+", name)[0]
+        return f"; give the whole list: {option}=[...]"
     leaf = name.rpartition(".")[2]
     same_leaf = [option for option in known if option.rpartition(".")[2] == leaf]
     return (
@@ -18,7 +18,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" where one of the known words is near, else nothing."""
+    """Return "; did you mean X?" if a known word is similar, else ""."""
     names = list(known)
     leaves = {name.rpartition(".")[2]: name for name in names}
     leaf = word.rpartition(".")[2]

@@ -1,10 +1,10 @@
-"""Tables of text for the terminal."""
+"""Align text tables for the terminal."""
 
 from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of texts as lines, the first column to the left and the others to the right."""
+    """Return rows as lines, with the first column left-aligned and the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,1 +1,1 @@
-"""Runs side by side: metrics, seeds, reproducibility, preference."""
+"""Compare runs: metrics side by side, mean over seeds, reproducibility, human preference."""

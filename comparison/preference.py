@@ -1,8 +1,8 @@
-"""A blind comparison of two evaluated runs: python -m comparison.preference RUN RUN [out=page.html].
+"""Compare two evaluated runs by blind votes: python -m comparison.preference RUN RUN [out=FILE].
 
-The page shows an input and two translations of it, in random places; a person clicks the better one, and
-saves the answers as a file. `python -m comparison.preference answers.json ...` turns answer files
-into scores.
+The page shows an input and its translations by both runs in random order; a person clicks the
+better one, and saves the answers as a file. `python -m comparison.preference answers.json ...`
+computes Bradley-Terry scores from such files.
 """
 
 import base64
@@ -18,27 +18,27 @@ from string import Template
 
 from PIL import Image
 
-from common.command import run_command
 from common.command_line import parse_words
 from common.errors import UserError
 from common.files import write_text
+from common.run_main import run_command
 from common.user_paths import page_path, parse_path
-from comparison.side_by_side import differences, read_metrics
+from comparison.metrics_table import differences, read_metrics
 from data.config import DataConfig
 from data.folders import files_in, find_split, folder_of
 from data.reading import composite_on_white, open_image
 from inference.outputs import output_name
 
 PAGE = Template((Path(__file__).parent / "templates/preference.html").read_text(encoding="utf-8"))
-MAX_COMPARISONS = 40  # pictures on a page: more tire a person
-SIDE = 384  # pixels they are shown with, at most
+MAX_QUESTIONS = 40  # of one page: more tire a person
+MAX_SIDE = 384  # pixels of the longer side of an image on the page
 USAGE = """\
 usage: python -m comparison.preference RUN RUN [out=preference.html]
        python -m comparison.preference answers.json ...
 
-The first writes a page for the browser that shows pictures of both runs, which were evaluated by test.py,
-without saying whose they are; a person chooses, and saves the answers as a file. The second turns
-the answers of any number of people into scores.
+The first form writes a web page that shows translations by two runs, which test.py has evaluated,
+without the names of the runs; a person chooses, and saves the answers as a file. The second form
+computes scores from the answers of any number of people.
 """
 
 
@@ -50,14 +50,14 @@ class Options:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     parsed = parse_words(arguments, Options, USAGE)
     if parsed is None:
         return
     words, options = parsed
     paths = [parse_path(word) for word in words]
     if paths and all(path.suffix == ".json" for path in paths):
-        print(scores_table(bradley_terry(read_answers(paths))))
+        print(scores_table(bradley_terry(read_wins(paths))))
         return
     if len(paths) != 2:
         raise UserError(
@@ -68,40 +68,48 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
-    """Write a page that compares what two runs made of the same held-out images; return how many."""
+    """Write a page that compares two runs' translations of the same held-out images.
+
+    Return the number of questions, at most 40. `seed` orders the questions and their two sides.
+    UserError where a run was not evaluated, both are one run, their protocols differ, or they have
+    no translations of the same images.
+    """
     measured = [read_metrics(run) for run in (one, other)]
-    found = differences(measured[0]["protocol"], measured[1]["protocol"])
-    if found:
+    changes = differences(measured[0]["protocol"], measured[1]["protocol"])
+    if changes:
         raise UserError(
-            f"{one} and {other} were evaluated differently and cannot be compared: {'; '.join(found)}"
+            f"{one} and {other} were evaluated differently and cannot be compared: "
+            f"{'; '.join(changes)}; evaluate both in the same way with test.py",
+            path=other,
         )
     if one.resolve() == other.resolve():
-        raise UserError(f"{one} is both of the runs; name two")
-    data = data_of(one)
+        raise UserError(f"{one} is named twice; name two different runs", path=one)
+    data = evaluated_data(one)
     sources = find_split(data, "test")
-    order = random.Random(seed)
-    rounds = []
+    random_order = random.Random(seed)
+    comparisons = []
     for direction in sorted(_directions(one) & _directions(other)):
         domain = direction.split("_to_")[0]
         for file in sources.get(domain, []):
             name = output_name(file.relative_to(folder_of(data, "test", domain)))
             fakes = [run / "test" / direction / name for run in (one, other)]
             if all(fake.is_file() for fake in fakes):
-                rounds.append((direction, file, fakes))
-    if not rounds:
+                comparisons.append((direction, file, fakes))
+    if not comparisons:
         raise UserError(
-            f"{one} and {other} have no translations of the same images; run test.py on both first"
+            f"{one} and {other} have no translations of the same images; run test.py on both first",
+            path=other,
         )
-    order.shuffle(rounds)
+    random_order.shuffle(comparisons)
     questions = []
-    for direction, file, fakes in rounds[:MAX_COMPARISONS]:
+    for direction, file, fakes in comparisons[:MAX_QUESTIONS]:
         sides = [0, 1]
-        order.shuffle(sides)
+        random_order.shuffle(sides)
         questions.append({
-            "direction": direction, "name": file.name, "real": _picture(file),
-            "left": _picture(fakes[sides[0]]), "right": _picture(fakes[sides[1]]), "order": sides,
+            "direction": direction, "name": file.name, "real": _data_url(file),
+            "left": _data_url(fakes[sides[0]]), "right": _data_url(fakes[sides[1]]), "order": sides,
         })  # fmt: skip
-    # What the page knows of the runs is hidden from a glance, not from a determined reader.
+    # Base64 hides the runs' names from a glance at the page's source, not from a determined reader.
     runs = [base64.b64encode(str(run).encode()).decode() for run in (one, other)]
     content = json.dumps({"runs": runs, "questions": questions}).replace("</", "<\\/")
     write_text(
@@ -110,38 +118,43 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     return len(questions)
 
 
-def data_of(run: Path) -> DataConfig:
-    """Return where the images are that a run was evaluated on."""
-    content = json.loads((run / "test" / "metrics.json").read_text(encoding="utf-8"))
+def evaluated_data(run: Path) -> DataConfig:
+    """Return the data options that a run was evaluated with; UserError if they are outdated."""
+    path = run / "test" / "metrics.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
     try:
         return DataConfig(**content["data"])
     except (KeyError, TypeError):
         raise UserError(
-            f"{run}/test/metrics.json is of another version; run test.py again"
+            f"{path} was written by another version; run test.py again", path=path
         ) from None
 
 
 def _directions(run: Path) -> set[str]:
     folder = run / "test"
     if not folder.is_dir():
-        raise UserError(f"{run} was not evaluated; run: python test.py {run}")
+        raise UserError(f"{run} was not evaluated; run: python test.py {run}", path=run)
     return {entry.name for entry in folder.iterdir() if "_to_" in entry.name and files_in(entry)}
 
 
-def _picture(path: Path) -> str:
+def _data_url(path: Path) -> str:
+    """Return an image file as a JPEG data URL, its longer side at most MAX_SIDE pixels."""
     image = composite_on_white(open_image(path)).convert("RGB")
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=92)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
 
 
 Wins = Mapping[tuple[str, str], float]
-"""(winner, loser) -> how often; a tie counts half for each."""
+"""(winner, loser) -> number of wins; a tie counts as half a win for each."""
 
 
-def read_answers(paths: Sequence[Path]) -> dict[tuple[str, str], float]:
-    """Return who won against whom in saved answers; UserError names a file that holds none."""
+def read_wins(paths: Sequence[Path]) -> dict[tuple[str, str], float]:
+    """Return the wins in saved answer files.
+
+    UserError where a file is missing or is not an answer file, or where no file has an answer.
+    """
     wins: dict[tuple[str, str], float] = {}
     for path in paths:
         try:
@@ -152,48 +165,54 @@ def read_answers(paths: Sequence[Path]) -> dict[tuple[str, str], float]:
                 wins[one, other] = wins.get((one, other), 0.0) + share
                 wins[other, one] = wins.get((other, one), 0.0) + 1 - share
         except FileNotFoundError:
-            raise UserError(f"no such file: {path}") from None
+            raise UserError(f"no such file: {path}", path=path) from None
         except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"{path}: no answers of a comparison page") from None
+            raise UserError(
+                f"{path}: not an answer file; save one on the page of comparison.preference",
+                path=path,
+            ) from None
     if not wins:
-        raise UserError("no answer was given yet")
+        raise UserError(
+            f"{paths[0]} has no answers; answer questions on the page, and save again",
+            path=paths[0],
+        )
     return wins
 
 
-def bradley_terry(wins: Wins, rounds: int = 1000) -> dict[str, tuple[float, float]]:
-    """Return run -> (score, standard error): log-odds of being preferred, of mean 0 over the runs.
+def bradley_terry(wins: Wins, iterations: int = 1000) -> dict[str, tuple[float, float]]:
+    """Return run -> (score, standard error): the log-odds of being preferred, with mean 0.
 
     Bradley & Terry 1952 (Biometrika 39), by the iteration of Hunter 2004 (Ann. Statist. 32, Eq. 3).
-    Half an answer for each of a pair is added, so that a run which won every time has a finite score.
-    The error is from the Fisher information's diagonal.
+    Half a win is added for each run of a pair, so that a run that won every time has a finite
+    score. The error is from the Fisher information's diagonal.
     """
     names = sorted({name for pair in wins for name in pair})
     counts = {pair: count + 0.5 for pair, count in wins.items()}
     strength = dict.fromkeys(names, 1.0)
-    for _ in range(rounds):
+    for _ in range(iterations):
         for name in names:
             won = sum(c for (winner, _), c in counts.items() if winner == name)
-            met = sum(
+            weighted_comparisons = sum(
                 (c + counts.get((loser, name), 0.0)) / (strength[name] + strength[loser])
                 for (winner, loser), c in counts.items()
                 if winner == name
             )
-            strength[name] = won / met
+            strength[name] = won / weighted_comparisons  # Eq. 3
         mean = math.exp(sum(math.log(s) for s in strength.values()) / len(names))
         strength = {name: s / mean for name, s in strength.items()}
-    found = {}
+    scores = {}
     for name in names:
         information = 0.0
         for (winner, loser), c in counts.items():
             if winner == name:
                 share = strength[name] / (strength[name] + strength[loser])
                 information += (c + counts.get((loser, name), 0.0)) * share * (1 - share)
-        found[name] = (math.log(strength[name]), 1 / math.sqrt(information))
-    return found
+        scores[name] = (math.log(strength[name]), 1 / math.sqrt(information))
+    return scores
 
 
 def scores_table(scores: Mapping[str, tuple[float, float]]) -> str:
-    """Return the scores, the best first."""
+    """Return the scores as lines of text, the best run first."""
     width = max(len(name) for name in scores)
     best = sorted(scores.items(), key=lambda item: -item[1][0])
     return "\n".join(

@@ -1,43 +1,50 @@
-"""Say whether one training repeated another: python -m comparison.reproducibility RUN RUN [out=page.html]."""
+"""Compare two training runs in detail: python -m comparison.reproducibility RUN RUN [out=FILE].
+
+The comparison covers what determines a result (code, images, options, versions, machine) and every
+logged value.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.command import run_command
 from common.command_line import parse_words
 from common.errors import UserError
 from common.files import write_text
+from common.run_main import run_command
 from common.text_table import aligned
 from common.user_paths import page_path, parse_path
-from comparison.curves import page
+from comparison.curves_page import curves_page
 from comparison.training_log import TrainingLog, read_training_log
 from options.help import shown
 from options.resume_check import may_change
 
-PLACES = ("data.root", "data.train", "data.test")  # where images lie, which says nothing of them
+# Options that only locate the images; equal fingerprints mean equal images wherever they are.
+LOCATION_OPTIONS = ("data.root", "data.train", "data.test")
 TOLERANCE = 1e-5  # of the larger value: some hundred roundings of a float32
+MAX_LINES = 6  # of differences shown for each part of the experiment
 USAGE = """\
 usage: python -m comparison.reproducibility RUN RUN [tolerance=1e-5] [out=RUN/repeated.html]
 
-Compares two trainings: whether code, images, options, versions and machine were the same, and whether what
-was logged is equal bit for bit, equal but for rounding (no two values farther apart than
-`tolerance` of the larger), or from which step on it is not. RUN is a run folder, or the folder of an
-offline W&B run. The page shows the curves. Exit code 0: equal, or but for rounding; 1: they part.
+Compares two training runs: whether code, images, options, versions and machine are the same, and
+whether the logged values are identical bit for bit, equal within rounding (no two values differ by
+more than `tolerance` of the larger), or different from some step on. RUN is a run folder, or the
+folder of an offline W&B run. The page shows the curves. Exit code 0: identical, or equal within
+rounding; 1: different.
 """
 
 
 @dataclass(frozen=True)
 class FirstDifference:
-    """How one logged value of two runs differs."""
+    """How one logged value differs between two runs."""
 
     name: str
-    steps: int  # at which both have it
-    bits: int | None  # the first step at which they are not the same number
-    rounding: int | None  # the first step at which they are farther apart than rounding
-    largest: float  # relative difference
-    at: int  # the step of it
+    steps: int  # number of steps at which both runs logged it
+    not_identical: int | None  # the first step at which the two numbers are not identical
+    beyond_tolerance: int | None  # the first step at which they differ by more than the tolerance
+    largest: float  # the largest relative difference
+    largest_at: int  # the step of the largest difference
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,12 @@ class Options:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what the command line asks for."""
+    """Run the command; return 1 where the runs differ by more than the tolerance, else 0."""
     parsed = parse_words(arguments, Options, USAGE)
     if parsed is None:
         return 0
-    paths, options = parsed
-    if len(paths) != 2:
+    words, options = parsed
+    if len(words) != 2:
         raise UserError(
             "usage: python -m comparison.reproducibility RUN RUN [tolerance=1e-5] [out=page.html]"
         )
@@ -63,23 +70,33 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(
             f"tolerance must be at least 0 and below 1, got {tolerance}", option="tolerance"
         )
-    one, other = (read_training_log(parse_path(path)) for path in paths)
-    found = first_differences(one, other, tolerance)
-    lines = [_experiment(one, other), "", _losses(found), "", verdict(one, other, found, tolerance)]
-    print("\n".join(lines))
-    beside = parse_path(paths[0])  # what the first path is may be a file, or in W&B
-    usual = beside / "repeated.html" if beside.is_dir() else "repeated.html"
-    out = page_path(options.out or usual)
-    curves = {p.name: (_curve(one, p.name), _curve(other, p.name), p.rounding) for p in found}
-    write_text(out, page(one.name, other.name, "\n".join(lines), curves))
+    paths = [parse_path(word) for word in words]
+    one, other = map(read_training_log, paths)
+    values = first_differences(one, other, tolerance)
+    report = "\n\n".join([
+        _experiment_text(one, other), _values_table(values), verdict(one, other, values, tolerance)
+    ])  # fmt: skip
+    print(report)
+    # The first run may also be a file of an offline W&B run, which has no folder to write into.
+    default = paths[0] / "repeated.html" if paths[0].is_dir() else "repeated.html"
+    out = page_path(options.out or default)
+    curves = {
+        value.name: (_curve(one, value.name), _curve(other, value.name), value.beyond_tolerance)
+        for value in values
+    }
+    write_text(out, curves_page(one.name, other.name, report, curves))
     print(f"curves: {out}")
-    return 0 if all(parting.rounding is None for parting in found) else 1
+    return 0 if all(value.beyond_tolerance is None for value in values) else 1
 
 
 def first_differences(
     one: TrainingLog, other: TrainingLog, tolerance: float = TOLERANCE
 ) -> list[FirstDifference]:
-    """Return how every value that both runs logged differs; UserError where there is none."""
+    """Return the differences of every value that both runs logged at a common step.
+
+    `tolerance` is relative to the larger of two values. UserError where no value was logged by both
+    runs at one step.
+    """
     steps = sorted(one.rows.keys() & other.rows.keys())
     names = dict.fromkeys(name for run in (one, other) for step in steps for name in run.rows[step])
     found = []
@@ -91,23 +108,37 @@ def first_differences(
         ]
         if not pairs:
             continue
-        apart = [(relative_difference(x, y), step) for step, x, y in pairs]
-        largest, at = max(apart, key=lambda pair: pair[0])
-        bits = next((step for step, x, y in pairs if not equal_numbers(x, y)), None)
-        rounding = next((step for far, step in apart if far > tolerance), None)
-        found.append(FirstDifference(name, len(pairs), bits, rounding, largest, at))
+        gaps = [(relative_difference(x, y), step) for step, x, y in pairs]
+        largest, largest_at = max(gaps, key=lambda gap: gap[0])
+        found.append(
+            FirstDifference(
+                name=name,
+                steps=len(pairs),
+                not_identical=next((s for s, x, y in pairs if not equal_numbers(x, y)), None),
+                beyond_tolerance=next((step for gap, step in gaps if gap > tolerance), None),
+                largest=largest,
+                largest_at=largest_at,
+            )
+        )
     if not found:
-        raise UserError(f"{one.name} and {other.name} have no logged step in common")
+        raise UserError(
+            f"{one.name} and {other.name} have no logged step in common; compare runs that logged "
+            "at the same steps",
+            path=other.name,
+        )
     return found
 
 
 def equal_numbers(one: float, other: float) -> bool:
-    """Say whether two values are one number, be it none at all."""
+    """Return whether two values are the same number; NaN equals NaN."""
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def relative_difference(one: float, other: float) -> float:
-    """Return how far two values are apart, as a share of the larger; infinite where one is no number."""
+    """Return |one - other| as a fraction of the larger magnitude.
+
+    0 for equal numbers (also NaN and NaN); infinity where they differ and one is NaN or infinite.
+    """
     if equal_numbers(one, other):
         return 0.0
     if not (math.isfinite(one) and math.isfinite(other)):
@@ -118,73 +149,86 @@ def relative_difference(one: float, other: float) -> float:
 def verdict(
     one: TrainingLog,
     other: TrainingLog,
-    found: Sequence[FirstDifference],
+    values: Sequence[FirstDifference],
     tolerance: float = TOLERANCE,
 ) -> str:
-    """Return the answer in one sentence."""
-    others = [name for name, lines in differences(one, other).items() if lines]
-    what = (
-        "another experiment"
-        if set(others) & {"options", "images", "code"}
-        else "the same experiment"
+    """Return in one line whether two runs are the same experiment with equal logged values."""
+    changed = [name for name, lines in differences(one, other).items() if lines]
+    same = not {*changed} & {"options", "images", "code"}
+    experiment = "the same experiment" if same else "another experiment"
+    if changed:
+        experiment += f" (not the same: {', '.join(changed)})"
+    unmatched = len(one.rows.keys() ^ other.rows.keys())
+    experiment += f"; {unmatched} logged steps are in only one of them" if unmatched else ""
+    not_identical = [v.not_identical for v in values if v.not_identical is not None]
+    if not not_identical:
+        steps = max(value.steps for value in values)
+        return f"{experiment}: identical bit for bit at all {steps} logged steps"
+    first = min(not_identical)
+    beyond = min(
+        (v.beyond_tolerance for v in values if v.beyond_tolerance is not None), default=None
     )
-    if others:
-        what += f" (not the same: {', '.join(others)})"
-    steps = max(parting.steps for parting in found)
-    first = min((p.rounding for p in found if p.rounding is not None), default=None)
-    bits = min((p.bits for p in found if p.bits is not None), default=None)
-    lonely = len(one.rows.keys() ^ other.rows.keys())
-    what += f"; {lonely} logged steps stand in one of them only" if lonely else ""
-    if bits is None:
-        return f"{what}: equal bit for bit at all {steps} logged steps"
-    if first is None:
-        return f"{what}: equal but for rounding ({tolerance:g} of a value), bit for bit before step {bits}"
-    return f"{what}: they part at step {first} by more than {tolerance:g} of a value, in a bit at step {bits}"
+    phases = []
+    if first > min(one.rows.keys() & other.rows.keys()):
+        phases.append(f"identical before step {first}")
+    if beyond is None:
+        phases.append(f"equal within {tolerance:g} relative from step {first} on")
+    elif beyond > first:
+        phases.append(f"equal within {tolerance:g} relative before step {beyond}")
+    if beyond is not None:
+        phases.append(f"different from step {beyond} on")
+    return f"{experiment}: {', '.join(phases)}"
 
 
 def differences(one: TrainingLog, other: TrainingLog) -> dict[str, list[str]]:
-    """Return what of two experiments is not the same, line by line; what is not recorded differs too."""
+    """Return part of the experiment -> its differences, a line each; facts not recorded differ too.
+
+    The parts are code, images, options, versions and machine. Options that do not alter a result
+    (see `options.resume_check.may_change`) are not compared, nor the location of equal images.
+    """
+    same_images = bool(one.images) and one.images == other.images
     options = {
         name: (one.options.get(name), other.options.get(name))
         for name in sorted({*one.options, *other.options})
-        if not may_change(name)
-        and not (name in PLACES and one.images and one.images == other.images)
+        if not may_change(name) and not (same_images and name in LOCATION_OPTIONS)
     }
+    same_code = one.code and one.code == other.code
     return {
-        "code": [] if one.code and one.code == other.code else [_code(one) + " -> " + _code(other)],
-        "images": _unlike(one.images, other.images),
+        "code": [] if same_code else [f"{_code_version(one)} -> {_code_version(other)}"],
+        "images": _changed_facts(one.images, other.images),
         "options": [f"{n} {shown(a)} -> {shown(b)}" for n, (a, b) in options.items() if a != b],
-        "versions": _unlike(one.versions, other.versions),
-        "machine": _unlike(one.machine, other.machine),
+        "versions": _changed_facts(one.versions, other.versions),
+        "machine": _changed_facts(one.machine, other.machine),
     }
 
 
-def _experiment(one: TrainingLog, other: TrainingLog) -> str:
-    lines = []
-    for name, found in differences(one, other).items():
-        lines.append(f"{name:<10}{'; '.join(found[:6]) if found else 'the same'}")
-        lines[-1] += f"; and {len(found) - 6} more" if len(found) > 6 else ""
-    return f"{one.name} and {other.name}\n" + "\n".join(lines)
+def _experiment_text(one: TrainingLog, other: TrainingLog) -> str:
+    lines = [f"{one.name} and {other.name}"]
+    for part, changes in differences(one, other).items():
+        more = f"; and {len(changes) - MAX_LINES} more" if len(changes) > MAX_LINES else ""
+        lines.append(f"{part:<10}{'; '.join(changes[:MAX_LINES]) or 'the same'}{more}")
+    return "\n".join(lines)
 
 
-def _losses(found: Sequence[FirstDifference]) -> str:
-    rows = [["logged", "steps", "largest difference", "at step", "a bit from", "parts from"]]
-    for p in found:
-        apart = f"{p.largest:.2g}" if p.largest else "0"
-        where = str(p.at) if p.largest else "-"
-        rows.append([p.name, str(p.steps), apart, where, _step(p.bits), _step(p.rounding)])
+def _values_table(values: Sequence[FirstDifference]) -> str:
+    head = ["logged", "steps", "largest difference", "at step", "not identical from",
+            "beyond tolerance from"]  # fmt: skip
+    rows = [head]
+    for value in values:
+        largest = f"{value.largest:.2g}" if value.largest else "0"
+        at = str(value.largest_at) if value.largest else "-"
+        firsts = (
+            "-" if s is None else str(s) for s in (value.not_identical, value.beyond_tolerance)
+        )
+        rows.append([value.name, str(value.steps), largest, at, *firsts])
     return aligned(rows)
 
 
-def _step(step: int | None) -> str:
-    return "-" if step is None else str(step)
-
-
-def _code(run: TrainingLog) -> str:
+def _code_version(run: TrainingLog) -> str:
     return f"{run.code or 'not recorded'} ({run.commit[:8]}{'+changes' * ('+' in run.commit)})"
 
 
-def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _changed_facts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     if not one and not other:
         return ["not recorded"]
     return [

@@ -1,4 +1,4 @@
-"""Sum up runs of several seeds: python -m comparison.seeds RUN RUN ... [markdown=true]."""
+"""Average metrics over several seeds: python -m comparison.seeds RUN ... [markdown=true]."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,24 +7,25 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from common.command import run_command
 from common.command_line import parse_words
 from common.errors import UserError
 from common.metric_columns import COLUMNS
+from common.run_main import run_command
 from common.text_table import aligned
 from common.user_paths import parse_path
-from comparison.side_by_side import differences, read_metrics
+from comparison.metrics_table import differences, read_metrics
 from options.load import saved_options
 from options.resume_check import differing
 
-SEPARATELY = ("step", "weights")  # runs of other lengths can be compared, but not averaged
+# Parts of the protocol that may differ between compared runs, and not between averaged ones.
+EQUAL_FOR_MEAN = ("step", "weights")
 PLUS_MINUS = " ± "
 USAGE = """\
 usage: python -m comparison.seeds RUN RUN [...] [markdown=true]
 
-Prints mean and standard deviation (of a sample: n - 1) of what test.py measured of runs that differ in their
-seed alone, such as those of train.py with seeds=[0,1,2]. Runs that were measured, or trained,
-differently are refused: what differs is said instead.
+Prints mean and sample standard deviation (n - 1) of the metrics that test.py measured for runs that
+differ only in their seed, such as those of train.py with seeds=[0,1,2]. Runs that were trained or
+evaluated differently are refused with the list of differences. markdown=true prints Markdown.
 """
 
 
@@ -36,7 +37,7 @@ class Options:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do what the command line asks for."""
+    """Run the command."""
     parsed = parse_words(arguments, Options, USAGE)
     if parsed is None:
         return
@@ -44,80 +45,92 @@ def main(arguments: Sequence[str]) -> None:
     if not words:
         raise UserError(USAGE.partition("\n")[0])
     measured = {path: read_metrics(path) for path in map(parse_path, dict.fromkeys(words))}
-    check_alike({path: content["protocol"] for path, content in measured.items()})
-    check_trained_alike(list(measured))
-    figures = [content["directions"] for content in measured.values()]
-    rows = table(figures)
+    check_same_protocol({path: content["protocol"] for path, content in measured.items()})
+    check_same_training(list(measured))
+    rows = mean_table([content["directions"] for content in measured.values()])
     print(as_markdown(rows) if options.markdown else aligned(rows))
-    print("\n" + stamp(next(iter(measured.values()))["protocol"], measured))
+    print("\n" + protocol_line(next(iter(measured.values()))["protocol"], measured))
 
 
-def check_alike(protocols: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Raise UserError where runs were not measured in one way."""
-    (first, stamp), *others = protocols.items()
+def check_same_protocol(protocols: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Raise UserError where the runs were not all evaluated in the same way."""
+    (first, expected), *others = protocols.items()
     for other, protocol in others:
-        found = differences(stamp, protocol)
-        found += [
-            f"{name} is {stamp.get(name)} and {protocol.get(name)}"
-            for name in SEPARATELY
-            if stamp.get(name) != protocol.get(name)
+        changes = differences(expected, protocol)
+        changes += [
+            f"{name} is {expected.get(name)} and {protocol.get(name)}"
+            for name in EQUAL_FOR_MEAN
+            if expected.get(name) != protocol.get(name)
         ]
-        if found:
+        if changes:
             raise UserError(
-                f"{first} and {other} were measured differently and have no common mean: {'; '.join(found)}"
+                f"{first} and {other} were evaluated differently and cannot be averaged: "
+                f"{'; '.join(changes)}; evaluate both in the same way with test.py",
+                path=other,
             )
 
 
-def check_trained_alike(runs: Sequence[Path]) -> None:
-    """Raise UserError where the options of runs differ in more than the seed, or not even in that."""
+def check_same_training(runs: Sequence[Path]) -> None:
+    """Raise UserError where runs differ in an option besides the seed, or two share a seed."""
     saved = {run: saved_options(run / "options.yaml") for run in runs}
     (first, options), *others = saved.items()
-    for other, changed in others:
-        found = [line for line in differing(options, changed) if not line.startswith("seed ")]
-        if found:
+    for other, other_options in others:
+        changes = [x for x in differing(options, other_options) if not x.startswith("seed ")]
+        if changes:
             raise UserError(
-                f"{first} and {other} are runs of other options and have no common mean: "
-                f"{', '.join(found[:4])}"
+                f"{first} and {other} have different options and cannot be averaged: "
+                f"{', '.join(changes[:4])}; name runs that differ only in their seed",
+                option=changes[0].partition(" ")[0],
+                path=other,
             )
     seeds = [options.seed for options in saved.values()]
     if len({*seeds}) < len(seeds):
-        raise UserError(f"two of these runs have one seed ({', '.join(map(str, sorted(seeds)))})")
+        raise UserError(
+            f"two of these runs have the same seed ({', '.join(map(str, sorted(seeds)))}); "
+            "name runs of different seeds",
+            option="seed",
+        )
 
 
-def table(figures: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[str]]:
-    """Return a row of texts for each direction and figure, with mean and deviation over the runs."""
-    rows = [["", "mean ± sd" if len(figures) > 1 else "one run", "from", "to", "runs"]]
-    for direction in dict.fromkeys(name for found in figures for name in found):
+def mean_table(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[str]]:
+    """Return a table of texts: a row for each direction and metric, averaged over the runs.
+
+    `runs` holds direction -> metrics of each run. The columns are mean and sample standard
+    deviation, smallest and largest value, and the number of runs that have the metric.
+    """
+    rows = [["", "mean ± sd" if len(runs) > 1 else "one run", "from", "to", "runs"]]
+    for direction in dict.fromkeys(name for directions in runs for name in directions):
         for key, (title, form) in COLUMNS.items():
-            values = [found.get(direction, {}).get(key) for found in figures]
+            values = [directions.get(direction, {}).get(key) for directions in runs]
             numbers = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
             if not numbers or key == "images":
                 continue
-            ends = [form.format(value) for value in (min(numbers), max(numbers))]
-            rows.append([f"{direction} {title}", _mean(numbers, form), *ends, str(len(numbers))])
+            extremes = [form.format(value) for value in (min(numbers), max(numbers))]
+            average = _mean_and_deviation(numbers, form)
+            rows.append([f"{direction} {title}", average, *extremes, str(len(numbers))])
     return rows
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of texts as a table of Markdown, the first as its head."""
+    """Return rows of texts as a Markdown table; the first row is its head."""
     head, *body = [f"| {' | '.join(cell or ' ' for cell in row)} |" for row in rows]
     return "\n".join([head, "|---|" + "---:|" * (len(rows[0]) - 1), *body])
 
 
-def stamp(protocol: Mapping[str, Any], runs: Mapping[Path, Any]) -> str:
-    """Return by what protocol the figures were measured, as one line."""
+def protocol_line(protocol: Mapping[str, Any], runs: Mapping[Path, Any]) -> str:
+    """Return the protocol of an evaluation and the number of runs in one line."""
     images = protocol.get("images")
     counts = ", ".join(f"{n} {d}" for d, n in images.items()) if isinstance(images, dict) else "?"
-    said = {
+    facts = {
         "runs": len(runs), "held-out images": f"{counts} ({protocol.get('fingerprint', '?')})",
         "size": protocol.get("size", "?"), "fit": protocol.get("fit", "?"),
         "step": protocol.get("step", "?"), "weights": protocol.get("weights", "?"),
         "features": protocol.get("features", "none"),
     }  # fmt: skip
-    return "; ".join(f"{name}: {value}" for name, value in said.items())
+    return "; ".join(f"{name}: {value}" for name, value in facts.items())
 
 
-def _mean(numbers: Sequence[float], form: str) -> str:
+def _mean_and_deviation(numbers: Sequence[float], form: str) -> str:
     if len(numbers) == 1:
         return form.format(numbers[0])
     number, unit = form.partition("}")[0] + "}", form.partition("}")[2]

@@ -1,4 +1,4 @@
-"""What is recorded of a training, in its run folder or in an offline W&B run, in one form."""
+"""Read the record of a training run from its run folder or from an offline W&B run."""
 
 import dataclasses
 import json
@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from engine.format_1 import upgrade_option, upgrade_options
-from engine.run_record import read_sessions
-from engine.tracking.wandb_offline import is_offline, read_offline
+from engine.provenance_files import read_sessions
+from engine.tracking.offline_run_reader import is_offline, read_offline
+from engine.upgrade_format_1 import upgrade_option, upgrade_options
 from options.config import TrainOptions
 from options.load import saved_options, to_dict
 from options.presets import flatten
 
-# Of the clock or the count, not of the learning.
-UNCOMPARED = (
+# Prefixes of logged names that measure time or count steps, and not the training itself.
+NOT_COMPARED = (
     "step",
     "images",
     "epoch",
@@ -28,12 +28,12 @@ UNCOMPARED = (
     "previews/",
     "best/",
 )
-MACHINE = ("device", "gpu", "processor", "cores", "threads", "platform")
+MACHINE_FACTS = ("device", "gpu", "processor", "cores", "threads", "platform")
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """A training as it was written down; what was not is empty."""
+    """The record of a training run; facts that were not recorded are empty."""
 
     name: str
     code: str
@@ -42,29 +42,38 @@ class TrainingLog:
     options: dict[str, Any]  # by dotted name
     versions: dict[str, str]
     machine: dict[str, Any]
-    rows: dict[int, dict[str, float]]  # step -> loss, score, norm or rate -> value
+    rows: dict[int, dict[str, float]]  # step -> name of a loss, score, norm or rate -> value
 
 
 def read_training_log(path: Path) -> TrainingLog:
-    """Return what a run folder, or an offline W&B run's folder or file, says of its training."""
+    """Return the record of the run at `path`: a run folder, or an offline W&B run's folder or file.
+
+    UserError where `path` is not a run, or where its metrics.jsonl is missing or damaged.
+    """
     if is_offline(path):
-        found = read_offline(path)
+        offline = read_offline(path)
         known = {field.name for field in dataclasses.fields(TrainOptions)}
         options = {
-            n: value for n, value in found.config.items() if upgrade_option(n, None)[0] in known
+            name: value
+            for name, value in offline.config.items()
+            if upgrade_option(name, None)[0] in known
         }
-        return _recorded(str(path), found.config, options, found.history, "_step")
+        return _training_log(str(path), offline.config, options, offline.history, "_step")
     if not (path / "options.yaml").is_file():
-        raise UserError(f"{path} is no run: it has no options.yaml; train.py makes one")
+        raise UserError(
+            f"{path} is not a run: it has no options.yaml; name a run folder of train.py", path=path
+        )
     sessions = read_sessions(path)
+    facts = sessions[0] if sessions else {}
     options = to_dict(saved_options(path / "options.yaml"))
-    return _recorded(str(path), sessions[0] if sessions else {}, options, _lines(path), "step")
+    return _training_log(str(path), facts, options, _read_rows(path), "step")
 
 
-def _recorded(
+def _training_log(
     name: str, facts: Mapping[str, Any], options: Mapping[str, Any], rows: list[dict[str, Any]],
-    count: str,
+    step_key: str,
 ) -> TrainingLog:  # fmt: skip
+    """Build a log; `step_key` is the key under which a row holds its step."""
     images, packages = (facts.get(key) for key in ("data_fingerprint", "packages"))
     versions = {"python": facts.get("python"), **(packages if isinstance(packages, dict) else {})}
     return TrainingLog(
@@ -74,29 +83,34 @@ def _recorded(
         images={str(s): str(f) for s, f in images.items()} if isinstance(images, dict) else {},
         options=upgrade_options(flatten(options)),
         versions={str(key): str(value) for key, value in versions.items() if value},
-        machine={key: facts[key] for key in MACHINE if key in facts},
-        rows={row[count]: _numbers(row) for row in rows if isinstance(row.get(count), int)},
+        machine={key: facts[key] for key in MACHINE_FACTS if key in facts},
+        rows={row[step_key]: _numbers(row) for row in rows if isinstance(row.get(step_key), int)},
     )
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what was measured, under the names of metrics.jsonl."""
+    """Return the compared values of a row, under their names in metrics.jsonl."""
     return {
         name.removeprefix("loss/"): value
         for name, value in row.items()
-        if isinstance(value, int | float) and not name.startswith(UNCOMPARED)
+        if isinstance(value, int | float) and not name.startswith(NOT_COMPARED)
     }
 
 
-def _lines(run: Path) -> list[dict[str, Any]]:
+def _read_rows(run: Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl before its first damaged line.
+
+    A crash cuts the last line off. UserError where the file is missing or its first line is
+    damaged.
+    """
     path, rows = run / "metrics.jsonl", []
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             rows += [row] if isinstance(row, dict) else []
     except FileNotFoundError:
-        raise UserError(f"{run} has no metrics.jsonl; train it first") from None
+        raise UserError(f"{run} has no metrics.jsonl; train it first", path=run) from None
     except (OSError, ValueError):
         if not rows:
-            raise UserError(f"{path} is damaged") from None
-    return rows  # a torn last line is one that a crash cut off
+            raise UserError(f"{path} is damaged; name another run", path=path) from None
+    return rows

@@ -1,1 +1,1 @@
-"""From folders of images to batches."""
+"""Find, check, decode, augment and batch the images of a data set."""

@@ -1,4 +1,4 @@
-"""Augmentation of one image; the only place that knows albumentations."""
+"""Resize and augment single images; the only module that imports albumentations."""
 
 import functools
 import os
@@ -14,10 +14,11 @@ MAX_OPENCV_CHANNELS = 128  # OpenCV's limit
 
 
 class Transform:
-    """A pipeline: uint8 [H, W, C] and a key in, uint8 [H', W', C] out; the same key, the same result.
+    """Apply albumentations steps to an image, with all randomness derived from a key.
 
-    The library's objects are made where they are first used: a transform travels to the processes
-    that read images, however those are started.
+    Takes uint8 [H, W, C] and a key, returns uint8 [H', W', C]; equal keys give equal results. The
+    albumentations objects are created on the first call, so that a transform can be pickled to
+    worker processes under any start method.
     """
 
     def __init__(self, steps: Callable[[], list[Any]]) -> None:
@@ -25,16 +26,17 @@ class Transform:
         self._pipeline: Any = None
 
     def __call__(self, image: np.ndarray, key: Sequence[int] = (0,)) -> np.ndarray:
-        # The colour and geometry steps silently misread anything but uint8 [H, W, C].
+        # Color and geometry steps silently misinterpret anything but uint8 [H, W, C].
         assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
-        if image.shape[2] > MAX_OPENCV_CHANNELS:  # the same key does the same to every part
+        if image.shape[2] > MAX_OPENCV_CHANNELS:  # equal keys transform all parts equally
             first, rest = image[..., :MAX_OPENCV_CHANNELS], image[..., MAX_OPENCV_CHANNELS:]
             parts = [self(np.ascontiguousarray(part), key) for part in (first, rest)]
             return np.concatenate(parts, axis=2)
         if self._pipeline is None:
-            self._pipeline = _libraries()[1].Compose(self.steps(), strict=True)
+            self._pipeline = _import_libraries()[1].Compose(self.steps(), strict=True)
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(tuple(key))))
-        # One stream shared by all steps: a seed per step would make them move in lockstep.
+        # All steps share one stream: with one seed per step their random numbers would be
+        # correlated.
         self._pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         result = self._pipeline(image=image)["image"]
         return result if result.ndim == 3 else result[..., None]
@@ -44,30 +46,31 @@ class Transform:
 
 
 def resize_transform(config: DataConfig, size: int) -> Transform:
-    """Return what brings an image to `size` as data.fit says; nothing in it is random."""
+    """Return the deterministic transform that resizes an image to `size` according to data.fit."""
     return Transform(functools.partial(resizing_steps, config, size))
 
 
 def training_transform(config: DataConfig, channels: int, crop: int = 0) -> Transform:
-    """Return what a resized training image goes through: turn, a crop of this side, flip, colour.
+    """Return the random transform of a resized training image: rotate, crop, flip, jitter colors.
 
-    Without a side the crop is one of data.crop_size.
+    `crop` is the side of the square crop in pixels; 0 means data.crop_size.
     """
     side = crop or config.crop_size
     return Transform(functools.partial(training_steps, config, channels, side))
 
 
 def evaluation_transform(config: DataConfig) -> Transform:
-    """Return what a held-out image goes through: resized to the crop size, never cropped.
+    """Return the transform of a held-out image: resized to data.crop_size, never cropped.
 
-    `stretch` gives a square, `short_side` keeps the aspect, `crop` leaves the image as it is.
+    `stretch` gives a square, `short_side` keeps the aspect ratio, `crop` leaves the image
+    unchanged.
     """
     return resize_transform(config, config.crop_size)
 
 
 def training_steps(config: DataConfig, channels: int, crop: int) -> list[Any]:
-    """Return the library's random steps for a training image."""
-    cv2, library = _libraries()
+    """Return the random albumentations steps for a training image."""
+    cv2, library = _import_libraries()
     steps: list[Any] = []
     if config.rotate:
         steps.append(library.Rotate(
@@ -78,27 +81,27 @@ def training_steps(config: DataConfig, channels: int, crop: int) -> list[Any]:
     if config.flip:
         steps.append(library.HorizontalFlip(p=0.5))
     if config.color_jitter:
-        share = (1 - config.color_jitter, 1 + config.color_jitter)
-        saturation = share if channels == 3 else (1.0, 1.0)
-        steps.append(library.ColorJitter(share, share, saturation, hue=(0, 0), p=1.0))
+        factors = (1 - config.color_jitter, 1 + config.color_jitter)
+        saturation = factors if channels == 3 else (1.0, 1.0)
+        steps.append(library.ColorJitter(factors, factors, saturation, hue=(0, 0), p=1.0))
     return steps
 
 
 def resizing_steps(config: DataConfig, size: int) -> list[Any]:
-    """Return the library's steps that bring an image to `size` as data.fit says."""
-    cv2, library = _libraries()
-    # Bicubic as the reference; by area where it shrinks, which is free of aliasing.
-    how = {"interpolation": cv2.INTER_CUBIC, "area_for_downscale": "image"}
+    """Return the albumentations steps that resize an image to `size` according to data.fit."""
+    cv2, library = _import_libraries()
+    # Bicubic, as in the reference implementation; by area when shrinking, which avoids aliasing.
+    interpolation = {"interpolation": cv2.INTER_CUBIC, "area_for_downscale": "image"}
     if config.fit == "stretch":
-        return [library.Resize(size, size, **how)]
+        return [library.Resize(size, size, **interpolation)]
     if config.fit == "short_side":
-        return [library.SmallestMaxSize(max_size=size, **how)]
+        return [library.SmallestMaxSize(max_size=size, **interpolation)]
     return []
 
 
-def _libraries() -> tuple[Any, Any]:
-    # Imported here: it costs a second that a misspelt command should not wait for. Without the
-    # variable the library asks the network for a newer version of itself.
+def _import_libraries() -> tuple[Any, Any]:
+    # The import takes a second, which a mistyped command should not have to wait for. Without the
+    # environment variable albumentations asks the network for a newer version of itself.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
     import cv2

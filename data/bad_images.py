@@ -1,4 +1,4 @@
-"""Leave out images that cannot be read, once and for good, where a run was told to."""
+"""Exclude images that cannot be read from a run, and record their names in its folder."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,56 +9,64 @@ from common.errors import UserError
 from common.files import write_text
 from data.reading import BadImage
 
-MAX_BAD_SHARE = 0.01  # of a domain that may be left out; where more is bad, something else is wrong
+MAX_BAD_FRACTION = 0.01  # of a domain; more bad images than this point to another problem
 
 
 def drop_bad_images(
     files: Mapping[str, Sequence[Path]], read: Callable[[str, Path], object], record: Path,
-    counted: Callable[[Iterator[object], int], Iterable[object]],
+    progress: Callable[[Iterator[object], int], Iterable[object]],
 ) -> dict[str, list[Path]]:  # fmt: skip
-    """Return domain -> the files that `read(domain, file)` raises no BadImage for.
+    """Return domain -> the files for which `read(domain, file)` does not raise BadImage.
 
-    Every file is read once, and the names of the bad ones are written to `record` as JSON; where that
-    exists, it is believed, so that a run goes on with the images it began with. UserError where more
-    than one in a hundred (or one, of fewer) is bad, or nothing is left.
+    Every file is read once, and `record` (JSON) receives the bad ones. An existing `record` is used
+    instead of reading, so that a resumed run continues with the images it began with. `progress`
+    wraps the iteration over the results and gets their number. UserError if more than 1 % of a
+    domain is bad (more than one image, in domains below 200 images), or if no image is left.
     """
-    bad = _recorded(record) if record.exists() else _examined(files, read, counted)
-    kept = {d: [f for f in paths if str(f) not in bad] for d, paths in files.items()}
+    bad = _load_record(record) if record.exists() else _read_all(files, read, progress)
+    usable = {d: [f for f in paths if str(f) not in bad] for d, paths in files.items()}
     for domain, paths in files.items():
-        lost = len(paths) - len(kept[domain])
-        if lost > max(MAX_BAD_SHARE * len(paths), 1) or not kept[domain]:
+        bad_count = len(paths) - len(usable[domain])
+        if bad_count > max(MAX_BAD_FRACTION * len(paths), 1) or not usable[domain]:
             first = next(f for f in paths if str(f) in bad)
             raise UserError(
-                f"{lost} of {len(paths)} images of {domain} cannot be used, such as {bad[str(first)]}; "
-                "data.bad_images=skip leaves out one in a hundred at most"
-            )
+                f"{bad_count} of {len(paths)} images of {domain} cannot be used, "
+                f"such as {bad[str(first)]}; data.bad_images=skip leaves out 1 % at most, "
+                "so replace or remove them",
+                option="data.bad_images", path=first,
+            )  # fmt: skip
     if not record.exists():
         write_text(record, json.dumps(bad, indent=1) + "\n")
-    return kept
+    return usable
 
 
-def _examined(
+def _read_all(
     files: Mapping[str, Sequence[Path]], read: Callable[[str, Path], object],
-    counted: Callable[[Iterator[object], int], Iterable[object]],
+    progress: Callable[[Iterator[object], int], Iterable[object]],
 ) -> dict[str, str]:  # fmt: skip
-    """Return path -> reason of every file that cannot be used; decoders let other threads run."""
+    """Return path -> reason for every file that cannot be used.
 
-    def reason(domain: str, file: Path) -> tuple[str, str] | None:
+    Threads are enough: image decoders release the interpreter's lock.
+    """
+
+    def path_and_reason(domain: str, file: Path) -> tuple[str, str] | None:
         try:
             read(domain, file)
         except BadImage as error:
             return str(file), str(error)
         return None
 
-    work = [(domain, file) for domain, paths in files.items() for file in paths]
+    pairs = [(domain, file) for domain, paths in files.items() for file in paths]
     with ThreadPoolExecutor() as pool:
-        found = list(counted(pool.map(lambda pair: reason(*pair), work), len(work)))
-    return dict(pair for pair in found if isinstance(pair, tuple))
+        results = pool.map(lambda pair: path_and_reason(*pair), pairs)
+        return dict(entry for entry in progress(results, len(pairs)) if isinstance(entry, tuple))
 
 
-def _recorded(record: Path) -> dict[str, str]:
+def _load_record(record: Path) -> dict[str, str]:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         return {str(file): str(reason) for file, reason in content.items()}
     except (OSError, ValueError, AttributeError):
-        raise UserError(f"{record} is damaged; remove it, and the images are read again") from None
+        raise UserError(
+            f"{record} is damaged; remove it, and all images are checked again", path=record
+        ) from None

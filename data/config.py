@@ -1,4 +1,4 @@
-"""Options of the images: where they are and what is done to them on the way to a batch."""
+"""Options of the images: where they are, and how they are read, resized, augmented and cached."""
 
 import re
 from dataclasses import dataclass, field
@@ -7,45 +7,35 @@ from typing import Literal
 from common.errors import UserError
 
 BadImages = Literal["error", "skip"]
-
-
-MAX_CHANNELS = 4096
-
-
-MAX_MEMORY_CACHE_GB = 100_000
-
-
-MAX_SIDE = 32_766  # on a side: what OpenCV, which resizes, can address
-
-
 Fit = Literal["stretch", "short_side", "crop"]
-
-
 Pairs = Literal["auto", "none", "forward", "both"]
+MAX_CHANNELS = 4096
+MAX_MEMORY_CACHE_GB = 100_000
+MAX_SIDE = 32_766  # pixels of a side that OpenCV can resize
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the images are and what is done to them on the way to a batch."""
+    """Where the images are, and how they are read, resized, augmented and cached."""
 
     root: str = ""  # folder with trainA, trainB, testA, testB, or train/<domain>, test/<domain>
-    domains: list[str] = field(default_factory=lambda: ["a", "b"])  # their names, in order
+    domains: list[str] = field(default_factory=lambda: ["a", "b"])  # names of the domains, in order
     train: dict[str, str] = field(default_factory=dict)  # a folder for each domain, instead of root
     test: dict[str, str] = field(default_factory=dict)  # the same for the held-out images
-    channels: list[int] = field(default_factory=lambda: [3])  # 1 grey, 3 RGB; or [1,3], one each
-    fit: Fit = "stretch"  # stretch to a square, short_side keeps the aspect, crop leaves the size
+    channels: list[int] = field(default_factory=lambda: [3])  # 1: grey, 3: RGB; [1,3]: one each
+    fit: Fit = "stretch"  # stretch: to a square; short_side: keep the aspect; crop: no resize
     load_size: int = 286  # pixels images are resized to before the crop (not with fit=crop)
     crop_size: int = 256  # pixels of the random square crop
-    progressive_crops: list[int] = field(default_factory=list)  # crops that grow: [64,128,256]
+    progressive_crops: list[int] = field(default_factory=list)  # growing crops: [64,128,256]
     flip: bool = True  # mirror half of the images left to right
     rotate: float = 0.0  # rotate by up to N degrees, with reflection at the border
-    color_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this share
+    color_jitter: float = 0.0  # vary brightness, contrast and saturation by up to this fraction
     workers: int = 2  # processes that read images; 0 reads in the training process
     pairs: Pairs = "auto"  # equal names in test are ground truth: none, forward, both ways
-    memory_cache_gb: float = 2.0  # memory for decoded images, which later passes read; 0: none
-    disk_cache: str = ""  # folder for decoded, resized images: faster reading from then on
-    device_cache: bool = False  # keep them in the device's memory instead: for sets that fit
-    validation: float = 0.0  # share of the training images held out to choose the best checkpoint
+    memory_cache_gb: float = 2.0  # cache of decoded images in memory, for later passes; 0: none
+    disk_cache: str = ""  # folder to cache decoded, resized images in, also for later runs
+    device_cache: bool = False  # keep the images in device memory instead; for sets that fit
+    validation: float = 0.0  # fraction of training images held out to choose the best checkpoint
     bad_images: BadImages = "error"  # unreadable images: stop, or skip up to 1 % of a domain
     limit: int = 0  # use only the first N images of each folder; 0: all
 
@@ -56,60 +46,88 @@ class DataConfig:
                 or "_to_" in name
             ):
                 raise UserError(
-                    f"data.domains: '{name}' is no domain name; use letters, digits, - and single _"
+                    f"data.domains: '{name}' is not a valid domain name; use letters, digits, - "
+                    "and single _ (but not _to_)",
+                    option="data.domains",
                 )
         if len(set(self.domains)) != len(self.domains) or len(self.domains) < 2:
-            raise UserError(f"data.domains must be 2 or more different names, got {self.domains}")
+            raise UserError(
+                f"data.domains must be 2 or more different names, got {self.domains}",
+                option="data.domains",
+            )
         if len(self.channels) not in (1, len(self.domains)) or not all(
             0 < count <= MAX_CHANNELS for count in self.channels
         ):
             raise UserError(
-                f"data.channels must be one number of 1 to {MAX_CHANNELS}, or one for each domain, "
-                f"got {str(self.channels)[:60]}"
+                f"data.channels must be one number from 1 to {MAX_CHANNELS}, or one for each "
+                f"domain, got {str(self.channels)[:60]}",
+                option="data.channels",
             )
         for option, folders in (("train", self.train), ("test", self.test)):
             for name in folders:
                 if name not in self.domains:
                     known = ", ".join(f"data.{option}.{domain}" for domain in self.domains)
-                    raise UserError(f"data.{option}.{name}: no such domain; this run has {known}")
+                    raise UserError(
+                        f"data.{option}.{name}: data.domains has no domain '{name}'; use {known}",
+                        option=f"data.{option}.{name}",
+                    )
         for option in ("load_size", "crop_size"):
             if not 1 <= getattr(self, option) <= MAX_SIDE:
                 raise UserError(
-                    f"data.{option} must be 1 to {MAX_SIDE}, got {getattr(self, option)}"
+                    f"data.{option} must be 1 to {MAX_SIDE}, got {getattr(self, option)}",
+                    option=f"data.{option}",
                 )
         if self.fit != "crop" and self.crop_size > self.load_size:
             raise UserError(
                 f"data.crop_size={self.crop_size} is larger than data.load_size={self.load_size}; "
-                "raise the load size or lower the crop"
+                "raise the load size or lower the crop",
+                option="data.crop_size",
             )
-        grown = self.progressive_crops and (
+        invalid_crops = self.progressive_crops and (
             self.progressive_crops != sorted(set(self.progressive_crops))
             or self.progressive_crops[0] < 1
             or self.progressive_crops[-1] != self.crop_size
         )
-        if grown:
+        if invalid_crops:
             raise UserError(
-                f"data.progressive_crops must rise to data.crop_size={self.crop_size}, "
-                f"got {str(self.progressive_crops)[:60]}"
+                "data.progressive_crops must be increasing sizes that end with "
+                f"data.crop_size={self.crop_size}, got {str(self.progressive_crops)[:60]}",
+                option="data.progressive_crops",
             )
         for option in ("rotate", "color_jitter", "workers", "limit"):
             if getattr(self, option) < 0:
-                raise UserError(f"data.{option} must be 0 or more, got {getattr(self, option)}")
+                raise UserError(
+                    f"data.{option} must be 0 or more, got {getattr(self, option)}",
+                    option=f"data.{option}",
+                )
         if not 0 <= self.memory_cache_gb <= MAX_MEMORY_CACHE_GB:
             raise UserError(
-                f"data.memory_cache_gb must be 0 to {MAX_MEMORY_CACHE_GB} GB, got {self.memory_cache_gb}"
+                f"data.memory_cache_gb must be 0 to {MAX_MEMORY_CACHE_GB} GB, "
+                f"got {self.memory_cache_gb}",
+                option="data.memory_cache_gb",
             )
         if self.color_jitter and not set(self.channels) <= {1, 3}:
-            raise UserError("data.color_jitter works on grey and RGB images only; set it to 0")
+            raise UserError(
+                "data.color_jitter works on grey and RGB images only; set it to 0",
+                option="data.color_jitter",
+            )
         if not 0 <= self.validation < 1:
             raise UserError(
-                f"data.validation must be at least 0 and below 1, got {self.validation}"
+                f"data.validation must be at least 0 and below 1, got {self.validation}",
+                option="data.validation",
             )
-        if self.rotate > 180 or self.color_jitter >= 1:
-            raise UserError("data.rotate must be at most 180 and data.color_jitter below 1")
+        if self.rotate > 180:
+            raise UserError(
+                f"data.rotate must be at most 180 degrees, got {self.rotate}", option="data.rotate"
+            )
+        if self.color_jitter >= 1:
+            raise UserError(
+                f"data.color_jitter must be below 1, got {self.color_jitter}",
+                option="data.color_jitter",
+            )
 
     def crops(self) -> list[int]:
-        """Return the sides of the squares that are trained on, one after the other."""
+        """Return the sides of the training crops, in the order in which they are trained on."""
         return self.progressive_crops or [self.crop_size]
 
     def channels_of(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Fetch a published data set: python -m data.download NAME [OUT]."""
+"""Download a published data set: python -m data.download NAME [OUT]."""
 
 import os
 import shutil
@@ -13,77 +13,87 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from common.command import run_command
 from common.command_line import NoOptions, parse_words
 from common.errors import UserError, one_line
 from common.files import file_sha256
+from common.run_main import run_command
 from common.user_paths import parse_path
 
 HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
-PAUSES = (1.0, 3.0, 10.0)  # seconds before another try
-MAX_FILES, MAX_RATIO, MAX_BYTES = 200_000, 200, 50 * 2**30
+RETRY_PAUSES = (1.0, 3.0, 10.0)  # seconds before each further attempt
+MAX_FILES = 200_000
+MAX_RATIO = 200  # of the unpacked to the packed size
+MAX_BYTES = 50 * 2**30
 NOT_PUBLISHED = {
-    "cityscapes": "its licence forbids copies; get it from cityscapes-dataset.com, then set data.root",
+    "cityscapes": "the licence forbids copies; get it at cityscapes-dataset.com and set data.root",
 }
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A published zip file; `sha256` is empty where nobody has published one."""
+    """A published zip file; `sha256` is empty if the publisher gives none."""
 
     url: str
     sha256: str = ""
 
 
-# Preset name -> archive. The publishers give no checksums; the one received is printed and kept.
+# Preset name -> archive. The publishers give no checksums; that of the downloaded file is printed.
 ARCHIVES = {
     name: Archive(f"{HOST}{file}.zip")
     for name, file in {
-        "horse2zebra": "horse2zebra", "monet2photo": "monet2photo", "vangogh2photo": "vangogh2photo",
-        "cezanne2photo": "cezanne2photo", "ukiyoe2photo": "ukiyoe2photo",
+        "horse2zebra": "horse2zebra", "monet2photo": "monet2photo",
+        "vangogh2photo": "vangogh2photo", "cezanne2photo": "cezanne2photo",
+        "ukiyoe2photo": "ukiyoe2photo",
         "summer2winter": "summer2winter_yosemite", "apple2orange": "apple2orange", "maps": "maps",
         "facades": "facades", "iphone2dslr_flower": "iphone2dslr_flower",
     }.items()
 }  # fmt: skip
 
 
-def download(archive: Archive, out: Path, pauses: tuple[float, ...] = PAUSES) -> str:
-    """Fetch an archive and unpack it into the new folder `out`; return its sha256.
+def download(archive: Archive, out: Path, pauses: tuple[float, ...] = RETRY_PAUSES) -> str:
+    """Download an archive, unpack it into the new folder `out`, and return its sha256.
 
-    An interrupted transfer continues where it stopped, in this call and in the next. `out` appears
-    only when everything is in place. UserError, in one line, for what the network, the archive or
-    the folder does not allow.
+    An interrupted transfer continues where it stopped, in this call and in the next one. `out`
+    appears only when it is complete. UserError, in one line, if the network, the archive or the
+    folder prevents it.
     """
     if out.exists():
-        raise UserError(f"{out} exists already; remove it to download again")
+        raise UserError(f"{out} exists already; remove it to download again", path=out)
     partial = out.with_name(out.name + ".zip.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _transfer(archive.url, partial, pauses)
+        _transfer_with_retries(archive.url, partial, pauses)
         digest = file_sha256(partial)
         if archive.sha256 and digest != archive.sha256:
             partial.unlink()
             raise UserError(
-                f"{archive.url}: removed, its sha256 is {digest[:16]}..., not {archive.sha256[:16]}..."
+                f"{archive.url}: the sha256 is {digest[:16]}..., not {archive.sha256[:16]}...; "
+                "the file is removed, run the command again",
+                path=partial,
             )
         building = out.with_name(out.name + ".partial")
         shutil.rmtree(building, ignore_errors=True)
         unpack(partial, building)
-        inner = [entry for entry in building.iterdir() if entry.name != "__MACOSX"]
-        lone = len(inner) == 1 and inner[0].is_dir()  # the archives hold one folder of their name
-        (inner[0] if lone else building).rename(out)
+        entries = [entry for entry in building.iterdir() if entry.name != "__MACOSX"]
+        # The published archives contain a single folder of their own name.
+        has_single_folder = len(entries) == 1 and entries[0].is_dir()
+        (entries[0] if has_single_folder else building).rename(out)
         shutil.rmtree(building, ignore_errors=True)
         partial.unlink()
     except OSError as error:
-        raise UserError(f"{out}: {error.strerror or one_line(error)}") from None
+        raise UserError(
+            f"{out}: {error.strerror or one_line(error)}; check the folder and the free disk space",
+            path=out,
+        ) from None
     return digest
 
 
 def unpack(archive: Path, out: Path) -> None:
-    """Unpack a zip file into `out`; UserError for one that is damaged, hostile or a bomb.
+    """Unpack a zip file into `out`; UserError if it is damaged, hostile or a zip bomb.
 
-    Refused are absolute names, names that leave `out`, links, devices, doubled names, and archives of
-    more than 200,000 files, 50 GiB, or 200 times their own size. Nothing is left of a refused archive.
+    Refused are absolute names, names outside of `out`, links, devices, duplicate names, and
+    archives of more than 200,000 files, 50 GiB, or 200 times their packed size. A refused archive
+    leaves no files in `out`; a damaged one is deleted as well.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -101,7 +111,8 @@ def unpack(archive: Path, out: Path) -> None:
         shutil.rmtree(out, ignore_errors=True)
         archive.unlink(missing_ok=True)
         raise UserError(
-            f"{archive}: not a sound zip file ({one_line(error, 80)}); removed it, try again"
+            f"{archive}: not an intact zip file ({one_line(error, 80)}); it is removed, try again",
+            path=archive,
         ) from None
     except UserError:
         shutil.rmtree(out, ignore_errors=True)
@@ -109,39 +120,48 @@ def unpack(archive: Path, out: Path) -> None:
 
 
 def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
-    total = sum(member.file_size for member in members)
+    """Raise UserError for an archive that is too large or has a member with an unsafe name."""
+    unpacked = sum(member.file_size for member in members)
     packed = max(archive.stat().st_size, 1)
-    if len(members) > MAX_FILES or total > MAX_BYTES or total > MAX_RATIO * packed:
+    if len(members) > MAX_FILES or unpacked > MAX_BYTES or unpacked > MAX_RATIO * packed:
         raise UserError(
-            f"{archive}: unpacks to {total / 1e9:.1f} GB in {len(members)} files; refused"
+            f"{archive}: refused, it would unpack to {unpacked / 1e9:.1f} GB "
+            f"in {len(members)} files",
+            path=archive,
         )
-    seen = set()
+    names = set()
     for member in members:
         name = PurePosixPath(member.filename)
-        leaves = (
+        is_outside = (
             name.is_absolute() or ".." in name.parts or "\\" in member.filename or "\0" in str(name)
         )
-        if leaves or _is_special(member) or name in seen:
-            raise UserError(f"{archive}: holds the unsafe name {member.filename[:80]!r}; refused")
-        seen.add(name)
+        if is_outside or _is_special(member) or name in names:
+            raise UserError(
+                f"{archive}: refused, it contains the unsafe name {member.filename[:80]!r}",
+                path=archive,
+            )
+        names.add(name)
 
 
 def _is_special(member: zipfile.ZipInfo) -> bool:
-    """Say whether a member is a link, a device or a pipe, where the archive says what it is."""
+    """Return whether the archive records a member as a link, a device or a pipe."""
     kind = stat.S_IFMT(member.external_attr >> 16)
     return kind not in (0, stat.S_IFREG, stat.S_IFDIR)
 
 
-def _transfer(url: str, partial: Path, pauses: tuple[float, ...]) -> None:
+def _transfer_with_retries(url: str, partial: Path, pauses: tuple[float, ...]) -> None:
+    """Download `url` to `partial`; retry after each pause if the server or network fails."""
     reason = ""
     for pause in (*pauses, None):
         try:
-            if _continue(url, partial):
+            if _resume_transfer(url, partial):
                 return
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
+                raise UserError(
+                    f"{url}: the server answers {error.code} {error.reason}", path=partial
+                ) from None
             reason = f"the server answers {error.code}"
         except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
             reason = one_line(error, 80)
@@ -149,21 +169,23 @@ def _transfer(url: str, partial: Path, pauses: tuple[float, ...]) -> None:
             print(f"{reason}; trying again in {pause:.0f} s", file=sys.stderr)
             time.sleep(pause)
     raise UserError(
-        f"{url}: cannot be fetched ({reason}); the same command continues from where it stopped"
+        f"{url}: cannot be downloaded ({reason}); run the same command again to continue",
+        path=partial,
     )
 
 
-def _continue(url: str, partial: Path) -> bool:
-    """Append what is missing to `partial`; return whether it is complete."""
+def _resume_transfer(url: str, partial: Path) -> bool:
+    """Append the missing bytes to `partial`; return whether it is complete."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=30)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing beyond what is here
-            return error.headers.get("Content-Range", "").endswith(f"/{have}") or _start_again(
-                partial
-            )
+        if error.code == 416 and have:  # the file has no bytes after those that are here
+            if error.headers.get("Content-Range", "").endswith(f"/{have}"):
+                return True
+            partial.unlink()  # not a part of this file: the next attempt starts from the beginning
+            return False
         raise
     with answer, open(partial, "ab" if answer.status == 206 else "wb") as file:
         if answer.status != 206:
@@ -173,24 +195,19 @@ def _continue(url: str, partial: Path) -> bool:
         while chunk := answer.read(2**18):
             file.write(chunk)
             have += len(chunk)
-            _show(partial.name.removesuffix(".partial"), have, total)
+            _print_progress(partial.name.removesuffix(".partial"), have, total)
     return total is None or have == total
 
 
-def _start_again(partial: Path) -> bool:
-    partial.unlink()
-    return False
-
-
-def _show(name: str, have: int, total: int | None) -> None:
+def _print_progress(name: str, have: int, total: int | None) -> None:
     if sys.stderr.isatty():
-        share = f"{have / total:4.0%} of {total / 1e6:.0f} MB" if total else f"{have / 1e6:.0f} MB"
+        done = f"{have / total:4.0%} of {total / 1e6:.0f} MB" if total else f"{have / 1e6:.0f} MB"
         end = "\n" if have == total else ""
-        print(f"\r\x1b[K{name}  {share}", end=end, file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{name}  {done}", end=end, file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> None:
-    """Fetch what the command line names, into datasets/NAME or the folder given."""
+    """Download the named data set into datasets/NAME or the given folder."""
     names = ", ".join(sorted(ARCHIVES))
     usage = f"usage: python -m data.download NAME [OUT]\n\nNAME: {names}\nOUT:  datasets/NAME"
     parsed = parse_words(arguments, NoOptions, usage)
@@ -203,11 +220,12 @@ def main(arguments: list[str]) -> None:
     if name in NOT_PUBLISHED:
         raise UserError(f"{name}: {NOT_PUBLISHED[name]}")
     if name not in ARCHIVES:
-        raise UserError(f"unknown data set '{name}'; there are {names}")
+        raise UserError(f"unknown data set '{name}'; the known ones are {names}")
     out = parse_path(words[1]) if len(words) > 1 else Path("datasets") / name
     digest = download(ARCHIVES[name], out)
     print(
-        f"{out}: ready (sha256 {digest}); train with: python train.py {name} data.root={os.fspath(out)}"
+        f"{out}: ready (sha256 {digest}); "
+        f"train with: python train.py {name} data.root={os.fspath(out)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a data set is: the name, size and content of every image, and one short name for all of them."""
+"""Hash the images of a data set, and combine the hashes into one short fingerprint."""
 
 import hashlib
 import os
@@ -11,38 +11,42 @@ from typing import Literal
 from common.errors import UserError
 
 Fingerprint = Literal["contents", "sizes"]
-Counted = Callable[[Iterable[str], int], Iterable[str]]
-READERS = min(8, 2 * (os.cpu_count() or 1))  # threads: a disk answers several at once
+Progress = Callable[[Iterable[str], int], Iterable[str]]
+HASH_THREADS = min(8, 2 * (os.cpu_count() or 1))  # a disk serves several reads at once
 
 
 @dataclass(frozen=True)
 class FileHash:
-    """One file as it was when it was looked at."""
+    """Size, date and content hash of one file."""
 
     bytes: int
-    modified: int  # nanoseconds; another date is another look, not another image
-    sha256: str  # empty where contents are not looked at
+    modified: (
+        int  # nanoseconds; a new date means that the file is hashed again, not that it differs
+    )
+    sha256: str  # empty if only sizes are compared
 
 
 Images = dict[str, FileHash]
-"""Path in the folder of its domain -> image, in the order of the files."""
+"""Path relative to the folder of the domain -> hash, in the order of the files."""
 
-_seen: dict[tuple[str, int, int], str] = {}  # several runs of one process look once
+# (path, size, date) -> sha256: several runs in one process hash each file once.
+_known_hashes: dict[tuple[str, int, int], str] = {}
 
 
 def hash_files(
     folder: Path, files: Sequence[Path], how: Fingerprint = "contents",
-    known: Mapping[str, FileHash] | None = None, counted: Counted = lambda items, _: items,
+    known: Mapping[str, FileHash] | None = None, progress: Progress = lambda names, _: names,
 ) -> Images:  # fmt: skip
-    """Return what the files of a domain are; UserError names one that cannot be read.
+    """Return the sizes, dates and content hashes of the files of a domain.
 
-    Names that are no UTF-8 are escaped. A file that `known` holds with the same size and date is not read
-    again. `counted` may show how many of how many are done.
+    Names that are not valid UTF-8 are escaped. A file that has the same size and date in `known` is
+    not read again. `progress` wraps the iteration over the names and gets their number. UserError
+    names a file that cannot be read.
     """
     names = [_printable(os.path.relpath(file, folder)) for file in files]
     known = known or {}
 
-    def look(name: str, file: Path) -> FileHash:
+    def hash_file(name: str, file: Path) -> FileHash:
         try:
             status = file.stat()
             size, modified = status.st_size, status.st_mtime_ns
@@ -50,32 +54,39 @@ def hash_files(
                 return FileHash(size, modified, "")
             before, key = known.get(name), (os.path.abspath(file), size, modified)
             if before and before.sha256 and (before.bytes, before.modified) == (size, modified):
-                _seen[key] = before.sha256
-            elif key not in _seen:
+                _known_hashes[key] = before.sha256
+            elif key not in _known_hashes:
                 with open(file, "rb") as content:
-                    _seen[key] = hashlib.file_digest(content, "sha256").hexdigest()
+                    _known_hashes[key] = hashlib.file_digest(content, "sha256").hexdigest()
         except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        return FileHash(size, modified, _seen[key])
+            raise UserError(
+                f"{file}: cannot be read ({error.strerror}); restore the file or its permissions",
+                path=file,
+            ) from None
+        return FileHash(size, modified, _known_hashes[key])
 
-    with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(look, names, files)
-        return {name: next(found) for name in counted(names, len(names))}
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
+        hashes = pool.map(hash_file, names, files)
+        return {name: next(hashes) for name in progress(names, len(names))}
 
 
 def fingerprint_files(files: Mapping[str, Sequence[Path]]) -> str:
-    """Return a name for a set of images by domain: another name or content of any is another set."""
+    """Return the fingerprint of a data set, given as domain -> files, from names and contents."""
     return dataset_fingerprint(
         {domain: hash_files(Path("/"), paths) for domain, paths in files.items()}
     )
 
 
 def dataset_fingerprint(images: Mapping[str, Images]) -> str:
-    """Return the name of a set that was looked at; 16 hexadecimal digits, ~ before those of sizes alone."""
+    """Return the fingerprint of a hashed data set: 16 hexadecimal digits.
+
+    It changes with the name of a domain, and with the name, the content or the order of its files.
+    A fingerprint from sizes instead of contents begins with ~.
+    """
     digest, sizes = hashlib.sha256(), False
-    for domain, found in images.items():
+    for domain, hashes in images.items():
         digest.update(domain.encode())
-        for name, image in found.items():
+        for name, image in hashes.items():
             sizes = sizes or not image.sha256
             content = bytes.fromhex(image.sha256) or str(image.bytes).encode()
             digest.update(os.fsencode(os.path.basename(name)) + b"\0" + content)
@@ -83,38 +94,38 @@ def dataset_fingerprint(images: Mapping[str, Images]) -> str:
 
 
 def to_json(images: Mapping[str, Images]) -> dict[str, dict[str, dict[str, int | str]]]:
-    """Return what was looked at as plain containers."""
+    """Return the hashes as plain containers, for JSON."""
     return {
-        domain: {name: asdict(image) for name, image in found.items()}
-        for domain, found in images.items()
+        domain: {name: asdict(image) for name, image in hashes.items()}
+        for domain, hashes in images.items()
     }
 
 
 def from_json(content: object) -> dict[str, Images]:
-    """Return what `to_json` gave; nothing where it is damaged, so that everything is looked at again."""
+    """Return the hashes that `to_json` wrote; empty if damaged, so that all are computed again."""
     try:
         assert isinstance(content, dict)
         return {
-            str(domain): {str(name): _image(entry) for name, entry in found.items()}
-            for domain, found in content.items()
+            str(domain): {str(name): _file_hash(entry) for name, entry in hashes.items()}
+            for domain, hashes in content.items()
         }
     except (AssertionError, AttributeError, TypeError, KeyError, ValueError):
         return {}
 
 
 def changed_names(one: Images, other: Images) -> list[str]:
-    """Return the names whose image is missing on one side, or of another size or content."""
+    """Return the names of images that are missing on one side, or differ in size or content."""
 
-    def same(name: str) -> bool:
+    def is_same(name: str) -> bool:
         a, b = one.get(name), other.get(name)
         if a is None or b is None or a.bytes != b.bytes:
             return False
         return a.sha256 == b.sha256 or not (a.sha256 and b.sha256)
 
-    return [name for name in dict.fromkeys([*one, *other]) if not same(name)]
+    return [name for name in dict.fromkeys([*one, *other]) if not is_same(name)]
 
 
-def _image(entry: Mapping[str, object]) -> FileHash:
+def _file_hash(entry: Mapping[str, object]) -> FileHash:
     size, modified, sha256 = entry["bytes"], entry["modified"], entry["sha256"]
     if not (isinstance(size, int) and isinstance(modified, int) and isinstance(sha256, str)):
         raise TypeError

@@ -1,4 +1,4 @@
-"""Which held-out images show one scene, so that a translation has a truth."""
+"""Pair held-out images of the same scene, so that translations can be compared to ground truth."""
 
 import json
 import os
@@ -15,50 +15,58 @@ from data.folders import folder_of
 def ground_truth_files(
     config: DataConfig, held_out: Mapping[str, Sequence[Path]]
 ) -> dict[str, list[Path]]:
-    """Return direction "a_to_b" -> the true file for each held-out image of a, where known.
+    """Return direction "a_to_b" -> the ground-truth file of each held-out image of a, if known.
 
-    `data.pairs=auto` believes what ROOT/dataset.json says in its key `pairs`. A pair is two held-out
-    files of one name in their folders (suffix and a trailing _A or _B aside); UserError names one
-    that has no partner.
+    A pair is two held-out files with the same path in their folders, without the suffix and without
+    a trailing _A or _B. `data.pairs=auto` reads the key `pairs` of ROOT/dataset.json. UserError
+    names a file that has no partner, and two files of one domain that have the same name.
     """
     pairs = config.pairs
     if pairs == "auto":
-        pairs = _described(config).get("pairs", "none")
+        pairs = _description(config).get("pairs", "none")
     if pairs not in ("forward", "both"):
         return {}
     first, second = config.domains[:2]
     directions = [(first, second)] + ([(second, first)] if pairs == "both" else [])
     truth = {}
     for source, target in directions:
-        by_name = _by_scene(config, target, held_out[target])
-        wanted = _by_scene(config, source, held_out[source])
-        lonely = [file for name, file in wanted.items() if name not in by_name]
-        if lonely:
+        targets = _by_scene(config, target, held_out[target])
+        sources = _by_scene(config, source, held_out[source])
+        unpaired = [file for scene, file in sources.items() if scene not in targets]
+        if unpaired:
             raise UserError(
-                f"data.pairs={config.pairs}: {lonely[0]} has no partner in {target}; "
-                "use data.pairs=none for unpaired held-out images"
-            )
-        truth[f"{source}_to_{target}"] = [by_name[name] for name in wanted]
+                f"data.pairs={config.pairs}: {unpaired[0]} has no partner in {target}; "
+                "use data.pairs=none for unpaired held-out images",
+                option="data.pairs", path=unpaired[0],
+            )  # fmt: skip
+        truth[f"{source}_to_{target}"] = [targets[scene] for scene in sources]
     return truth
 
 
 def _by_scene(config: DataConfig, domain: str, files: Sequence[Path]) -> dict[str, Path]:
-    """Return the files of a domain by their name in its folder, without suffix and _A or _B."""
-    folder, found = folder_of(config, "test", domain), {}
+    """Return scene -> file: the scene is the path in the folder, without suffix and _A or _B."""
+    folder, by_scene = folder_of(config, "test", domain), {}
     for file in files:
-        name = re.sub(r"_[AB]$", "", os.fspath(file.relative_to(folder).with_suffix("")))
-        if name in found:
-            raise UserError(f"data.pairs={config.pairs}: {found[name]} and {file} have one name")
-        found[name] = file
-    return found
+        scene = re.sub(r"_[AB]$", "", os.fspath(file.relative_to(folder).with_suffix("")))
+        if scene in by_scene:
+            raise UserError(
+                f"data.pairs={config.pairs}: {by_scene[scene]} and {file} have the same name; "
+                "rename or remove one of them",
+                option="data.pairs", path=file,
+            )  # fmt: skip
+        by_scene[scene] = file
+    return by_scene
 
 
-def _described(config: DataConfig) -> dict[str, str]:
+def _description(config: DataConfig) -> dict[str, str]:
+    """Return the content of ROOT/dataset.json; empty if there is no such file."""
     description = parse_path(config.root, "data.root") / "dataset.json"
     if not config.root or not description.is_file():
         return {}
     try:
         content = json.loads(description.read_text())
     except (ValueError, OSError):
-        raise UserError(f"{description}: not valid JSON; mend or remove it") from None
+        raise UserError(
+            f"{description}: not valid JSON; correct or remove it", path=description
+        ) from None
     return content if isinstance(content, dict) else {}

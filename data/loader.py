@@ -1,4 +1,4 @@
-"""The stream of batches, read by worker processes."""
+"""Load batches in worker processes, and end these processes with their parent."""
 
 import atexit
 import signal
@@ -23,50 +23,52 @@ def batches(
     pin_memory: bool,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the uint8 batches of steps first_step .. last_step - 1, whatever the worker count.
+    """Yield the uint8 batches of steps first_step .. last_step - 1, domain -> [N, C, H, W].
 
-    `part` (number, count) yields that part of every batch: processes share batches, not images.
+    The batches do not depend on the number of workers. `part` (number, count) yields that part of
+    every batch, for training on several devices.
 
-    BadImage names a file that cannot be read. A worker's death is an error that may come at any
-    moment in the process that iterates; `worker_died` recognises it.
+    BadImage names a file that cannot be read. When a worker is killed, an error may occur at any
+    moment in the process that iterates; `worker_died` recognizes it.
     """
     steps = (list(positions(batch_size, step, part)) for step in range(first_step, last_step))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # more workers than cores are the user's choice
+        warnings.simplefilter("ignore")  # the user may choose more workers than cores
         stream = iter(DataLoader(
-            samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate, pin_memory=pin_memory,
-            worker_init_fn=_quiet_worker, prefetch_factor=4 if workers else None,
-            generator=torch.Generator(),  # the loader draws from it; the run's stream stays untouched
+            samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate,
+            pin_memory=pin_memory,
+            worker_init_fn=_initialize_worker, prefetch_factor=4 if workers else None,
+            generator=torch.Generator(),  # leaves the global generator of the run unchanged
         ))  # fmt: skip
-    _streams.add(stream)
+    _open_streams.add(stream)
     for batch in stream:
         if isinstance(batch, BadImage):
             raise batch
         yield batch
 
 
-_streams: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_open_streams: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 @atexit.register
-def _end_readers() -> None:
-    # Whoever ends on a traceback still holds its streams. Their readers, who survive one SIGTERM, would
-    # be waited for without end by the interpreter, which sends one.
-    for stream in list(_streams):
+def _shut_down_workers() -> None:
+    # After an uncaught exception the streams are still open. The interpreter sends their workers
+    # one SIGTERM, which they ignore (see _initialize_worker), and would wait for them forever.
+    for stream in list(_open_streams):
         if hasattr(stream, "_shutdown_workers"):
             stream._shutdown_workers()
 
 
 def positions(batch_size: int, step: int, part: tuple[int, int] = (0, 1)) -> range:
-    """Return the samples of a step's batch, or of the part (number, count) of it."""
+    """Return the sample positions of the batch of a step, or of its part (number, count)."""
     number, count = part
-    share = batch_size // count
-    first = step * batch_size + number * share
-    return range(first, first + share)
+    part_size = batch_size // count
+    first = step * batch_size + number * part_size
+    return range(first, first + part_size)
 
 
 def worker_died(error: Exception) -> bool:
-    """Say whether an error means that a process reading images was killed."""
+    """Return whether an error means that a worker process was killed."""
     broken = isinstance(error, ConnectionError | EOFError) and not isinstance(
         error, BrokenPipeError
     )
@@ -81,10 +83,10 @@ def _collate(samples: list[dict[str, Tensor] | BadImage]) -> dict[str, Tensor] |
     return {domain: torch.stack([sample[domain] for sample in good]) for domain in good[0]}
 
 
-def _quiet_worker(_: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the training process saves and ends its workers.
-    # So do torchrun's SIGTERM and a scheduler's SIGUSR1; a second SIGTERM stays: it is how a process
-    # that is left behind is ended.
+def _initialize_worker(_: int) -> None:
+    # Ctrl-C, SIGTERM from torchrun and SIGUSR1 from a scheduler reach every process, but only the
+    # training process may react: it saves a checkpoint and ends its workers. A second SIGTERM ends
+    # a worker that was left behind.
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

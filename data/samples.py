@@ -1,4 +1,4 @@
-"""Sample n of a run, and the stream of batches that training reads."""
+"""Give every position of a training run its unpaired, augmented sample, a function of the seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,22 +16,22 @@ from data.loader import batches
 from data.reading import BadImage, image_size, read_image
 from data.tensors import normalize, to_tensor
 
-ORDER, AUGMENTATION = 0, 1  # what a random key is for
+ORDER, AUGMENTATION = 0, 1  # last element of a random key: the purpose of the random numbers
 
 
 class UnpairedSamples(Dataset):
-    """Training samples by their position: how many samples the run has seen before this one.
+    """Training samples by position, the number of samples that the run has seen before.
 
-    Sample n of a domain is a function of (seed, domain, n) alone. Every domain runs through its own
-    endless sequence of shuffles, so that each of its images comes once a pass, against ever new
-    images of the other domain, whatever their numbers.
+    Sample n of a domain is a function of (seed, domain, n) alone. Every domain is shuffled anew for
+    every pass through its own images. Each image therefore occurs once per pass, with other
+    partners from the other domain each time, even if the domains differ in size.
     """
 
     def __init__(
         self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int,
         store: ImageStore | None = None,
     ) -> None:  # fmt: skip
-        """Take domain -> files, and the store of their pixels (default: the one that `config` chooses)."""
+        """Take domain -> files and the store that decodes them (default: as `config` selects)."""
         self.files = {domain: list(paths) for domain, paths in files.items()}
         self.seed = seed
         self.channels = config.channels_of()
@@ -41,23 +41,23 @@ class UnpairedSamples(Dataset):
             (domain, crop): training_transform(config, channels, crop)
             for domain, channels in self.channels.items() for crop in config.crops()
         }  # fmt: skip
-        self.stages = [(0, config.crop_size)]  # position from which samples have this crop
-        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        self.stages = [(0, config.crop_size)]  # (first position, crop size from there on)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}  # domain -> (pass, its shuffled order)
 
     def reseed(self, seed: int) -> None:
-        """Go on with other samples, from the next batches on."""
+        """Continue with other samples; has effect on batches that are requested from now on."""
         self.seed = seed
         self._orders.clear()
 
     def set_crop_schedule(self, steps: int, batch_size: int) -> None:
-        """Let crops have the sides of data.progressive_crops, each for an equal share of the run's steps."""
+        """Schedule data.progressive_crops: each crop size for an equal part of the `steps`."""
         crops = self.config.crops()
         self.stages = [
             (steps * number // len(crops) * batch_size, crop) for number, crop in enumerate(crops)
         ]
 
     def crop_at(self, position: int) -> int:
-        """Return the side of the sample at `position`; one batch has one side."""
+        """Return the crop size at `position`; all samples of a batch have the same size."""
         return next(crop for first, crop in reversed(self.stages) if first <= position)
 
     def __len__(self) -> int:
@@ -65,28 +65,28 @@ class UnpairedSamples(Dataset):
         return max(len(files) for files in self.files.values())
 
     def file_of(self, domain: str, position: int) -> Path:
-        """Return the file that `domain` shows at `position`."""
+        """Return the file of `domain` at `position`."""
         return self.files[domain][self.index_of(domain, position)]
 
     def index_of(self, domain: str, position: int) -> int:
-        """Return the number of that file among the domain's."""
+        """Return the index of the file of `domain` at `position`."""
         count, number = len(self.files[domain]), list(self.files).index(domain)
-        turn, index = divmod(position, count)
-        if self._orders.get(number, (None,))[0] != turn:
-            key = np.random.SeedSequence((self.seed, number, turn, ORDER))
+        epoch, index = divmod(position, count)
+        if self._orders.get(number, (None,))[0] != epoch:
+            key = np.random.SeedSequence((self.seed, number, epoch, ORDER))
             order = np.random.Generator(np.random.PCG64(key)).permutation(count)
-            self._orders[number] = (turn, order)
+            self._orders[number] = (epoch, order)
         return int(self._orders[number][1][index])
 
     def batches(
         self, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-        """Yield the uint8 batches of steps first_step .. last_step - 1 (see `batches`)."""
+        """Yield the uint8 batches of steps first_step .. last_step - 1 (see `loader.batches`)."""
         return batches(self, batch_size, first_step, last_step, workers, pin_memory, part)
 
     def __getitem__(self, position: int) -> dict[str, Tensor] | BadImage:
-        """Return domain -> uint8 [C, crop, crop]; a bad file is returned, for the reader to raise."""
+        """Return domain -> uint8 [C, crop, crop], or the BadImage for the main process to raise."""
         try:
             return {
                 domain: to_tensor(
@@ -100,7 +100,7 @@ class UnpairedSamples(Dataset):
             return bad
 
     def augment(self, pixels: np.ndarray, domain: str, position: int) -> np.ndarray:
-        """Return what training sees of an image at `position`."""
+        """Return the augmented crop of an image at `position`."""
         number = list(self.files).index(domain)
         transform = self.transforms[domain, self.crop_at(position)]
         return transform(pixels, (self.seed, number, position, AUGMENTATION))
@@ -109,9 +109,9 @@ class UnpairedSamples(Dataset):
 def load_held_out(
     files: Sequence[Path], config: DataConfig, channels: int, cropped: bool = False
 ) -> Iterator[Tensor]:
-    """Yield each file as a float image [1, C, H, W] in [-1, 1], fitted as in evaluation.
+    """Yield each file as a float image [1, C, H, W] in [-1, 1], resized as in evaluation.
 
-    `cropped` takes the square of data.crop_size in its middle, as big as what is trained on.
+    `cropped` returns the central square of data.crop_size, the size of a training crop.
     """
     transform = evaluation_transform(config)
     for file in files:
@@ -123,11 +123,14 @@ def load_held_out(
 
 
 def check_sizes(files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:
-    """With fit=crop, raise UserError for the first image that is smaller than the crop."""
+    """Raise UserError for the first image that is smaller than the crop, if data.fit is crop."""
     if config.fit != "crop":
         return
     for paths in files.values():
         for path in paths:
             height, width = image_size(path)
             if min(height, width) < config.crop_size:
-                raise UserError(too_small(path, height, width, config.crop_size))
+                raise UserError(
+                    too_small(path, height, width, config.crop_size),
+                    option="data.crop_size", path=path,
+                )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Export a trained translator: weights, graphs, parity, model card."""
+"""Export a trained translator as a bundle: weights, graphs, parity check, model card."""

@@ -1,7 +1,8 @@
-"""Write a trained translator down in forms that run without this software, and check each of them.
+"""Export a trained translator as files that run without this software, and check each of them.
 
-A bundle is one folder for one direction. Every file in it has been run on real images of odd sizes and
-compared with the translator itself before the folder gets its name; see `GATES` in deployment/parity.py.
+A bundle is one folder for one direction. Every model file in it has been run on real images of odd
+sizes and compared with the translator before the folder gets its name; see `GATES` in
+deployment/parity.py.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from common.command import print_line
 from common.errors import RunError, UserError, one_line
 from common.files import file_sha256, write_atomically, write_text
+from common.run_main import print_line
 from common.user_paths import parse_path
 from deployment import graph_export, parity, quantization
-from deployment.model_card import RUNNER, TEMPLATES, card, metrics_of
+from deployment.model_card import RUNNER, TEMPLATES, metrics_of, model_card
 from deployment.wandb_bundle import log_bundle
 from engine.provenance import provenance
 from engine.runtime import RuntimeConfig
@@ -47,13 +48,14 @@ from options.load import from_yaml, to_yaml
 
 CARD = "README.md"
 ONNX = ("onnx", "onnxscript", "onnxruntime")
+# Format -> the packages that write and check it.
 PACKAGES = {"safetensors": ("safetensors",), "onnx": ONNX, "fp16": ONNX, "int8": ONNX, "pt2": ()}
 
 
 def export(path: Path, options: ExportOptions) -> None:
-    """Export the run at `path` and print where the bundles are."""
+    """Export the run at `path`, print the folders of the bundles, and upload them if requested."""
     require_packages(options.formats)
-    # Plain kernels on the CPU, never compiled: the graph that is traced is the graph that is written.
+    # Tracing needs the plain modules: on the CPU they are neither compiled nor replaced by kernels.
     run = open_run(path, RuntimeConfig(device="cpu"), options.checkpoint, options.use_ema)
     for note in run.options.method.notes():
         print(f"note: {note}", file=sys.stderr)
@@ -64,37 +66,49 @@ def export(path: Path, options: ExportOptions) -> None:
 
 
 def require_packages(formats: Sequence[str]) -> None:
-    """Raise UserError with the command that installs them where a format's packages are missing."""
+    """Raise UserError with the install command where a package of a format is missing."""
     require(*dict.fromkeys(package for name in formats for package in PACKAGES[name]))
 
 
 def export_run(run: Run, options: ExportOptions) -> Iterator[Path]:
-    """Write and check a bundle for each direction asked for; yield each folder once it is whole.
+    """Write and check a bundle for each requested direction; yield each folder once it is complete.
 
-    The run is to be opened on the CPU with plain kernels. UserError where a direction or place cannot
-    be, or where a checkpoint of the reference, which has no folder of its own, is given no place;
+    `run` must be opened on the CPU with plain kernels. UserError where the direction does not
+    exist, the translator cannot be exported, the folder cannot be made or has other content, or
+    where `out` is missing for a checkpoint of the CycleGAN repository, which has no run folder.
     RunError where a file differs from the translator: then nothing is written for that direction,
     and an earlier bundle stays.
     """
     require_packages(options.formats)
     if options.direction and options.direction not in run.translators:
         raise UserError(
-            f"direction={options.direction}: this run has {' and '.join(run.translators)}"
+            f"direction={options.direction} does not exist; "
+            f"choose one of {' and '.join(run.translators)}",
+            option="direction",
         )
     if run.path.is_file() and not options.out:
         raise UserError(
-            f"{run.path}: a checkpoint of the reference has no run folder; set out=FOLDER"
+            f"{run.path}: a checkpoint of the CycleGAN repository has no run folder; "
+            "set out=FOLDER",
+            option="out",
+            path=run.path,
         )
     out = parse_path(options.out, "out") if options.out else run.path / "export"
     for direction in [options.direction] if options.direction else list(run.translators):
-        _export(*with_fixed_style(run, direction, options.style), out / direction, options)
+        _export_direction(
+            *with_fixed_style(run, direction, options.style), out / direction, options
+        )
         yield out / direction
 
 
 def with_fixed_style(
     run: Run, direction: str, options: StyleOptions
 ) -> tuple[Run, str, DeterministicTranslator]:
-    """Return a run, its direction, and its translator in the style asked for, the usual one by default."""
+    """Return the run, the direction, and its translator with a fixed style where it has styles.
+
+    The style is that of `options`, or the mean style. UserError where the translator is not a
+    function of its input alone: it is trained anew for every image.
+    """
     style, translator = select_style(run, direction, options), run.translators[direction]
     if isinstance(translator, StyledTranslator):
         with torch.no_grad():
@@ -103,71 +117,79 @@ def with_fixed_style(
         run = replace(run, translators=run.translators | {direction: translator})
     if not isinstance(translator, DeterministicTranslator):
         raise UserError(
-            f"method.name={run.options.method.name}: a translator that learns anew for every picture "
-            "cannot be exported"
+            f"method.name={run.options.method.name} cannot be exported, since it trains for every "
+            "image; use translate.py",
+            option="method.name",
+            path=run.path,
         )
     return run, direction, translator
 
 
-def _export(
+def _export_direction(
     run: Run, direction: str, translator: DeterministicTranslator, folder: Path,
     options: ExportOptions,
 ) -> None:  # fmt: skip
+    """Write a bundle next to `folder`, and put it in its place once every file is checked."""
     if folder.exists() and not is_bundle(folder) and (folder.is_file() or any(folder.iterdir())):
-        raise UserError(f"{folder} is no bundle, it would be overwritten; choose another out=")
-    if own := foreign_files(folder):
         raise UserError(
-            f"{folder} also holds {own[0]}, which an export did not write and this one would remove; "
-            "move it, or choose another out="
-        )
-    building, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
-    made = not folder.parent.exists()
-    _tidied(folder, building, old)
+            f"{folder} is not a bundle and would be overwritten; choose another out=",
+            option="out", path=folder,
+        )  # fmt: skip
+    if unknown := unknown_files(folder):
+        raise UserError(
+            f"{folder} also holds {unknown[0]}, which no export wrote and this one would remove; "
+            "move it, or choose another out=",
+            option="out", path=folder,
+        )  # fmt: skip
+    partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
+    parent_is_new = not folder.parent.exists()
+    _restore_bundle(folder, partial, old)
     try:
-        building.mkdir(parents=True)
+        partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(
-            f"out={folder.parent}: cannot be made ({error.strerror}); name another place"
-        ) from None
+            f"out={folder.parent}: cannot be made ({error.strerror}); name another folder",
+            option="out", path=folder.parent,
+        ) from None  # fmt: skip
     try:
-        writer = Writer(run, direction, translator, building, options.style)
+        writer = BundleWriter(run, direction, translator, partial, options.style)
         for name in dict.fromkeys(options.formats):
             print(f"{direction}: {name}", flush=True)
             writer.add(name)
         writer.describe(options.license)
-        print(parity.table(writer.comparison.rows))
-        for name, reason in writer.comparison.rejected.items():
+        print(parity.parity_table(writer.parity_check.rows))
+        for name, reason in writer.parity_check.rejected.items():
             print(f"left out: {name}, {reason}")
         if folder.exists():
             folder.rename(old)
-        building.rename(folder)
+        partial.rename(folder)
     except OSError as error:
         raise RunError(f"{folder}: could not be written ({one_line(error, 100)})") from None
     finally:
-        _tidied(folder, building, old)
-        if made:
-            with contextlib.suppress(OSError):  # it holds a bundle
+        _restore_bundle(folder, partial, old)
+        if parent_is_new:
+            with contextlib.suppress(OSError):  # it is not empty: it holds a bundle
                 folder.parent.rmdir()
 
 
-def foreign_files(folder: Path) -> list[str]:
-    """Return what stands in a bundle's folder and is neither of its export nor of its evaluation."""
+def unknown_files(folder: Path) -> list[str]:
+    """Return the names in a bundle's folder that neither export.py nor test.py writes."""
     if not folder.is_dir():
         return []
     known = {MANIFEST, CARD, RUNNER, "test", *parity.GATES}
     return sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
 
 
-def _tidied(folder: Path, building: Path, old: Path) -> None:
-    """Leave a bundle under its name and nothing beside it, wherever an export was stopped."""
+def _restore_bundle(folder: Path, partial: Path, old: Path) -> None:
+    """Rename an earlier bundle back if it has no successor, and remove what an export left over."""
     if old.exists() and not folder.exists():
         old.rename(folder)
-    for rest in (building, old):
-        shutil.rmtree(rest, ignore_errors=True)
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
-class Writer:
-    """A bundle while it is being made: files are added one format at a time, each checked at once."""
+class BundleWriter:
+    """Writes a bundle into a folder, one format after the other, and checks each file at once."""
 
     def __init__(
         self, run: Run, direction: str, translator: DeterministicTranslator, folder: Path,
@@ -178,79 +200,86 @@ class Writer:
         self.translator = translator
         self.folder = folder
         self.style = style
-        self.notes: dict[str, dict[str, Any]] = {}  # file -> what the manifest says of it
-        self.comparison = parity.Comparison(run, direction)
+        self.notes: dict[str, dict[str, Any]] = {}  # file -> its entry in the manifest
+        self.parity_check = parity.ParityCheck(run, direction)
 
     def add(self, name: str) -> None:
-        """Write one of the formats and check it; RunError where it is outside its gate."""
+        """Write the files of a format and check them; RunError where one exceeds its gate."""
         {"safetensors": self._safetensors, "pt2": self._pt2, "onnx": self._onnx,
          "fp16": self._fp16, "int8": self._int8}[name]()  # fmt: skip
 
     @functools.cached_property
     def program(self) -> ExportedProgram:
-        """The translator as a graph from floats to floats."""
+        """The translator as a traced graph from floats to floats."""
         return graph_export.trace(
-            graph_export.AnySize(self.translator), graph_export.float_example(self.translator)
+            graph_export.AnySizeTranslator(self.translator),
+            graph_export.float_example(self.translator),
         )
 
     def _safetensors(self) -> None:
         import safetensors.torch
 
         state = {name: value.contiguous() for name, value in self.translator.state_dict().items()}
-        content = safetensors.torch.save(state, {"format": "pt", **self.labels()})
+        content = safetensors.torch.save(state, {"format": "pt", **self.metadata()})
         path = self._write(WEIGHTS, content)
-        # As a reader of the bundle will: from the options' text and the file.
+        # Built again as a reader of the bundle will: from the text of the options and the file.
         options = from_yaml(to_yaml(self.run.options), str(self.run.path))
-        again = Bundle(
+        bundle = Bundle(
             self.folder, self.direction, self.translator.source, self.translator.target,
             self.run.step, self.run.weights, options, read_weights(path, file_sha256(path)), {},
         )  # fmt: skip
-        self.comparison.check(path, build_translator(again))
+        self.parity_check.check(path, build_translator(bundle))
         self.notes[WEIGHTS] = {
             "what": "the translator's weights, float32, under the names of its state dict",
         }
 
     def _pt2(self) -> None:
         path = self._write("model.pt2", graph_export.to_pt2(self.program))
-        self.comparison.check(path, self.program.module())
+        self.parity_check.check(path, self.program.module())
         self.notes["model.pt2"] = {
-            "what": "torch.export; loading such a file can run code: take it from people you trust",
-            **graph_export.FLOATS,
+            "what": "torch.export; loading it can run code, so load only files that you trust",
+            **graph_export.FLOAT_SIGNATURE,
         }
 
     def _onnx(self) -> None:
-        self._graph("model_raw.onnx", graph_export.to_onnx(self.program, self.labels()))
-        self.notes["model_raw.onnx"] = {"what": "ONNX, float32", **graph_export.FLOATS}
-        self._graph("model.onnx", graph_export.pixel_graph(self.translator, self.labels()))
-        self.notes["model.onnx"] = {"what": "ONNX, float32 inside", **graph_export.PIXELS}
+        self._graph("model_raw.onnx", graph_export.to_onnx(self.program, self.metadata()))
+        self.notes["model_raw.onnx"] = {"what": "ONNX, float32", **graph_export.FLOAT_SIGNATURE}
+        self._graph("model.onnx", graph_export.pixel_graph(self.translator, self.metadata()))
+        self.notes["model.onnx"] = {"what": "ONNX, float32 inside", **graph_export.PIXEL_SIGNATURE}
 
     def _fp16(self) -> None:
         half = copy.deepcopy(self.translator).half()
-        self._graph("model_fp16.onnx", graph_export.pixel_graph(half, self.labels()))
-        self.notes["model_fp16.onnx"] = {"what": "ONNX, float16 inside", **graph_export.PIXELS}
+        self._graph("model_fp16.onnx", graph_export.pixel_graph(half, self.metadata()))
+        self.notes["model_fp16.onnx"] = {
+            "what": "ONNX, float16 inside",
+            **graph_export.PIXEL_SIGNATURE,
+        }
 
     def _int8(self) -> None:
-        path, whole = self.folder / "model_int8.onnx", self.folder / "model.onnx"
-        found = whole.read_bytes() if whole.exists() else None
-        graph = found or graph_export.pixel_graph(self.translator, self.labels())
+        path, float_path = self.folder / "model_int8.onnx", self.folder / "model.onnx"
+        written = float_path.read_bytes() if float_path.exists() else None
+        graph = written or graph_export.pixel_graph(self.translator, self.metadata())
         images = parity.real_images(
-            self.run, self.translator.source, "train", quantization.CALIBRATION
+            self.run, self.translator.source, "train", quantization.CALIBRATION_IMAGES
         )
-        recipe = quantization.write_int8(graph, path, images, self.comparison)
+        recipe = quantization.write_int8(graph, path, images, self.parity_check)
         if recipe:
-            self.notes[path.name] = {"what": f"ONNX, {recipe.what}", **graph_export.PIXELS}
+            self.notes[path.name] = {
+                "what": f"ONNX, {recipe.description}",
+                **graph_export.PIXEL_SIGNATURE,
+            }
 
     def _graph(self, name: str, content: bytes) -> None:
         path = self._write(name, content)
-        self.comparison.check(path, parity.onnx_runner(path))
+        self.parity_check.check(path, parity.onnx_runner(path))
 
     def _write(self, name: str, content: bytes) -> Path:
         path = self.folder / name
         write_atomically(path, lambda file: file.write(content))
         return path
 
-    def labels(self) -> dict[str, str]:
-        """Return what every file says of itself, as texts."""
+    def metadata(self) -> dict[str, str]:
+        """Return the facts that every model file holds as its metadata."""
         return {
             "direction": self.direction, "source": self.translator.source,
             "target": self.translator.target, "method": self.run.options.method.name,
@@ -259,16 +288,16 @@ class Writer:
         }  # fmt: skip
 
     def describe(self, license: str) -> None:
-        """Write the runner, the model card and, last, the manifest; RunError where there is no model."""
-        rows, rejected = self.comparison.rows, self.comparison.rejected
+        """Write runner, model card and, last, the manifest; RunError without a model file."""
+        rows, rejected = self.parity_check.rows, self.parity_check.rejected
         if not rows:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in rejected.items())
             raise RunError(f"{self.direction}: nothing was exported ({reasons})")
         if any(name.endswith(".onnx") for name in self.notes):
             self._write(RUNNER, (TEMPLATES / RUNNER).read_bytes())
-            self.notes[RUNNER] = {"what": "translates pictures; needs onnxruntime, numpy, Pillow"}
-        made_by = provenance()
-        made_by["packages"] |= {name: _version(name) for name in ("safetensors", *ONNX)}
+            self.notes[RUNNER] = {"what": "translates images; needs onnxruntime, numpy, Pillow"}
+        facts = provenance()
+        facts["packages"] |= {name: _version(name) for name in ("safetensors", *ONNX)}
         manifest = {
             "kind": KIND, "format": FORMAT, "direction": self.direction,
             "source": self.translator.source, "target": self.translator.target,
@@ -284,14 +313,14 @@ class Writer:
             "style": asdict(self.style) if isinstance(self.translator, FixedStyle) else None,
             "metrics": metrics_of(self.run, self.direction),
             "parity": {
-                "images": self.comparison.images_are, "batches": parity.BATCHES,
+                "images": self.parity_check.sample_source, "batches": parity.BATCHES,
                 "sizes": [f"{height}x{width}" for height, width in parity.SIZES],
                 "threads": torch.get_num_threads(), "files": [asdict(row) for row in rows],
                 "rejected": rejected,
             },
-            "provenance": made_by,
+            "provenance": facts,
         }  # fmt: skip
-        write_text(self.folder / CARD, card(self.run, manifest, self.notes))
+        write_text(self.folder / CARD, model_card(self.run, manifest, self.notes))
         self.notes[CARD] = {"what": "the model card"}
         manifest["files"] = {
             name: {

@@ -1,6 +1,7 @@
-"""A translator as graphs that run without this software: torch.export and ONNX, also in 16 and 8 bits.
+"""Trace a translator and write it as a graph that runs without this software: torch.export or ONNX.
 
-Padding is written as indices: a choice of Python's would be frozen by the tracing.
+Padding is expressed with tensor indices, since tracing would freeze a Python branch on the image
+size.
 """
 
 import contextlib
@@ -16,14 +17,14 @@ from torch.export import Dim, ExportedProgram
 
 from models.translator import DeterministicTranslator, Translator
 
-FLOATS = {"input": "float32 [batch, channels, height, width] in [-1, 1]",
+FLOAT_SIGNATURE = {"input": "float32 [batch, channels, height, width] in [-1, 1]",
           "output": "float32 [batch, channels, height, width] in [-1, 1]"}  # fmt: skip
-PIXELS = {"input": "uint8 [batch, height, width, channels]",
+PIXEL_SIGNATURE = {"input": "uint8 [batch, height, width, channels]",
           "output": "uint8 [batch, height, width, channels]"}  # fmt: skip
 
 
-class AnySize(nn.Module):
-    """The translator for tracing: the same padding and cropping, for any size, as operations."""
+class AnySizeTranslator(nn.Module):
+    """A traceable translator: the padding and cropping for any image size as tensor operations."""
 
     def __init__(self, translator: DeterministicTranslator) -> None:
         super().__init__()
@@ -32,90 +33,92 @@ class AnySize(nn.Module):
         self.minimum = translator.minimum
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map float [B, C, H, W] in [-1, 1] to the same; inside, the generator's own precision."""
+        """Translate float [B, C, H, W] in [-1, 1]; computed in the precision of the generator."""
         height, width = image.shape[-2:]
-        tall, wide = (self.fitting(side) for side in (height, width))
-        reflectable = (_number(tall) < 2 * height) & (_number(wide) < 2 * width)
-        rows, columns = (
-            _extended(whole, side, reflectable) for whole, side in ((tall, height), (wide, width))
+        padded_height, padded_width = self.padded_side(height), self.padded_side(width)
+        by_reflection = (_as_tensor(padded_height) < 2 * height) & (
+            _as_tensor(padded_width) < 2 * width
         )
-        fitted = image.index_select(2, rows).index_select(3, columns)
-        result = self.generator(fitted.to(next(self.generator.parameters()).dtype))
-        # A slice would be guarded with the example's size.
-        cut = result.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
-        return cut.to(image.dtype)
+        rows = _padding_indices(padded_height, height, by_reflection)
+        columns = _padding_indices(padded_width, width, by_reflection)
+        padded = image.index_select(2, rows).index_select(3, columns)
+        result = self.generator(padded.to(next(self.generator.parameters()).dtype))
+        # With a slice, the exporter would add a guard on the size of the example.
+        cropped = result.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
+        return cropped.to(image.dtype)
 
-    def fitting(self, side: int) -> Any:
-        """Do as models.translator.fitting, for a side that is only a symbol."""
-        least = torch.sym_max(side, self.minimum)
-        return (least + self.multiple - 1) // self.multiple * self.multiple
+    def padded_side(self, side: int) -> Any:
+        """Return the side that models.translator pads to, as an expression of a symbolic `side`."""
+        at_least = torch.sym_max(side, self.minimum)
+        return (at_least + self.multiple - 1) // self.multiple * self.multiple
 
 
-class Pixels(nn.Module):
-    """The translator for tracing, from pixels to pixels."""
+class PixelTranslator(nn.Module):
+    """A traceable translator from uint8 pixels to uint8 pixels."""
 
     def __init__(self, translator: DeterministicTranslator) -> None:
         super().__init__()
-        self.translate = AnySize(translator)
+        self.translate = AnySizeTranslator(translator)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map uint8 [B, H, W, C] to the same, with the arithmetic of data.loading."""
+        """Translate uint8 [B, H, W, C], with the arithmetic of data/tensors.py."""
         image = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         levels = ((self.translate(image) + 1.0) * 127.5).round().clamp(0, 255)
         return levels.to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _number(side: Any) -> Tensor:
+def _as_tensor(side: Any) -> Tensor:
+    """Return a symbolic side as a tensor, whose comparison is not decided while tracing."""
     return torch.scalar_tensor(side, dtype=torch.int64)
 
 
-def _extended(whole: Any, side: Any, reflectable: Tensor) -> Tensor:
-    """Return the `whole` positions that extend 0 .. side - 1 by reflection, or by its last."""
-    at, last = torch.arange(whole), side - 1
-    return torch.where(reflectable, last - (at - last).abs(), at.clamp(max=last))
+def _padding_indices(padded_side: Any, side: Any, by_reflection: Tensor) -> Tensor:
+    """Return `padded_side` indices into 0 .. side - 1 that pad by reflection, else by the last."""
+    index, last = torch.arange(padded_side), side - 1
+    return torch.where(by_reflection, last - (index - last).abs(), index.clamp(max=last))
 
 
 def float_example(translator: Translator) -> Tensor:
-    """Return zeros to trace with; no side fits, so that nothing is left out for sides that do."""
+    """Return zeros to trace with; both sides need padding, so that the graph contains it."""
     return torch.zeros(2, translator.in_channels, 21, 27)
 
 
 def trace(module: nn.Module, example: Tensor) -> ExportedProgram:
-    """Return a module as a graph for any batch, height and width of 1 and more."""
+    """Return the graph of a module for every batch size, height and width of 1 and more."""
     axes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     if example.dtype == torch.uint8:
         axes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     with quiet():
         program = torch.export.export(module, (example,), dynamic_shapes=(axes,))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names folders of this machine
+        node.meta.pop("stack_trace", None)  # it contains paths of this machine
     return program
 
 
 def to_pt2(program: ExportedProgram) -> bytes:
-    """Return a graph as the file of torch.export."""
+    """Return a graph as the bytes of a torch.export file (.pt2)."""
     encoded = io.BytesIO()
     with quiet():
         torch.export.save(program, encoded)
     return encoded.getvalue()
 
 
-def pixel_graph(translator: Translator, labels: Mapping[str, str]) -> bytes:
-    """Return the ONNX file of a translator from pixels to pixels."""
+def pixel_graph(translator: Translator, metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of the ONNX file of a translator from pixels to pixels, with `metadata`."""
     assert isinstance(translator, DeterministicTranslator)
     example = float_example(translator).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return to_onnx(trace(Pixels(translator), example), labels)
+    return to_onnx(trace(PixelTranslator(translator), example), metadata)
 
 
-def to_onnx(program: ExportedProgram, labels: Mapping[str, str]) -> bytes:
-    """Return a graph as an ONNX file with `labels` as its metadata.
+def to_onnx(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+    """Return a graph as the bytes of an ONNX file with `metadata`.
 
-    The batch, height and width are free, and nothing in it names a place on this machine.
+    Batch size, height and width are dynamic. The file contains no path of this machine.
     """
     import onnx
     from onnxscript import opset20
 
-    def sym_max(first: Any, second: Any) -> Any:  # the exporter knows no torch.sym_max
+    def sym_max(first: Any, second: Any) -> Any:  # the exporter does not translate torch.sym_max
         return opset20.Max(first, second)
 
     with quiet():
@@ -135,13 +138,13 @@ def to_onnx(program: ExportedProgram, labels: Mapping[str, str]) -> bytes:
     for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output,
                  *model.graph.initializer):  # fmt: skip
         del part.metadata_props[:]
-    onnx.helper.set_model_props(model, dict(labels))
+    onnx.helper.set_model_props(model, dict(metadata))
     return model.SerializeToString()
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what exporters print, log and warn of from the terminal; errors pass."""
+    """Silence prints, log lines and warnings of the exporters; errors are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Write 8-bit copies of an ONNX graph and keep the first that passes the parity check."""
+"""Write an 8-bit copy of an ONNX graph: the fastest one that passes the parity check."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,21 +8,22 @@ from typing import Any
 from torch import Tensor
 
 from deployment.graph_export import quiet
-from deployment.parity import GATES, Comparison, Parity, as_pixels, onnx_runner
+from deployment.parity import GATES, Parity, ParityCheck, as_pixels, onnx_runner
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to 8 bits; those that are faster lose more, and are tried first."""
+    """Which parts of a graph are quantized to 8 bits, and with which ranges."""
 
-    what: str
-    trunk: bool = True  # only the widest convolutions, which are most of the work and the weights
-    outputs: bool = True  # their outputs too, without which there is no faster arithmetic
-    percentile: float = 0.0  # of the values that a range holds; 0 holds all
+    description: str  # for the manifest
+    trunk_only: bool = True  # only the widest convolutions: most of the work and of the weights
+    outputs: bool = True  # also their outputs; without these the arithmetic is not faster
+    percentile: float = 0.0  # of the values that a range covers; 0: all of them
 
 
+# The first recipe is the fastest and loses the most; they are tried in this order.
 RECIPES = (
-    Recipe("8 bits in all but the first, the last and transposed convolutions", trunk=False),
+    Recipe("8 bits in all but the first, the last and transposed convolutions", trunk_only=False),
     Recipe("8 bits in the convolutions of the trunk", percentile=99.99),
     Recipe(
         "8 bits in the weights and inputs of the trunk's convolutions",
@@ -32,15 +33,17 @@ RECIPES = (
 )
 
 
-CALIBRATION, HISTOGRAMS = 16, 4  # images that ranges are taken from; histograms hold all they see
+CALIBRATION_IMAGES = 16
+HISTOGRAM_IMAGES = 4  # for ranges by percentile, whose histograms hold all values in memory
 
 
 def write_int8(
-    graph: bytes, path: Path, images: Sequence[Tensor], comparison: Comparison
+    graph: bytes, path: Path, images: Sequence[Tensor], parity_check: ParityCheck
 ) -> Recipe | None:
-    """Write the first 8-bit copy of a pixel graph that is within its gate; return how it was made.
+    """Write the first 8-bit copy of a pixel graph that passes the parity check; return its recipe.
 
-    Where there is none, nothing is left at `path`, and `comparison` knows why.
+    `images` [1, C, H, W] in [-1, 1] calibrate the ranges. Where no copy passes, None is returned,
+    nothing is left at `path`, and the reason is in `parity_check.rejected`.
     """
     source = path.with_name("float.onnx")
     source.write_bytes(graph)
@@ -49,26 +52,27 @@ def write_int8(
         for recipe in RECIPES if images else ():
             if not quantize(source, path, images, recipe):
                 continue
-            tried.append(comparison.measured(path, onnx_runner(path)))
-            if not tried[-1].faults(GATES[path.name]):
-                comparison.rows.append(tried[-1])
+            tried.append(parity_check.measure(path, onnx_runner(path)))
+            if not tried[-1].violation(GATES[path.name]):
+                parity_check.rows.append(tried[-1])
                 return recipe
             path.unlink()
     finally:
         source.unlink()
     best = max(tried, key=lambda row: row.psnr or 0.0, default=None)
-    comparison.rejected[path.name] = (
-        best.faults(GATES[path.name]) if best
-        else "its ranges need training images and convolutions, and some were not found"
+    parity_check.rejected[path.name] = (
+        best.violation(GATES[path.name]) if best
+        else "calibration needs training images and convolutions, and some were not found"
     )  # fmt: skip
     return None
 
 
 def quantize(source: Path, target: Path, images: Sequence[Tensor], recipe: Recipe) -> bool:
-    """Write an 8-bit copy of a pixel graph, its ranges taken from `images`; False if it has no use.
+    """Write an 8-bit copy of a pixel graph; return False where the recipe finds no convolution.
 
-    Weights have a scale for each output channel, and lie between quantise and dequantise operators
-    (QDQ). What an 8-bit output has lost, the norm behind it amplifies: that is where quality goes.
+    `images` calibrate the ranges. Weights have a scale for each output channel; the graph has
+    quantize and dequantize operators (the QDQ format). A norm layer amplifies the rounding errors
+    of the 8-bit output before it, which is where most of the quality is lost.
     """
     import onnx
     from onnxruntime import quantization
@@ -76,18 +80,17 @@ def quantize(source: Path, target: Path, images: Sequence[Tensor], recipe: Recip
 
     graph = onnx.load(source).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    found = {n.name: shapes[n.input[1]] for n in graph.node if n.op_type == "Conv"}
-    widest = max(shape[0] for shape in found.values())
-    chosen = list(found)[1:-1]
-    if recipe.trunk:
-        chosen = [name for name in chosen if found[name][:2] == [widest, widest]]
-    if not chosen:
+    convolutions = {n.name: shapes[n.input[1]] for n in graph.node if n.op_type == "Conv"}
+    widest = max((shape[0] for shape in convolutions.values()), default=0)
+    selected = list(convolutions)[1:-1]
+    if recipe.trunk_only:
+        selected = [name for name in selected if convolutions[name][:2] == [widest, widest]]
+    if not selected:
         return False
-    feeds = iter(
-        [{"image": as_pixels(i)} for i in images[: HISTOGRAMS if recipe.percentile else None]]
-    )
+    used = images[:HISTOGRAM_IMAGES] if recipe.percentile else images
+    feeds = iter([{"image": as_pixels(image)} for image in used])
 
-    class Images(CalibrationDataReader):
+    class CalibrationImages(CalibrationDataReader):
         def get_next(self) -> Any:
             return next(feeds, None)
 
@@ -97,8 +100,8 @@ def quantize(source: Path, target: Path, images: Sequence[Tensor], recipe: Recip
     method = CalibrationMethod.Percentile if recipe.percentile else CalibrationMethod.MinMax
     with quiet():
         quantization.quantize_static(
-            str(source), str(target), Images(), per_channel=True, nodes_to_quantize=chosen,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            calibrate_method=method, extra_options=extra,
+            str(source), str(target), CalibrationImages(), per_channel=True,
+            nodes_to_quantize=selected, activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8, calibrate_method=method, extra_options=extra,
         )  # fmt: skip
     return True

@@ -10,7 +10,10 @@ from inference.open_run import Run
 
 
 def log_bundle(run: Run, folder: Path, direction: str) -> str:
-    """Upload a bundle that was exported from a run, where W&B is online; return what to tell of it."""
+    """Upload a bundle of a run as a W&B artifact; return a line for the terminal.
+
+    Bundles are uploaded only while W&B is online.
+    """
     trained = run.options.log
     group = trained.group or run.path.resolve().name
     wandb = WandbRun(
@@ -18,7 +21,9 @@ def log_bundle(run: Run, folder: Path, direction: str) -> str:
         {"run": run.path.resolve().name, "step": run.step, "weights": run.weights}, "export",
     )  # fmt: skip
     wandb.use_known_artifact(f"{clean_name(model_name(run.path))}:step-{run.step}")
-    made = bundle_artifact(run.path, folder, direction, {"step": run.step, "weights": run.weights})
-    wandb.log_artifact(*made, aliases=[f"step-{run.step}"])
+    artifact = bundle_artifact(
+        run.path, folder, direction, {"step": run.step, "weights": run.weights}
+    )
+    wandb.log_artifact(*artifact, aliases=[f"step-{run.step}"])
     wandb.finish()
     return wandb.message if wandb.uploads else f"{wandb.message}; a bundle is uploaded online only"

@@ -1,1 +1,1 @@
-"""Trains a method through its contract; knows no method by name."""
+"""Train any method through the contract in models/method.py, without naming a method."""

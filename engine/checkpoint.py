@@ -1,4 +1,7 @@
-"""Checkpoints: everything a run is, written so that no crash can lose it, read without running code."""
+"""Write and read the checkpoints of a run.
+
+Writing is atomic, so a crash loses no finished checkpoint; reading never runs code from the file.
+"""
 
 import json
 import math
@@ -14,20 +17,21 @@ import torch
 
 from common.errors import UserError
 from common.files import file_sha256, write_atomically, write_text
-from engine.format_1 import upgrade_state
+from engine.upgrade_format_1 import upgrade_state
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-NAME = re.compile(r"step_\d+\.pt")  # of a checkpoint; a manifest names nothing else
-MAX_PICKLE_BYTES = 4 * 2**20  # bytes of names and plain values; a CycleGAN's are some 30 KB
+NAME = re.compile(r"step_\d+\.pt")  # file name of a checkpoint; a manifest may list no other file
+MAX_PICKLE_BYTES = 4 * 2**20  # bytes of keys and plain values; a CycleGAN's take about 30 KB
 
 
 class Checkpoints:
     """The checkpoints of one run, in RUN/checkpoints.
 
-    `manifest.json` names the files with their sha256 and is replaced last: what it does not name does
-    not exist. The newest `keep` and the best (lowest score) are kept. Where the manifest itself is lost
-    or damaged, the files that lie there are believed as far as the checksums inside them hold.
+    `manifest.json` lists the files with their sha256 and is replaced last: a file that it does not
+    list is not a checkpoint of the run. The newest `keep` checkpoints and the best one (lowest
+    score) are retained. Where the manifest itself is lost or damaged, every step_*.pt file in the
+    folder is a candidate, and the checksums inside it are verified.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -35,59 +39,71 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, state: dict[str, Any], step: int, score: float | None = None) -> Path:
-        """Write a checkpoint of tensors, numbers, texts and plain containers; return its path."""
+        """Write a checkpoint of tensors, numbers, texts and plain containers; return its path.
+
+        `score` ranks it among the others: lower is better. RunError where it cannot be written,
+        with the space needed and free.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in (*self.folder.glob(".*.tmp"), *self.folder.glob("*.tmp")):
             stale.unlink(missing_ok=True)
         path = self.folder / f"step_{step:08d}.pt"
         write_atomically(
-            path, lambda file: torch.save({"format": FORMAT, **state}, file), _bytes_of(state)
+            path, lambda file: torch.save({"format": FORMAT, **state}, file), _size_in_bytes(state)
         )
-        # What is newer belongs to a past that could not be read and is being computed again.
+        # A newer checkpoint could not be read, and its steps have been computed again.
         files = {name: entry for name, entry in self._files().items() if entry["step"] < step}
         files[path.name] = {
             "step": step, "sha256": file_sha256(path), "bytes": path.stat().st_size, "score": score,
         }  # fmt: skip
         newest = sorted(files, key=lambda name: files[name]["step"])[-self.keep :]
         best = _best(files)
-        kept = {name: files[name] for name in files if name in newest or name == best}
-        manifest = {"format": FORMAT, "latest": path.name, "best": best, "files": kept}
+        retained = {name: files[name] for name in files if name in newest or name == best}
+        manifest = {"format": FORMAT, "latest": path.name, "best": best, "files": retained}
         write_text(self.folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        for name in {stale.name for stale in self.folder.glob("step_*.pt")} - kept.keys():
+        for name in {stale.name for stale in self.folder.glob("step_*.pt")} - retained.keys():
             try:
                 (self.folder / name).unlink(missing_ok=True)
-            except OSError:  # an old file that will not go is no reason to stop training
+            except OSError:  # an old file that cannot be removed must not stop training
                 print(f"note: {self.folder / name} could not be removed", file=sys.stderr)
         return path
 
     def is_best(self, score: float | None) -> bool:
-        """Say whether a score is below that of every checkpoint that has one."""
+        """Return whether a score is finite and below that of every scored checkpoint."""
         if score is None or not math.isfinite(score):
             return False
         best = _best(files := self._files())
         return best is None or score < files[best]["score"]
 
     def exist(self) -> bool:
-        """Say whether there is a checkpoint to continue from."""
+        """Return whether there is a checkpoint to continue from."""
         return bool(self._files())
 
     def load_latest(self) -> dict[str, Any]:
-        """Return the newest checkpoint that is whole, with a line for each that is not."""
+        """Return the content of the newest intact checkpoint; print a note for each damaged one.
+
+        UserError where none can be read.
+        """
         files = self._files()
         if files and all(entry["sha256"] is None for entry in files.values()):
-            print(f"note: {self.folder / MANIFEST} is lost or damaged; the files beside it are looked "
-                  "at", file=sys.stderr)  # fmt: skip
+            print(
+                f"note: {self.folder / MANIFEST} is lost or damaged; "
+                "using the checkpoints in its folder",
+                file=sys.stderr,
+            )
         for name in sorted(files, key=lambda name: files[name]["step"], reverse=True):
             try:
                 return load_checkpoint(self.folder / name, files[name]["sha256"])
             except UserError as error:
-                print(f"note: {error}; trying the one before", file=sys.stderr)
+                print(f"note: {error}; trying the previous checkpoint", file=sys.stderr)
         raise UserError(
-            f"{self.folder}: no checkpoint in it can be read; start again with another run="
+            f"{self.folder}: none of its checkpoints can be read; "
+            "start again with another run=FOLDER",
+            path=self.folder,
         )
 
     def load_best(self) -> dict[str, Any]:
-        """Return the checkpoint of the lowest score, or the newest where none was scored."""
+        """Return the checkpoint with the lowest score, or the newest where none has a score."""
         files = self._files()
         best = _best(files)
         return (
@@ -97,7 +113,11 @@ class Checkpoints:
         )
 
     def latest_and_best(self) -> dict[str, dict[str, Any]]:
-        """Return a manifest for the best checkpoint alone and one for the last, or one for both in one."""
+        """Return alias -> a manifest that lists one checkpoint alone.
+
+        The aliases are `best` and `latest`, or `best_latest` where both are the same checkpoint or
+        none has a score.
+        """
         files = self._files()
         last, best = max(files, key=lambda name: files[name]["step"]), _best(files)
         wanted = {"best_latest": last} if best in (last, None) else {"best": best, "latest": last}
@@ -107,10 +127,11 @@ class Checkpoints:
         }  # fmt: skip
 
     def _files(self) -> dict[str, dict[str, Any]]:
+        """Return file name -> manifest entry; without sha256 where the manifest is damaged."""
         try:
             files = json.loads((self.folder / MANIFEST).read_text())["files"]
             entries = {str(name): dict(entry) for name, entry in files.items()}
-            assert all(NAME.fullmatch(name) for name in entries), "a file elsewhere"
+            assert all(NAME.fullmatch(name) for name in entries), "a file outside the folder"
             for entry in entries.values():
                 assert isinstance(entry["step"], int) and isinstance(entry["sha256"], str | None)
                 assert isinstance(entry["score"], int | float | None)
@@ -128,33 +149,35 @@ class Checkpoints:
 def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, loading tensors and plain values only.
 
-    UserError, in one line that names the file, where it is missing, damaged (its sha256 differs from
-    the one given, or without one those in the file are), of another kind, or holds anything that would
-    run code or unpack to more than the file's own size.
+    A checkpoint of format 1 is translated to format 2. UserError, in one line that names the file,
+    where it is missing, damaged (its sha256 is not the one given; without one, the checksums inside
+    the file are verified), of another kind, or holds anything that would run code or unpack to more
+    than the file's own size.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint", path=path)
     if sha256 is not None and file_sha256(path) != sha256:
-        raise UserError(f"{path}: the file is damaged (its checksum is wrong)")
+        raise UserError(f"{path}: the file is damaged (its checksum is wrong)", path=path)
     verify_checksums(path, checksums=sha256 is None)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch wonders at in a file is for the line below
+            warnings.simplefilter("ignore")  # the line below replaces what torch warns of
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # EOFError, RuntimeError, UnpicklingError, ValueError: as damage has it
-        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
+    except Exception as error:  # damage raises EOFError, RuntimeError, UnpicklingError, ValueError
+        raise _unreadable(path, error) from None
     if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
-        raise UserError(f"{path}: not a checkpoint of this software (or of a newer version)")
+        raise UserError(
+            f"{path}: not a checkpoint of this software, or of a newer version of it", path=path
+        )
     return upgrade_state(state) if state["format"] == 1 else state
 
 
 def verify_checksums(path: Path, checksums: bool = True) -> None:
-    """Raise UserError where torch.load would unpack, believe or run what torch.save never writes.
+    """Raise UserError where an archive is not laid out as torch.save writes it, or is damaged.
 
-    torch does not look at the checksums of its records, unpacks compressed ones of any size, and hands
-    an archive with TorchScript in it to another reader.
+    torch.load does not verify the checksums of an archive's records, unpacks compressed records of
+    any size, and passes an archive with TorchScript in it to another loader. `checksums=False`
+    leaves the checksums out, where the sha256 of the whole file was verified before.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -166,31 +189,44 @@ def verify_checksums(path: Path, checksums: bool = True) -> None:
                 or any(member.compress_type != zipfile.ZIP_STORED for member in members)
                 or sum(member.file_size for member in members) > path.stat().st_size
             ):
-                raise UserError(f"{path}: not written by this software, and not safe to load")
+                raise UserError(
+                    f"{path}: not written by this software, and not safe to load", path=path
+                )
             damaged = archive.testzip() if checksums else None
     except UserError:
         raise
-    except Exception as error:  # as damage has it: BadZipFile, EOFError, ValueError ...
-        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__})") from None
+    except Exception as error:  # damage raises BadZipFile, EOFError, ValueError and others
+        raise _unreadable(path, error) from None
     if damaged is not None:
-        raise UserError(f"{path}: the file is damaged (the checksum of {damaged[:60]} is wrong)")
+        raise UserError(
+            f"{path}: the file is damaged (the checksum of {damaged[:60]} is wrong)", path=path
+        )
 
 
-def state_dict_mismatch(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Return how the weights `found` do not fit those `wanted`, in three names of each kind; or nothing."""
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable checkpoint ({type(error).__name__})", path=path)
+
+
+def state_dict_mismatch(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
+    """Return how the state dict `loaded` differs from the one `expected`; "" where it fits.
+
+    Three names of each kind are listed: missing, unknown, of another size, not finite.
+    """
 
     def shape(value: Any) -> Any:
         return value.shape if isinstance(value, torch.Tensor) else None
 
     kinds = {
-        "missing": wanted.keys() - found.keys(),
-        "unknown": found.keys() - wanted.keys(),
+        "missing": expected.keys() - loaded.keys(),
+        "unknown": loaded.keys() - expected.keys(),
         "of another size": {
-            n for n in wanted if n in found and shape(wanted[n]) != shape(found[n])
+            name
+            for name in expected
+            if name in loaded and shape(expected[name]) != shape(loaded[name])
         },
         "not finite": {
             name
-            for name, value in found.items()
+            for name, value in loaded.items()
             if isinstance(value, torch.Tensor) and not torch.isfinite(value).all()
         },
     }
@@ -203,16 +239,17 @@ def state_dict_mismatch(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> 
 
 
 def _best(files: dict[str, dict[str, Any]]) -> str | None:
+    """Return the name of the file with the lowest finite score; None where none has one."""
     scored = [
         n for n in files if files[n]["score"] is not None and math.isfinite(files[n]["score"])
     ]
     return min(scored, key=lambda name: files[name]["score"], default=None)
 
 
-def _bytes_of(state: Any) -> int:
-    """Return about how many bytes a checkpoint of nested containers takes."""
+def _size_in_bytes(state: Any) -> int:
+    """Return about how many bytes nested containers of tensors take in a checkpoint."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.itemsize
     if isinstance(state, Mapping):
-        return sum(_bytes_of(value) for value in state.values())
-    return sum(_bytes_of(value) for value in state) if isinstance(state, list | tuple) else 0
+        return sum(_size_in_bytes(value) for value in state.values())
+    return sum(_size_in_bytes(value) for value in state) if isinstance(state, list | tuple) else 0

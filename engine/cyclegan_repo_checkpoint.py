@@ -1,4 +1,8 @@
-"""Networks of pytorch-CycleGAN-and-pix2pix or CUT: *_net_*.pth files, recognised by their keys."""
+"""Load networks that pytorch-CycleGAN-and-pix2pix or CUT saved, from their *_net_*.pth files.
+
+The layout of a file is recognised by the keys of its state dict. "The reference" is either
+repository.
+"""
 
 import re
 import zipfile
@@ -19,104 +23,120 @@ KEY = re.compile(r"(?:module\.)?model\.(\d+)\.(?:conv_block\.(\d+)\.)?(weight|bi
 Layer = tuple[Tensor, Tensor | None]
 """Weight and bias."""
 Network = TypeVar("Network", ResnetGenerator, PatchDiscriminator)
-NOT_LEARNT = ("running_mean", "running_var", "num_batches_tracked", "filt")
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "filt")  # filt: a blur's kernel
 
 
 def read_reference(path: Path) -> ResnetGenerator:
     """Return the generator in a .pth file of the reference, in evaluation mode.
 
-    Any width, any number of blocks, blocks with and without a dropout layer, old (not zipped) and new
-    files, with antialiased sampling (CUT) or without; running statistics that instance norms of 2018
-    saved are dropped. Only tensors are loaded, nothing is run. UserError says in one line why a file
-    cannot be used.
+    Generators may have any width and any number of blocks, blocks with and without a dropout layer,
+    and antialiased sampling (CUT) or not; files may be old (not zipped) or new. Running statistics
+    that instance norms of 2018 saved are dropped. Only tensors are loaded, no code is run.
+    UserError where the file cannot be used, in one line that names it and the reason.
     """
-    return generator_of(_state(path), path)
+    return _generator_from(_load_state_dict(path), path)
 
 
 def read_discriminator(path: Path) -> PatchDiscriminator:
-    """Return the patch discriminator in a .pth file of the reference; UserError where it is none."""
-    state = _state(path)
-    layers = ordered_layers(state, path)
+    """Return the patch discriminator in a .pth file of the reference, in evaluation mode.
+
+    UserError where the file holds anything else.
+    """
+    state = _load_state_dict(path)
+    layers = _ordered_layers(state, path)
     weights = [weight for weight, _ in layers]
     if len(weights) < 3 or any(w.ndim != 4 or w.shape[2:] != (4, 4) for w in weights):
-        raise UserError(f"{path}: no patch discriminator (the reference's netD=basic or n_layers)")
+        raise UserError(
+            f"{path}: not a patch discriminator (netD=basic or n_layers of the reference)",
+            path=path,
+        )
     config = PatchDiscriminator.Config(
         channels=len(weights[0]), layers=len(weights) - 2,
         antialiased=any(str(key).endswith(".filt") for key in state),
     )  # fmt: skip
-    return _filled(PatchDiscriminator(weights[0].shape[1], config), layers, path)
+    return _with_weights(PatchDiscriminator(weights[0].shape[1], config), layers, path)
 
 
-def _state(path: Path) -> dict[str, Any]:
-    if zipfile.is_zipfile(path):  # the old kind is no archive, and cannot unpack to more than it is
+def _load_state_dict(path: Path) -> dict[str, Any]:
+    # An old file is not an archive, and cannot unpack to more than its size.
+    if zipfile.is_zipfile(path):
         verify_checksums(path)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # as damage has it: EOFError, RuntimeError, UnpicklingError ...
+        raise UserError(f"{path}: no such file", path=path) from None
+    except Exception as error:  # damage raises EOFError, RuntimeError, UnpicklingError and others
         raise UserError(
-            f"{path}: damaged, or no checkpoint ({type(error).__name__}); copy it again"
+            f"{path}: damaged, or not a checkpoint ({type(error).__name__}); copy it again",
+            path=path,
         ) from None
     if not isinstance(state, dict):
-        raise UserError(f"{path}: holds no weights")
+        raise UserError(f"{path}: holds no weights (it is not a state dict)", path=path)
     return state
 
 
-def _filled(network: Network, layers: Sequence[Layer], path: Path) -> Network:
-    """Return a network with the weights of layers, in evaluation mode; UserError where shapes differ."""
+def _with_weights(network: Network, layers: Sequence[Layer], path: Path) -> Network:
+    """Copy weights into a network and set evaluation mode; UserError where shapes differ."""
     targets = list(network.parameters())
     sources = [tensor for layer in layers for tensor in layer if tensor is not None]
     if [p.shape for p in targets] != [tensor.shape for tensor in sources]:
-        raise UserError(f"{path}: its layers have other shapes than a {type(network).__name__}'s")
+        raise UserError(
+            f"{path}: its layers have other shapes than a {type(network).__name__}'s", path=path
+        )
     with torch.no_grad():
         for target, source in zip(targets, sources, strict=True):
             target.copy_(source)
     return network.eval().requires_grad_(False)
 
 
-def generator_of(state: dict[str, Any], path: Path) -> ResnetGenerator:
-    """Return the generator whose weights a reference's state dict holds; `path` is for errors."""
-    layers = ordered_layers(state, path)
+def _generator_from(state: dict[str, Any], path: Path) -> ResnetGenerator:
+    """Return the generator whose weights are in a state dict; `path` is for errors."""
+    layers = _ordered_layers(state, path)
     weights = [weight for weight, _ in layers]
     in_blocks = len(weights) - 6
-    plausible = (
+    is_resnet = (
         in_blocks >= 0 and in_blocks % 2 == 0 and all(w.ndim == 4 for w in weights)
         and all(bias is not None for _, bias in layers)
         and weights[0].shape[2:] == (7, 7) and weights[-1].shape[2:] == (7, 7)
     )  # fmt: skip
-    if not plausible:
+    if not is_resnet:
         raise UserError(
-            f"{path}: no ResNet generator with instance norm (the reference's netG=resnet_*blocks)"
+            f"{path}: not a ResNet generator with instance norm "
+            "(netG=resnet_*blocks of the reference)",
+            path=path,
         )
     blurs = sum(str(key).endswith(".filt") for key in state)
     if blurs not in (0, 4):
-        raise UserError(f"{path}: antialiased in one half only, which this software does not have")
+        raise UserError(
+            f"{path}: antialiased in one half only, which no generator here is", path=path
+        )
     config = GeneratorConfig(
         channels=len(weights[0]), blocks=in_blocks // 2, antialiased=blurs == 4
     )
     generator = ResnetGenerator(weights[0].shape[1], len(weights[-1]), config)
-    return _filled(generator, layers, path)
+    return _with_weights(generator, layers, path)
 
 
-def ordered_layers(state: dict[str, Any], path: Path) -> list[Layer]:
+def _ordered_layers(state: dict[str, Any], path: Path) -> list[Layer]:
     """Return (weight, bias) of every layer, in the order in which they are applied."""
-    found: dict[tuple[int, int], dict[str, Tensor]] = {}
+    layers: dict[tuple[int, int], dict[str, Tensor]] = {}
     for key, value in state.items():
-        if key.rsplit(".", 1)[-1] in NOT_LEARNT:
+        if key.rsplit(".", 1)[-1] in BUFFERS:
             continue
         match = KEY.fullmatch(str(key))
         if match is None or not isinstance(value, Tensor):
             raise UserError(
-                f"{path}: not a generator of the reference, nor a discriminator (it holds '{str(key)[:60]}')"
+                f"{path}: not a generator or discriminator of the reference "
+                f"(it holds '{str(key)[:60]}')",
+                path=path,
             )
-        place = (int(match[1]), int(match[2] or 0))
-        found.setdefault(place, {})[match[3]] = value
-    if any("weight" not in layer for layer in found.values()):
-        raise UserError(f"{path}: a layer without weights")
-    return [(found[place]["weight"], found[place].get("bias")) for place in sorted(found)]
+        position = (int(match[1]), int(match[2] or 0))
+        layers.setdefault(position, {})[match[3]] = value
+    if any("weight" not in layer for layer in layers.values()):
+        raise UserError(f"{path}: it holds a layer without weights", path=path)
+    return [(layers[at]["weight"], layers[at].get("bias")) for at in sorted(layers)]
 
 
 def direction_of_file(path: Path) -> tuple[str, str]:
-    """Return source and target domain by the reference's names: G_A makes B of A, G_B A of B."""
+    """Return (source, target) domain by the file name: G_A translates a to b, G_B b to a."""
     return ("b", "a") if path.stem.endswith("_B") else ("a", "b")

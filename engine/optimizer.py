@@ -1,4 +1,4 @@
-"""Adam for each player, and the moving average of the translators."""
+"""Make the Adam optimizer of a group of networks, and take its steps unless they are not finite."""
 
 import inspect
 import math
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam, without the marks that keep torch.compile out of what it does.
+    """torch's Adam, without the decorators that exclude its methods from torch.compile.
 
-    Nothing here is compiled, and each mark imports the compiler when it is first passed: that takes
+    Nothing here is compiled, and each decorator imports the compiler at its first call, which takes
     longer than importing torch.
     """
 
@@ -22,26 +22,27 @@ class Adam(torch.optim.Adam):
 
 
 def adam(
-    network: nn.Module, learning_rate: float, betas: tuple[float, float], recorded: bool = False,
+    network: nn.Module, learning_rate: float, betas: tuple[float, float], capturable: bool = False,
     weight_decay: float = 0.0,
 ) -> Adam:  # fmt: skip
-    """Return the optimizer of one player (Kingma & Ba 2015), one kernel for all its parameters.
+    """Return Adam (Kingma & Ba 2015) for a group's parameters, fused into one kernel.
 
     `weight_decay` times a weight is added to its gradient, before the moments: an L2 penalty.
-    `recorded` keeps all that changes in tensors on the device, as a CUDA graph needs.
+    `capturable` keeps the learning rate and the step count in tensors on the device, as a CUDA
+    graph requires.
     """
     parameters = list(network.parameters())
     device = parameters[0].device
-    rate = torch.tensor(learning_rate, device=device) if recorded else learning_rate
+    rate = torch.tensor(learning_rate, device=device) if capturable else learning_rate
     fused = device.type in ("cuda", "cpu")
     return Adam(
         parameters, lr=rate, betas=betas, weight_decay=weight_decay, fused=fused,
-        capturable=recorded,
+        capturable=capturable,
     )  # fmt: skip
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of all groups, in place where it is a tensor."""
+    """Set the learning rate of all parameter groups, in place where it is a tensor."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -55,8 +56,8 @@ def step_if_finite(
 ) -> Tensor:
     """Take a step unless the loss or a gradient is not finite; return the gradients' L2 norm.
 
-    Gradients with a norm above `clip_norm` are made that long; the norm before is returned. Fused
-    optimizers decide on the device, so nothing is read back.
+    Gradients whose norm is above `max_norm` are scaled down to it; the norm before that is
+    returned. Fused optimizers decide on the device, so nothing is read back.
     """
     gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)

@@ -1,4 +1,4 @@
-"""Preview grids: the same images every time, so that one can watch them change."""
+"""Draw preview grids of a run: the same images every time, so that their change can be watched."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,31 +12,35 @@ from data.tensors import denormalize
 from engine.runtime import Runtime
 from models.translator import StyledTranslator
 
-GAP, HEADER, LEAST = 4, 16, 96  # pixels
+GAP, HEADER, MIN_WIDTH = 4, 16, 96  # pixels: between images, for the titles, of an image
 
 
 @torch.no_grad()
 def translate_all(
     translators: nn.ModuleDict, images: Mapping[str, Sequence[Tensor]], runtime: Runtime
 ) -> dict[str, list[list[Tensor]]]:
-    """Return direction -> rows of [real, fake] or [real, fake, restored], each [1, C, H, W] on the CPU."""
+    """Translate `images` (domain -> [1, C, H, W] in [-1, 1]) in every direction.
+
+    Return direction -> rows of [real, fake], or of [real, fake, restored] where the inverse
+    direction has a translator too; float32 [1, C, H, W] on the CPU.
+    """
     rows = {}
     for direction, translator in translators.items():
         source, target = str(translator.source), str(translator.target)
-        back = f"{target}_to_{source}"
+        inverse = f"{target}_to_{source}"
         rows[direction] = []
         for real in images[source]:
             row = [runtime.to_device(real)]
             with runtime.autocast():
                 row.append(translator(row[0]))
-                if back in translators:
-                    row.append(translators[back](row[1]))
+                if inverse in translators:
+                    row.append(translators[inverse](row[1]))
             rows[direction].append([image.float().cpu() for image in row])
     return rows
 
 
 def image_grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str]) -> np.ndarray:
-    """Lay images [1, C, H, W] in [-1, 1] out in rows under `titles`; return uint8 [H, W, 3]."""
+    """Lay out rows of images [1, C, H, W] in [-1, 1] under `titles`; return uint8 [H, W, 3]."""
     pictures = [[_enlarged(to_rgb(image)) for image in row] for row in rows]
     widths = [max(row[column].shape[1] for row in pictures) for column in range(len(pictures[0]))]
     heights = [max(picture.shape[0] for picture in row) for row in pictures]
@@ -49,22 +53,22 @@ def image_grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str]) -> np.nd
             canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
             left += width + GAP
         top += row_height + GAP
-    labelled = Image.fromarray(canvas)
-    draw, left = ImageDraw.Draw(labelled), GAP
+    grid = Image.fromarray(canvas)
+    draw, left = ImageDraw.Draw(grid), GAP
     for title, width in zip(titles, widths, strict=False):
         draw.text((left + 2, 3), title[: max(1, width // 6)], fill=(220, 220, 220))
         left += width + GAP
-    return np.array(labelled)
+    return np.array(grid)
 
 
 def _enlarged(picture: np.ndarray) -> np.ndarray:
-    """Repeat the pixels of a small picture until it is wide enough to look at, and for its title."""
-    times = -(-LEAST // picture.shape[1])
+    """Repeat the pixels of a small picture until it, and the room for its title, is wide enough."""
+    times = -(-MIN_WIDTH // picture.shape[1])
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def to_rgb(image: Tensor) -> np.ndarray:
-    """Return [1, C, H, W] in [-1, 1] as uint8 [H, W, 3]; greys are repeated, extra channels left out."""
+    """Return [1, C, H, W] in [-1, 1] as uint8 [H, W, 3]: three channels, or one repeated."""
     pixels = denormalize(image[0]).permute(1, 2, 0).numpy()
     return np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
 
@@ -76,7 +80,10 @@ def style_sheet(
     references: Sequence[Tensor],
     runtime: Runtime,
 ) -> np.ndarray:
-    """Return each source [1, C, H, W] (a row) in the style of each reference (a column), uint8 [H, W, 3]."""
+    """Translate each source (a row) into the style of each reference (a column).
+
+    Sources and references are [1, C, H, W] in [-1, 1]; return uint8 [H, W, 3].
+    """
     with runtime.autocast():
         styles = [translator.encode_style(runtime.to_device(reference)) for reference in references]
         rows = [
@@ -96,9 +103,10 @@ def draw_previews(
     folder: Path,
     step: int,
 ) -> dict[str, np.ndarray]:
-    """Write RUN/previews/step_N_DIRECTION.png for every direction; return direction -> uint8 grid.
+    """Write `folder`/step_N_DIRECTION.png for every direction; return direction -> uint8 grid.
 
-    A styled translator has a second grid, DIRECTION_styles: sources in the styles of references.
+    A styled translator has a second grid, DIRECTION_styles: its source images in the styles of
+    images of the target domain.
     """
     folder.mkdir(parents=True, exist_ok=True)
     grids = {}
@@ -109,8 +117,8 @@ def draw_previews(
         )
         translator = translators[direction]
         if isinstance(translator, StyledTranslator) and images[target]:
-            shown = images[source], images[target]
-            grids[f"{direction}_styles"] = style_sheet(translator, *shown, runtime)
+            sheet = style_sheet(translator, images[source], images[target], runtime)
+            grids[f"{direction}_styles"] = sheet
     for name, picture in grids.items():
         Image.fromarray(picture).save(folder / f"step_{step:08d}_{name}.png")
     return grids

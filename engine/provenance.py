@@ -1,4 +1,4 @@
-"""Where a run's figures come from: the code and how it differs from its commit, the packages, the machine."""
+"""Describe what results come from: the code and its uncommitted changes, packages, machine."""
 
 import contextlib
 import hashlib
@@ -24,8 +24,8 @@ SOURCES = (
     "options",
     "training",
 )
-KINDS = (".py", ".yaml", ".html")
-MAX_DIFF_BYTES = 5 * 2**20  # bytes of code.diff; more is no change of code
+SUFFIXES = (".py", ".yaml", ".html")
+MAX_DIFF_BYTES = 5 * 2**20  # of code.diff; a larger difference is left out
 PACKAGES = (
     "torch",
     "torchvision",
@@ -41,7 +41,7 @@ PACKAGES = (
 def provenance() -> dict[str, Any]:
     """Return the git commit (with "+changes" where files differ from it), versions and machine.
 
-    `code` is a name for what the sources say: the same one is the same program, whatever git knows of it.
+    `code` is a hash of the sources: equal hashes mean the same program, committed or not.
     """
     return {
         "git_commit": git_commit(ROOT),
@@ -55,10 +55,10 @@ def provenance() -> dict[str, Any]:
 
 
 def git_commit(folder: Path) -> str:
-    """Return the commit that is checked out in `folder`, or "unknown" where it is no checkout of its own."""
+    """Return the commit checked out in `folder`, or "unknown" where that is not a git checkout."""
     try:
         if Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip()) != folder:
-            return "unknown"  # unpacked inside somebody else's repository
+            return "unknown"  # unpacked inside another repository
         commit = _git(folder, "rev-parse", "HEAD").decode().strip()
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
         return commit + ("+changes" if changed.strip() or _new_sources(folder) else "")
@@ -67,35 +67,35 @@ def git_commit(folder: Path) -> str:
 
 
 def code_changes(folder: Path = ROOT) -> bytes:
-    """Return what `git apply` needs to make this code of its commit, new sources included; or nothing."""
+    """Return the difference of the code to its commit, new sources included, for `git apply`."""
     if not git_commit(folder).endswith("+changes"):
         return b""
     try:
         parts = [_git(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv")]
         for name in _new_sources(folder):
             new = ("diff", "--no-index", "--binary", "--no-ext-diff", "--", os.devnull, name)
-            parts.append(_git(folder, *new, ends=(0, 1)))
+            parts.append(_git(folder, *new, exit_codes=(0, 1)))
     except (OSError, subprocess.SubprocessError):
         return b""
-    whole = b"".join(parts)
-    return whole if len(whole) <= MAX_DIFF_BYTES else b""
+    difference = b"".join(parts)
+    return difference if len(difference) <= MAX_DIFF_BYTES else b""
 
 
 def code_hash(folder: Path) -> str:
-    """Return 16 hexadecimal digits that stand for the sources in `folder`, tests and texts aside."""
+    """Return a hash of the sources in `folder` without tests and texts, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for pattern in SOURCES:
-        for found in sorted(folder.glob(pattern)):
-            files = sorted(found.rglob("*")) if found.is_dir() else [found]
+        for path in sorted(folder.glob(pattern)):
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
             for file in files:
-                if file.suffix in KINDS and file.is_file():
+                if file.suffix in SUFFIXES and file.is_file():
                     name = os.fsencode(file.relative_to(folder).as_posix())
                     digest.update(name + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
 def processor() -> str:
-    """Return what the processor calls itself."""
+    """Return the model name of the processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -104,20 +104,20 @@ def processor() -> str:
 
 
 def _new_sources(folder: Path) -> list[str]:
-    """Return the sources that git does not know yet: a new method, most often."""
+    """Return the sources that git does not track yet, such as a new method."""
     patterns = [f"{part}/**" for part in SOURCES if "*" not in part] + ["*.py"]
-    words = ("ls-files", "-z", "--others", "--exclude-standard", "--")
-    found = _git(folder, *words, *(f":(glob){pattern}" for pattern in patterns)).split(b"\0")
-    return [os.fsdecode(name) for name in found if os.fsdecode(name).endswith(KINDS)]
+    command = ("ls-files", "-z", "--others", "--exclude-standard", "--")
+    names = _git(folder, *command, *(f":(glob){pattern}" for pattern in patterns)).split(b"\0")
+    return [os.fsdecode(name) for name in names if os.fsdecode(name).endswith(SUFFIXES)]
 
 
-def _git(folder: Path, *words: str, ends: tuple[int, ...] = (0,)) -> bytes:
-    answer = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, timeout=10, check=False
+def _git(folder: Path, *command: str, exit_codes: tuple[int, ...] = (0,)) -> bytes:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *command], capture_output=True, timeout=10, check=False
     )
-    if answer.returncode not in ends:
-        raise subprocess.CalledProcessError(answer.returncode, words[0])
-    return answer.stdout
+    if done.returncode not in exit_codes:
+        raise subprocess.CalledProcessError(done.returncode, command[0])
+    return done.stdout
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""Device, precision, randomness: what differs between machines ends here."""
+"""Hide the machine from the training code: device, precision, compilation, processes and seeds."""
 
 import hashlib
 import os
@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from common.command import print_line
 from common.errors import UserError
+from common.run_main import print_line
 from engine.distributed.context import DistributedContext
 from engine.distributed.gradient_averaging import average_gradients
 from engine.hardware.compilation import (
@@ -23,7 +23,7 @@ from engine.hardware.device import Precision, RuntimeConfig, choose_device
 from engine.hardware.memory import keep_freed_memory
 from models.gan_loss import GANLoss
 from models.networks.generators.resnet_generator import ResnetGenerator
-from models.networks.layers.kernels import (
+from models.networks.layers.op_backends import (
     EAGER,
     KernelSet,
     fusible_norm_act_pad,
@@ -33,12 +33,15 @@ from models.networks.layers.kernels import (
 
 
 class Runtime:
-    """The machine as the rest of the code sees it."""
+    """The device, precision, memory format and processes that a run computes with."""
 
     def __init__(
         self, config: RuntimeConfig, distributed: DistributedContext | None = None
     ) -> None:
-        """Choose the device; UserError where the one asked for is not there."""
+        """Choose the device and configure torch for it.
+
+        UserError where the device is not available, or runtime.cuda_graph is not possible.
+        """
         self.config = config
         self.distributed = distributed or DistributedContext()
         self.device = choose_device(
@@ -59,42 +62,47 @@ class Runtime:
                 )
             else:
                 self.compile_mode = config.compile
-        # A GPU's libraries choose such kernels themselves.
+        # On a GPU, its libraries choose Winograd kernels themselves.
         self.winograd = config.winograd and self.device.type == "cpu"
         # Eager instance norm copies to the contiguous layout and back; the fused one takes either.
-        laid_out = self.compile_mode is not None or self.device.type == "cuda"
-        self.memory_format = torch.channels_last if laid_out else torch.contiguous_format
+        channels_last = self.compile_mode is not None or self.device.type == "cuda"
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.uses_cuda_graph = config.cuda_graph
         if self.uses_cuda_graph and self.device.type != "cuda":
-            raise UserError("runtime.cuda_graph needs a CUDA device; leave it out")
+            raise UserError(
+                "runtime.cuda_graph needs a CUDA device; leave it out", option="runtime.cuda_graph"
+            )
         if self.uses_cuda_graph and self.distributed.is_distributed:
-            raise UserError("runtime.cuda_graph records the step of one process; leave it out")
+            raise UserError(
+                "runtime.cuda_graph captures the step of one process; leave it out",
+                option="runtime.cuda_graph",
+            )
         if self.device.type == "cpu":
             keep_freed_memory()
         if self.device.type == "cuda":
-            # Trying kernels out takes up to many gigabytes of workspace where nobody limits it.
+            # cuDNN's benchmark may take many gigabytes of workspace unless it is limited.
             os.environ.setdefault("CUDNN_CONV_WSCAP_DBG", "512")  # MiB
-            # Trying them out may choose another kernel each time.
+            # The benchmark may choose another kernel in each run.
             torch.backends.cudnn.benchmark = not config.deterministic
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            # Where there is no such kernel it says so once, and the run goes on.
+            # An operation without a deterministic kernel warns once, and the run goes on.
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.set_tf32()
 
     def set_tf32(self) -> None:
-        """Let products round to TF32, or not, as the precision says; torch keeps one answer a process."""
-        fast = self.precision != "fp32"
-        torch.backends.cuda.matmul.allow_tf32 = fast
-        torch.backends.cudnn.allow_tf32 = fast
+        """Allow or forbid TF32 as the precision requires: a global setting of the process."""
+        allowed = self.precision != "fp32"
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = allowed
 
     def autocast(self) -> AbstractContextManager:
-        """Return the context in which networks run; never hold it over a `yield`."""
+        """Return the autocast context in which networks run; never hold it over a `yield`."""
         enabled = self.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def prepare(self, module: nn.Module, networks: list[nn.Module]) -> None:
-        """Move `module` to the device, and make it and its `networks` run as the options say."""
+        """Move `module` to the device, configure it, and compile `networks` where that is on."""
         module.to(self.device).to(memory_format=self.memory_format)
         for part in module.modules():
             if isinstance(part, GANLoss) and self.distributed.is_distributed:
@@ -105,20 +113,19 @@ class Runtime:
             if isinstance(part, ResnetGenerator):
                 part.recompute_trunk = self.config.activation_checkpointing
         use_kernels(module, self._kernels())
-        trunks = any(isinstance(part, ResnetGenerator) for part in module.modules())
-        if self.config.activation_checkpointing and not trunks:
+        has_resnet = any(isinstance(part, ResnetGenerator) for part in module.modules())
+        if self.config.activation_checkpointing and not has_resnet:
             print_line(
-                "note: runtime.activation_checkpointing recomputes the trunks of ResNets; there are none"
+                "note: runtime.activation_checkpointing has no effect without a ResNet generator"
             )
         if self.compile_mode == "networks":
             for network in networks:
                 compile_network(network)
 
     def _kernels(self) -> KernelSet:
-        """Return the functions that layers compute with, compiled as the options say."""
-        if (
-            self.compile_mode == "networks"
-        ):  # elementary operations, which the network's compiler fuses
+        """Return the functions that layers compute with, compiled as the options require."""
+        if self.compile_mode == "networks":
+            # Elementary operations, which the network's compiler fuses.
             return KernelSet(norm_act_pad=fusible_norm_act_pad)
         if self.compile_mode == "regions":
             conv3x3 = compiled_winograd() if self.winograd else EAGER.conv3x3
@@ -126,13 +133,13 @@ class Runtime:
         return EAGER
 
     def to_device(self, images: Tensor) -> Tensor:
-        """Bring images to the device, in the memory layout of the networks."""
+        """Copy images to the device, in the memory format of the networks."""
         return images.to(self.device, non_blocking=True, memory_format=self.memory_format)
 
     def average_gradients(
         self, parameters: list[nn.Parameter], losses: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Average gradients in place, and `losses`, over all processes; one has nothing to do."""
+        """Average gradients over all processes, in place; return `losses` averaged too."""
         if not self.distributed.is_distributed:
             return losses
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -143,7 +150,7 @@ class Runtime:
         )
 
     def average_statistics(self, buffers: list[Tensor]) -> None:
-        """Average what is counted over batches, in place: each process has seen its part of them."""
+        """Average running statistics over all processes, which see different images, in place."""
         if not self.distributed.is_distributed or not buffers:
             return
         flat = self.distributed.all_reduce_mean(torch.cat([buffer.flatten() for buffer in buffers]))
@@ -152,13 +159,13 @@ class Runtime:
             buffer.copy_(piece.view(buffer.shape))
 
     def memory(self) -> dict[str, float]:
-        """Return the most of a CUDA device's memory that was in use, in GiB; nothing elsewhere."""
+        """Return a CUDA device's peak memory in GiB, by log name; {} on other devices."""
         if self.device.type != "cuda":
             return {}
         return {"perf/gpu_mem_gb": torch.cuda.max_memory_allocated(self.device) / 2**30}
 
     def describe(self) -> dict[str, str | int]:
-        """Return what a reader of the figures wants to know of the machine."""
+        """Return the facts of the machine that a measurement depends on, for the run's record."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
         return {
             "device": str(self.device), "gpu": name, "precision": self.precision,
@@ -167,6 +174,6 @@ class Runtime:
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seed torch's generators as a function of (seed, rank, step) alone: there is no state to save."""
+    """Seed torch's generators from (seed, rank, step) alone, so that no random state is saved."""
     digest = hashlib.sha256(f"{seed}/{rank}/{step}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -1,4 +1,4 @@
-"""Take the steps of any method by its turns, and hold all that a run is made of."""
+"""Take the training steps of any method, update by update, and hold the state that they change."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,42 +10,41 @@ from torch import Tensor, nn
 from common.errors import UserError, one_line
 from data.tensors import normalize
 from engine.checkpoint import state_dict_mismatch
-from engine.config import TrainingConfig
 from engine.ema import ExponentialMovingAverage
 from engine.hardware.cuda_graphs import CudaGraphStep
 from engine.optimizer import adam, set_learning_rate, step_if_finite
 from engine.runtime import Runtime, seed_step
 from engine.schedule import Schedule
+from engine.train_config import TrainingConfig
 from models.method import Method, Update, networks_of_group
 
-GRAD_NORM_PREFIX = (
-    "gradient_norm/"  # what the names of gradients' norms begin with, beside the losses
-)
-ROLLBACK_SEED_STRIDE = (
-    1_000_003  # between the seeds of a run and of its continuation after it went back
-)
+GRAD_NORM_PREFIX = "gradient_norm/"  # tells gradient norms from losses in a step's values
+ROLLBACK_SEED_STRIDE = 1_000_003  # added to the seed at each roll-back, so that other steps follow
 
 
 class TrainStep:
-    """One step for every method: for each turn clear, backward, average, move.
+    """The training step of any method: for each update clear gradients, backward, average, step.
 
-    A player whose losses or gradients are not finite does not move, without anybody waiting for the
-    device to know; `training/monitor.py` reads of it afterwards.
+    The optimizer of a group whose losses or gradients are not finite takes no step. The device
+    decides that by itself, and the host does not wait for it; `training/failure_monitor.py` reads the
+    values later.
     """
 
     def __init__(
         self, method: Method, config: TrainingConfig, schedule: Schedule, runtime: Runtime
     ) -> None:
-        """Move `method` to the device and make its optimizers, at the start of the schedule."""
+        """Move `method` to the device and make its optimizers, at the start of the schedule.
+
+        UserError where batch_size, microbatches, or an option of a group does not fit the method or
+        the processes.
+        """
         self.method = method
         self.config = config
         self.schedule = schedule
         self.runtime = runtime
         self.local_batch_size = self._local_batch_size()
         self.step = 0
-        self.rollbacks = (
-            0  # how often the run went back to a checkpoint, to go on with another seed
-        )
+        self.rollbacks = 0  # to a checkpoint, each followed by another seed
         self.optimizer_groups = method.optimizer_groups()
         self._check_group_options()
         networks = [
@@ -65,7 +64,8 @@ class TrainStep:
         if runtime.uses_cuda_graph:
             if config.microbatches > 1:
                 raise UserError(
-                    "runtime.cuda_graph records a batch in one part; set microbatches=1"
+                    "runtime.cuda_graph captures a batch as a whole; set microbatches=1",
+                    option="microbatches",
                 )
             self.cuda_graph_step = CudaGraphStep(self._run_updates, runtime.device)
         translators = method.translators()
@@ -74,16 +74,16 @@ class TrainStep:
             if config.ema_half_life
             else None
         )
-        saved = method.state_dict().keys()  # what is not in there is a constant
+        saved = method.state_dict().keys()  # other buffers are constants
         self.running_statistics = [
             x for name, x in method.named_buffers() if name in saved and x.is_floating_point()
         ]
-        self.frozen_until: dict[str, int] = {}  # player -> the step before which it does not move
-        self.grad_norms: dict[str, Tensor] = {}  # of each player's gradients in the last step
+        self.frozen_until: dict[str, int] = {}  # group -> the first step that updates it
+        self.grad_norms: dict[str, Tensor] = {}  # group -> gradient norm in the last step
 
     @property
     def seed(self) -> int:
-        """What the randomness of the steps from here on is a function of."""
+        """The seed of the steps that follow; another one after each roll-back."""
         return self.config.seed + ROLLBACK_SEED_STRIDE * self.rollbacks
 
     @property
@@ -92,22 +92,22 @@ class TrainStep:
         return self.step >= self.schedule.steps
 
     def translators(self) -> nn.ModuleDict:
-        """Return what the run is for: the averaged translators, or the live ones without averaging."""
+        """Return the trained translators: their EMA, or the networks themselves without an EMA."""
         return self.ema.ema if self.ema else self.method.translators()
 
     def restart_ema(self) -> None:
-        """Let the moving average begin with the weights as they are now."""
+        """Set the EMA to the current weights."""
         if self.ema:
             self.ema.ema.load_state_dict(self.method.translators().state_dict())
 
     def learning_rate(self, step: int) -> float:
-        """Return the rate of step number `step` (from 0)."""
+        """Return the learning rate of step number `step` (from 0), before lr_multipliers."""
         return self.config.learning_rate * self.schedule.factor(step)
 
     def take_step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Play one step on a uint8 batch; return every loss by name, still on the device.
+        """Take one step on a uint8 batch; return every loss by name, still on the device.
 
-        `norms` then holds the L2 norm of each player's gradients, on the device too.
+        `grad_norms` then holds the L2 norm of each group's gradients, on the device too.
         """
         seed_step(self.seed, self.step, self.runtime.distributed.rank)
         for name, optimizer in self.optimizers.items():
@@ -131,21 +131,21 @@ class TrainStep:
         return {name: x for name, x in values.items() if not name.startswith(GRAD_NORM_PREFIX)}
 
     def _run_updates(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Play every turn of a step; nothing in here reads a value back from the device."""
+        """Run every update of a step; nothing in here reads a value back from the device."""
         values: dict[str, Tensor] = {}
         before = [buffer.clone() for buffer in self.running_statistics]
         microbatch_updates = [
             self.method.updates(part, self.step) for part in self._microbatches(batch)
         ]
-        still = self._skipped_groups()
+        skipped = self._skipped_groups()
         while update := self._next_update(microbatch_updates[0]):
-            moving = [name for name in update.groups if name not in still]
-            parameters = [p for name in moving for p in self.optimizer_groups[name].parameters()]
+            stepped = [name for name in update.groups if name not in skipped]
+            parameters = [p for name in stepped for p in self.optimizer_groups[name].parameters()]
             for parameter in parameters:
                 parameter.grad = None
             sums: dict[str, Tensor] = {}
             for number in range(len(microbatch_updates)):
-                # The parts of a batch play the same turn before anybody moves: gradients add up.
+                # All microbatches run the same update before a weight changes: gradients add up.
                 current = update if number == 0 else self._next_update(microbatch_updates[number])
                 assert current is not None and current.groups == update.groups
                 if parameters:
@@ -154,14 +154,12 @@ class TrainStep:
                     sums[name] = sums.get(name, 0.0) + loss.detach() / len(microbatch_updates)
             sums = self.runtime.average_gradients(parameters, sums)
             total = torch.stack([loss.float() for loss in sums.values()]).sum()
-            for name in moving:
+            for name in stepped:
                 limit = self.config.clip_grad_norm.get(name, math.inf)
                 norm = step_if_finite(self.optimizers[name], total, limit)
-                before_it = values.get(
-                    GRAD_NORM_PREFIX + name
-                )  # of a turn that the player had before
+                earlier = values.get(GRAD_NORM_PREFIX + name)  # of the group's previous update
                 values[GRAD_NORM_PREFIX + name] = (
-                    norm if before_it is None else torch.hypot(before_it, norm)
+                    norm if earlier is None else torch.hypot(earlier, norm)
                 )
             values |= sums
         self.runtime.average_statistics(self.running_statistics)
@@ -172,60 +170,67 @@ class TrainStep:
 
     @torch.no_grad()
     def _restore_nonfinite_statistics(self, before: list[Tensor], values: Tensor) -> None:
-        """Take running statistics back to what they were where the step, or they, are not finite."""
+        """Restore the running statistics `before` the step where it, or they, are not finite."""
         finite = values.isfinite().all()
         for buffer, old in zip(self.running_statistics, before, strict=True):
             buffer.copy_(torch.where(finite & buffer.isfinite().all(), buffer, old))
 
     def _skipped_groups(self) -> list[str]:
-        """Return the players that do not move in this step."""
-        waiting = [name for name, until in self.frozen_until.items() if self.step < until]
-        return waiting + [name for name, n in self.config.update_every.items() if self.step % n]
+        """Return the optimizer groups that this step does not update."""
+        frozen = [name for name, until in self.frozen_until.items() if self.step < until]
+        return frozen + [name for name, n in self.config.update_every.items() if self.step % n]
 
     def _local_batch_size(self) -> int:
-        """Return how many images of a batch are this process's."""
+        """Return how many images of each batch this process computes."""
         batch, count = self.config.batch_size, self.runtime.distributed.world_size
         if batch % count:
             raise UserError(
-                f"batch_size={batch} is shared by {count} processes; make it a multiple of {count}"
+                f"batch_size={batch} is shared by {count} processes; make it a multiple of {count}",
+                option="batch_size",
             )
         if batch // count % self.config.microbatches:
             raise UserError(
-                f"microbatches={self.config.microbatches} must divide each process's share of batch_size, "
-                f"{batch // count}"
+                f"microbatches={self.config.microbatches} must divide each process's share of "
+                f"batch_size, {batch // count}",
+                option="microbatches",
             )
         return batch // count
 
     def _check_group_options(self) -> None:
-        """Raise UserError where an option names a player that the method does not have."""
+        """Raise UserError where an option names an unknown group or distorts a lazy term."""
         for option in ("lr_multipliers", "update_every", "clip_grad_norm"):
             for name in getattr(self.config, option).keys() - self.optimizer_groups.keys():
                 raise UserError(
-                    f"{option}.{name}: the groups are {', '.join(self.optimizer_groups)}"
+                    f"{option}.{name}: this method's optimizer groups are "
+                    f"{', '.join(self.optimizer_groups) or 'none'}",
+                    option=f"{option}.{name}",
                 )
         for name, (option, period) in self.method.lazy_terms().items():
             every = self.config.update_every.get(name, 1)
-            both = math.gcd(every, period)
-            if both > 1:  # of the player's moves more have the term than it is made stronger for
+            # With a common factor, more of the group's updates have the term than it is scaled for.
+            factor = math.gcd(every, period)
+            if factor > 1:
                 raise UserError(
-                    f"every.{name}={every} and method.{option}={period} have the divisor {both}: the term "
-                    f"would count {both} times; choose numbers without one, or leave one of them at 1"
+                    f"update_every.{name}={every} and method.{option}={period} share the factor "
+                    f"{factor}, so the lazy term would weigh {factor} times too much; "
+                    "choose coprime numbers, or set one of them to 1",
+                    option=f"update_every.{name}",
                 )
 
     def _next_update(self, updates: Iterator[Update]) -> Update | None:
-        """Return the next turn of a play, computed in the run's precision, or None at its end."""
+        """Return the next update, computed in the run's precision, or None after the last one."""
         with self.runtime.autocast():
             return next(updates, None)
 
     def _microbatches(self, batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        """Return the batch, normalised and on the device, in as many parts as it is computed in."""
+        """Return the batch on the device in [-1, 1], divided into microbatches."""
         images = {domain: normalize(self.runtime.to_device(x)) for domain, x in batch.items()}
         parts = {domain: x.chunk(self.config.microbatches) for domain, x in images.items()}
         count = len(next(iter(parts.values())))
         return [{domain: pieces[i] for domain, pieces in parts.items()} for i in range(count)]
 
     def state(self) -> dict[str, Any]:
-        """Return everything that steps depend on: randomness, rate and order follow from the step."""
+        """Return all that steps depend on; randomness, rate and image order follow from `step`."""
         return {
             "step": self.step,
             "rollbacks": self.rollbacks,
@@ -238,7 +243,7 @@ class TrainStep:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; UserError names what in it does not fit."""
+        """Continue from a state; UserError with the names of what does not fit."""
         try:
             problem = state_dict_mismatch(self.method.state_dict(), state["method"])
             if self.ema and not problem:
@@ -247,7 +252,7 @@ class TrainStep:
                 raise UserError(f"the checkpoint does not fit these networks: {problem}")
             self.method.load_state_dict(state["method"])
             for name, optimizer in self.optimizers.items():
-                # Moments are the checkpoint's, settings are the options'.
+                # Moments come from the checkpoint, settings from the options.
                 settings = optimizer.state_dict()["param_groups"]
                 optimizer.load_state_dict({**state["optimizers"][name], "param_groups": settings})
             if self.ema:
@@ -258,6 +263,6 @@ class TrainStep:
             ) from None
         self.step = state["step"]
         self.rollbacks = state.get("rollbacks", 0)
-        if self.cuda_graph_step:  # a recording reads the memory of what was replaced
+        if self.cuda_graph_step:  # a captured graph reads the tensors from before
             self.cuda_graph_step = CudaGraphStep(self._run_updates, self.runtime.device)
         self.frozen_until = dict(state.get("frozen_until", {}))

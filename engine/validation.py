@@ -1,10 +1,10 @@
-"""Score translators while they learn: how far fakes are from real images, without any learned features."""
+"""Score translators in training: distances of fakes to real images without learned features."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from engine.config import ValidationMetric
+from engine.train_config import ValidationMetric
 from metrics.color_and_spectrum import color_distance, spectrum_distance
 from metrics.sliced_wasserstein import sliced_wasserstein
 
@@ -17,10 +17,10 @@ def validation_scores(
     rows: Mapping[str, Sequence[Sequence[Tensor]]], reals: Mapping[str, Sequence[Tensor]],
     names: Sequence[ValidationMetric],
 ) -> dict[str, float]:  # fmt: skip
-    """Return each distance of fakes to real images, the mean over all directions; less is better.
+    """Return metric -> distance of fakes to real images, averaged over directions; lower is better.
 
-    `rows` are direction -> rows of [real, fake, ...], `reals` direction -> real images of its target,
-    each [1, C, H, W] in [-1, 1].
+    `rows` maps a direction to rows of [real, fake, ...], `reals` a direction to real images of its
+    target, each [1, C, H, W] in [-1, 1].
     """
-    pairs = [([row[1] for row in found], list(reals[name])) for name, found in rows.items()]
+    pairs = [([row[1] for row in rows[name]], list(reals[name])) for name in rows]
     return {name: sum(DISTANCES[name](*pair) for pair in pairs) / len(pairs) for name in names}

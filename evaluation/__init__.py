@@ -1,1 +1,1 @@
-"""Evaluate a run on its held-out images: metrics, report."""
+"""Evaluate a trained run on its held-out images, and report the metrics."""

@@ -17,25 +17,35 @@ from data.folders import evenly_spaced, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
 from data.samples import load_held_out
 from data.tensors import denormalize, normalize
-from evaluation.duplicates import Descriptors, copies, image_descriptors, leaks
-from evaluation.features import Inception, Lpips
-from evaluation.image_metrics import ImageMetrics, worst
+from evaluation.copies_and_leaks import (
+    Descriptors,
+    find_leaks,
+    image_descriptors,
+    nearest_training_images,
+)
+from evaluation.image_metrics import ImageMetrics, worst_indices
+from evaluation.pretrained_networks import Inception, Lpips
 from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from evaluation.set_metrics import set_metrics
-from evaluation.style_metrics import IMAGES, make_style_sheet, style_metrics
+from evaluation.style_metrics import MAX_IMAGES, make_style_sheet, style_metrics
 from inference.open_run import Run
 from inference.outputs import output_name, write_picture
 
-WORST = 3  # images that the report shows for each kind of worst
-STEGANOGRAPHY_IMAGES = 50  # images of the steganography index: each is restored four times
+WORST_IMAGES = 3  # that the report shows for each metric
+# Metric -> whether its highest values are the worst.
+WORST_IS_HIGHEST = {
+    "cycle_psnr": False, "structure": False, "truth_psnr": False, "checkerboard": True,
+}  # fmt: skip
+STEGANOGRAPHY_IMAGES = 50  # for the steganography index, which restores each of them four times
 MAX_TRAINING_IMAGES = 2000  # of a domain, for the real baseline and for memorization
+NEAREST_SHOWN = 5  # of the fakes that are nearest to a training image
 TrainingImages = Mapping[str, tuple[list[Path], list[Tensor]]]
-"""Domain -> files and uint8 images [1, C, H, W]."""
+"""Domain -> files and images [1, C, H, W] uint8."""
 
 
 @dataclass
-class _Translated:
-    """All images of one direction with their translations."""
+class _TranslatedImages:
+    """The held-out images of one direction, their translations and metrics."""
 
     image_metrics: ImageMetrics
     images: list[EvaluatedImage] = field(default_factory=list)
@@ -53,13 +63,17 @@ def evaluate(
 ) -> EvaluationResult:  # fmt: skip
     """Translate all held-out images, write them to RUN/test/DIRECTION, and return their metrics.
 
-    For each direction: cycle_l1, cycle_psnr and cycle_ssim of the restored image against the input (where
-    the run has the inverse direction), truth_psnr and truth_ssim against the true translation (where it
-    is known), and copy_psnr, copy_ssim: what the copied input would score. PSNR is computed from the
-    pooled squared error on [-1, 1]; fakes are rounded to 8 bits before they are measured. `report_images`
-    images of each direction are kept for a report (0 keeps all). With `lpips`, truth_lpips is that
-    distance to the truth. `checks` adds the distances between sets with their baselines, faithfulness,
-    image defects, memorized training images, and images on both sides of a split.
+    For each direction: cycle_l1, cycle_psnr and cycle_ssim of the restored image against the input
+    (where the run has the inverse direction), truth_psnr and truth_ssim against the true
+    translation (where it is known), and copy_psnr, copy_ssim: the same for the input copied. PSNR
+    is computed from the pooled squared error on [-1, 1]; fakes are rounded to 8 bits before they
+    are measured. `report_images` is the number of images of each direction in the result, for a
+    report (0: all). With `lpips`, truth_lpips is that distance to the truth. `checks` adds the
+    distances between sets with their baselines, faithfulness, image defects, memorized training
+    images, and images on both sides of a split.
+
+    UserError where held-out images are missing, two would be written to one file, or an image and
+    its true translation differ in size.
     """
     files = find_split(data, "test")
     truths = {
@@ -74,21 +88,23 @@ def evaluate(
     training = _training_images(data, files) if checks else {}
     paired = {d for d in truths if run.translators[d].target in training}
     result = EvaluationResult(_protocol(run, data, files, truths, paired, inception, lpips), {})
-    for direction, one in translated.items():
+    for direction, done in translated.items():
         result.directions[direction] = DirectionResult(
-            metrics={"images": len(one.images), **one.image_metrics.result()},
-            image_metrics=[(image.name, image.metrics) for image in one.images],
-            shown=evenly_spaced(one.images, report_images or len(one.images)),
+            metrics={"images": len(done.images), **done.image_metrics.result()},
+            image_metrics=[(image.name, image.metrics) for image in done.images],
+            shown=evenly_spaced(done.images, report_images or len(done.images)),
         )
     if checks:
-        descriptors = _describe(translated, files, training, run)
-        for direction, one in translated.items():
-            reals = _real_images(run, data, files, translated, run.translators[direction].target)
+        descriptors = _descriptors(translated, files, training, run)
+        for direction, done in translated.items():
+            reals = _held_out_images(
+                run, data, files, translated, run.translators[direction].target
+            )
             _add_checks(
-                result.directions[direction], run, direction, one, reals, training,
+                result.directions[direction], run, direction, done, reals, training,
                 descriptors, direction in paired, inception,
             )  # fmt: skip
-        result.leaks = leaks(list(descriptors.values()))
+        result.leaks = find_leaks(list(descriptors.values()))
     return result
 
 
@@ -97,15 +113,15 @@ def _protocol(
     truths: Mapping[str, Sequence[Path]], paired: set[str],
     inception: Inception | None, lpips: Lpips | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return how everything is measured: results with equal protocols can be compared."""
+    """Return how the metrics are measured; metrics of equal protocols can be compared."""
     return {
         "step": run.step, "weights": run.weights, "fit": data.fit, "size": data.crop_size,
         "resize": "OpenCV bicubic, area where it shrinks", "seed": run.options.seed,
         "precision": run.runtime.precision, "device": str(run.runtime.device),
         "images": {domain: len(paths) for domain, paths in files.items()},
         "reference": {
-            direction: "training images of the target domain: the held-out ones show the same scenes"
-            if direction in paired else "the held-out images of the target domain"
+            direction: "training images of the target domain: the held-out ones show the same "
+            "scenes" if direction in paired else "the held-out images of the target domain"
             for direction in run.translators
         }, "fingerprint": fingerprint_files(files),
         "truth": sorted(truths), "features": inception.name if inception else "none",
@@ -114,35 +130,37 @@ def _protocol(
 
 
 def _add_checks(
-    result: DirectionResult, run: Run, direction: str, translated: _Translated, reals: list[Tensor],
-    training: TrainingImages, descriptors: Mapping[str, Descriptors], paired: bool,
-    inception: Inception | None,
+    result: DirectionResult, run: Run, direction: str, translated: _TranslatedImages,
+    reals: list[Tensor], training: TrainingImages, descriptors: Mapping[str, Descriptors],
+    paired: bool, inception: Inception | None,
 ) -> None:  # fmt: skip
-    """Add set distances, styles, copied training images and the worst images of a direction."""
+    """Add set distances, style metrics, copied training images and the worst images to `result`."""
     target = run.translators[direction].target
     fakes, sources = translated.fakes(), translated.sources()
     trained = training[target][1] if target in training else []
-    found = set_metrics(fakes, reals, sources, trained, inception, paired=paired)
-    result.metrics |= found.metrics
-    result.intervals = translated.image_metrics.intervals() | found.intervals
-    result.real_baseline, result.copy_baseline = found.real_baseline, found.copy_baseline
-    if found.real_baseline:  # fewer images than fakes make it higher than it should be
+    sets = set_metrics(fakes, reals, sources, trained, inception, paired=paired)
+    result.metrics |= sets.metrics
+    result.intervals = translated.image_metrics.intervals() | sets.intervals
+    result.real_baseline, result.copy_baseline = sets.real_baseline, sets.copy_baseline
+    if sets.real_baseline:  # of fewer images than there are fakes, it is higher than it should be
         result.real_baseline["images"] = min(len(fakes), len(reals if paired else trained))
-    references = [normalize(x) for x in evenly_spaced(reals, IMAGES)]
-    inputs = [normalize(x) for x in evenly_spaced(sources, IMAGES)]
+    references = [normalize(x) for x in evenly_spaced(reals, MAX_IMAGES)]
+    inputs = [normalize(x) for x in evenly_spaced(sources, MAX_IMAGES)]
     translator = run.translators[direction]
     result.metrics |= style_metrics(translator, inputs, references, run.runtime)
     result.style_sheet = make_style_sheet(translator, inputs, references, run.runtime)
     if f"train/{target}" in descriptors:
         names = [Path(image.name) for image in translated.images]
-        nearest = copies(image_descriptors("fakes", names, fakes), descriptors[f"train/{target}"])
-        result.metrics["copies"] = sum(copied for _, _, copied in nearest)
+        nearest = nearest_training_images(
+            image_descriptors("fakes", names, fakes), descriptors[f"train/{target}"]
+        )
+        result.metrics["copies"] = sum(is_copy for _, _, is_copy in nearest)
         result.copies = sorted(
             ({"fake": image.name, "training image": str(file), "distance": round(distance, 4),
-              "a copy": "yes" if copied else "no"}
-             for image, (distance, file, copied) in zip(translated.images, nearest, strict=True)),
+              "a copy": "yes" if is_copy else "no"}
+             for image, (distance, file, is_copy) in zip(translated.images, nearest, strict=True)),
             key=lambda row: row["distance"],
-        )[:5]  # fmt: skip
+        )[:NEAREST_SHOWN]  # fmt: skip
     result.worst = _worst_images(translated.images)
 
 
@@ -150,8 +168,11 @@ def _add_checks(
 def _translate_all(
     run: Run, data: DataConfig, direction: str, files: Sequence[Path],
     truth_files: Sequence[Path] | None, checks: bool, lpips: Lpips | None,
-) -> _Translated:  # fmt: skip
-    """Translate the held-out images of a direction into RUN/test/DIRECTION and measure each."""
+) -> _TranslatedImages:  # fmt: skip
+    """Translate the held-out images of a direction into RUN/test/DIRECTION and measure each.
+
+    The folder replaces that of an earlier evaluation once all images are written.
+    """
     translator = run.translators[direction]
     folder = folder_of(data, "test", translator.source)
     inverse = run.translators.get(f"{translator.target}_to_{translator.source}")
@@ -164,11 +185,11 @@ def _translate_all(
     channels = data.channels_of()
     truths = load_held_out(truth_files, data, channels[translator.target]) if truth_files else None
     images = load_held_out(files, data, channels[translator.source])
-    finished = run.path / "test" / direction
-    partial = finished.with_name(f"{direction}.partial")
+    output = run.path / "test" / direction
+    partial = output.with_name(f"{direction}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    done = _Translated(ImageMetrics(restore if inverse else None, lpips))
-    probed = set(evenly_spaced(files, STEGANOGRAPHY_IMAGES)) if checks else set()
+    translated = _TranslatedImages(ImageMetrics(restore if inverse else None, lpips))
+    steganography_files = set(evenly_spaced(files, STEGANOGRAPHY_IMAGES)) if checks else set()
     for file, real in zip(with_progress(files, len(files), direction), images, strict=True):
         with run.runtime.autocast():
             fake = translator(run.runtime.to_device(real))
@@ -177,75 +198,86 @@ def _translate_all(
         name = file.relative_to(folder)
         if (partial / output_name(name)).exists():
             raise UserError(
-                f"{file}: another held-out image is written under its name; rename one", path=file
+                f"{file} and another held-out image would be written to the same file; rename one",
+                path=file,
             )
         write_picture(partial / output_name(name), fake_bytes[0].permute(1, 2, 0).numpy())
-        true = next(truths) if truths is not None else None
-        if true is not None and true.shape[-2:] != real.shape[-2:]:
+        truth = next(truths) if truths is not None else None
+        if truth is not None and truth.shape[-2:] != real.shape[-2:]:
             raise UserError(
                 f"{file} and its true translation differ in size; use data.fit=stretch",
                 path=file, option="data.fit",
             )  # fmt: skip
-        metrics = done.image_metrics.update(real, normalize(fake_bytes), restored, true)
-        if file in probed:
-            done.image_metrics.update_steganography(fake.float().cpu(), real)
-        restored_bytes, truth = (None if x is None else denormalize(x) for x in (restored, true))
-        done.images.append(
-            EvaluatedImage(str(name), denormalize(real), fake_bytes, restored_bytes, truth, metrics)
-        )
-    shutil.rmtree(finished, ignore_errors=True)  # of an earlier evaluation
-    partial.rename(finished)
-    return done
+        metrics = translated.image_metrics.update(real, normalize(fake_bytes), restored, truth)
+        if file in steganography_files:
+            translated.image_metrics.update_steganography(fake.float().cpu(), real)
+        translated.images.append(
+            EvaluatedImage(
+                str(name), denormalize(real), fake_bytes,
+                None if restored is None else denormalize(restored),
+                None if truth is None else denormalize(truth), metrics,
+            )
+        )  # fmt: skip
+    shutil.rmtree(output, ignore_errors=True)
+    partial.rename(output)
+    return translated
 
 
 def _worst_images(images: list[EvaluatedImage]) -> dict[str, list[EvaluatedImage]]:
     """Return metric -> the worst images by it, for the metrics that were measured."""
     metrics = [image.metrics for image in images]
-    kinds = {"cycle_psnr": False, "structure": False, "truth_psnr": False, "checkerboard": True}
-    found = {name: worst(metrics, name, WORST, high) for name, high in kinds.items()}
-    return {name: [images[i] for i in indices] for name, indices in found.items() if indices}
+    worst = {
+        name: worst_indices(metrics, name, WORST_IMAGES, highest)
+        for name, highest in WORST_IS_HIGHEST.items()
+    }
+    return {name: [images[i] for i in indices] for name, indices in worst.items() if indices}
 
 
-def _real_images(
+def _held_out_images(
     run: Run, data: DataConfig, files: Mapping[str, Sequence[Path]],
-    translated: Mapping[str, _Translated], domain: str,
+    translated: Mapping[str, _TranslatedImages], domain: str,
 ) -> list[Tensor]:  # fmt: skip
-    """Return the held-out images of a domain, uint8; those that were translated are in memory already."""
-    for direction, one in translated.items():
+    """Return the held-out images of a domain, uint8; they are only read if not translated yet."""
+    for direction, done in translated.items():
         if run.translators[direction].source == domain:
-            return one.sources()
-    return _read(files[domain], data, data.channels_of()[domain])
+            return done.sources()
+    return _read(files[domain], data, domain)
 
 
-def _read(files: Sequence[Path], data: DataConfig, channels: int) -> list[Tensor]:
-    return [denormalize(image) for image in load_held_out(files, data, channels)]
+def _read(
+    files: Sequence[Path], data: DataConfig, domain: str, description: str = ""
+) -> list[Tensor]:
+    """Return images of a domain as uint8; with a description, show the progress under it."""
+    images = load_held_out(files, data, data.channels_of()[domain])
+    if description:
+        images = with_progress(images, len(files), description)
+    return [denormalize(image) for image in images]
 
 
 def _training_images(data: DataConfig, test_files: Mapping[str, Sequence[Path]]) -> TrainingImages:
-    """Return training files and images by domain; nothing where they are not on this machine."""
+    """Return up to 2000 training images of each domain; empty if they are not on this machine."""
     try:
         split = find_split(data, "train")
     except UserError:
         return {}
-    found = {}
+    training = {}
     for domain in test_files:
         files = split[domain][:MAX_TRAINING_IMAGES]
-        shown = with_progress(files, len(files), f"training images of {domain}")
-        found[domain] = (files, _read(list(shown), data, data.channels_of()[domain]))
-    return found
+        training[domain] = (files, _read(files, data, domain, f"training images of {domain}"))
+    return training
 
 
-def _describe(
-    translated: Mapping[str, _Translated], files: Mapping[str, Sequence[Path]],
+def _descriptors(
+    translated: Mapping[str, _TranslatedImages], files: Mapping[str, Sequence[Path]],
     training: TrainingImages, run: Run,
 ) -> dict[str, Descriptors]:  # fmt: skip
     """Return "train/DOMAIN" and "test/DOMAIN" -> the descriptors of their images."""
-    found = {
+    descriptors = {
         f"train/{domain}": image_descriptors(f"train/{domain}", paths, images)
         for domain, (paths, images) in training.items()
     }
-    for direction, one in translated.items():
+    for direction, done in translated.items():
         domain = run.translators[direction].source
         label = f"test/{domain}"
-        found[label] = image_descriptors(label, files[domain], one.sources())
-    return found
+        descriptors[label] = image_descriptors(label, files[domain], done.sources())
+    return descriptors

@@ -1,4 +1,4 @@
-"""Metrics of each translated image, and their means over all images."""
+"""Compute the metrics of each translated image, and their means over all images."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,15 +10,16 @@ from metrics.distortion import Distortion, psnr
 from metrics.faithfulness import Steganography, edge_agreement, structure_agreement
 from metrics.image_defects import checkerboard, color_inversion, dead_tiles
 
-LEAST = 32  # pixels that the checkerboard's spectrum needs
+MIN_SIDE = 32  # pixels that the spectrum of the checkerboard metric needs
 
 
 class ImageMetrics:
-    """Metrics of one direction that are means over its images, with their 95 % bootstrap intervals.
+    """Collect the per-image metrics of one direction, with their 95 % bootstrap intervals.
 
-    `update` takes an image and its translations, floats [1, C, H, W] in [-1, 1], and returns that image's
-    metrics; `result` returns the metrics over all images, `intervals` their intervals. `inverse` is the
-    translator back to the source, `perceptual` a distance of two images (LPIPS).
+    `update` takes an image and its translations, floats [1, C, H, W] in [-1, 1], and returns that
+    image's metrics; `result` returns the metrics over all images, `intervals` their intervals.
+    `inverse` maps a fake to its restored input (None without the inverse direction); `perceptual`
+    is a distance of two images (LPIPS), None where it cannot be computed.
     """
 
     def __init__(
@@ -28,23 +29,26 @@ class ImageMetrics:
         self.pooled = {"cycle": Distortion(), "truth": Distortion(), "copy": Distortion()}
         self.steganography = None if inverse is None else Steganography(inverse)
         self.perceptual = perceptual
-        self.steganography_images = 0  # images in it
+        self.steganography_images = 0  # number of images in the index
         self.rows: list[dict[str, float | None]] = []
 
     def update(
         self, real: Tensor, fake: Tensor, restored: Tensor | None, truth: Tensor | None
     ) -> dict[str, float | None]:
-        """Add one image; `fake` as it was rounded to 8 bits, `restored` from what was not."""
+        """Add one image and return its metrics.
+
+        `fake` is rounded to 8 bits, `restored` is computed from the fake before rounding.
+        """
         row: dict[str, float | None] = {}
         if restored is not None:
-            row |= named("cycle", self.pooled["cycle"].update(restored, real))
+            row |= _prefixed("cycle", self.pooled["cycle"].update(restored, real))
         if truth is not None:
-            row |= named("truth", self.pooled["truth"].update(fake, truth))
+            row |= _prefixed("truth", self.pooled["truth"].update(fake, truth))
             if self.perceptual is not None:
                 row["truth_lpips"] = self.perceptual(fake, truth)
             if real.shape == truth.shape:
-                row |= named("copy", self.pooled["copy"].update(real, truth))
-        if min(real.shape[-2:]) >= LEAST:
+                row |= _prefixed("copy", self.pooled["copy"].update(real, truth))
+        if min(real.shape[-2:]) >= MIN_SIDE:
             row["edges"] = edge_agreement(fake, real).item()
             row["structure"] = structure_agreement(fake, real).item()
             row["inverted"] = float(color_inversion(fake, real).item() < 0)
@@ -54,50 +58,53 @@ class ImageMetrics:
         return {name: value for name, value in row.items() if not name.startswith("copy")}
 
     def update_steganography(self, fake: Tensor, real: Tensor) -> None:
-        """Add one image to the steganography index: the fake as it is, before it is rounded."""
+        """Add one image to the steganography index; `fake` is not rounded to 8 bits."""
         if self.steganography is not None:
             self.steganography.update(fake, real)
             self.steganography_images += 1
 
     def result(self) -> dict[str, float | None]:
-        """Return every figure over all images."""
-        figures: dict[str, float | None] = {}
+        """Return every metric over all images."""
+        metrics: dict[str, float | None] = {}
         for label, distortion in self.pooled.items():
             if distortion.count:
-                figures |= named(label, distortion.result())
+                metrics |= _prefixed(label, distortion.result())
         for name in ("truth_lpips", "edges", "structure", "inverted", "checkerboard", "dead_tiles"):
             if values := self._values(name):
-                figures[name] = sum(values) / len(values)
+                metrics[name] = sum(values) / len(values)
         if self.steganography is not None and self.steganography_images:
-            figures["steganography"] = self.steganography.result()["index"]
-        return figures
+            metrics["steganography"] = self.steganography.result()["index"]
+        return metrics
 
     def intervals(self) -> dict[str, list[float]]:
-        """Return the 95 % interval of every figure that is a mean over images (PSNR: of their errors)."""
-        found: dict[str, list[float]] = {}
+        """Return name -> [low, high], the 95 % interval of every metric that each image has.
+
+        The interval of a PSNR is that of the mean squared error.
+        """
+        intervals: dict[str, list[float]] = {}
         for name in {name for row in self.rows for name in row}:
             values = self._values(name)
             if len(values) < 2 or len(values) < len(self.rows):
                 continue
             if name.endswith("_psnr"):
                 errors = torch.tensor([4 / 10 ** (value / 10) for value in values])
-                found[name] = list(interval(errors, lambda x: psnr(x.mean().item()) or 0.0))
+                intervals[name] = list(interval(errors, lambda x: psnr(x.mean().item()) or 0.0))
             else:
-                found[name] = list(interval(values))
-        return found
+                intervals[name] = list(interval(values))
+        return intervals
 
     def _values(self, name: str) -> list[float]:
         return [value for row in self.rows if (value := row.get(name)) is not None]
 
 
-def named(label: str, figures: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Return figures under names that say what they are of: cycle_psnr, truth_ssim."""
-    return {f"{label}_{name}": value for name, value in figures.items() if name != "count"}
+def _prefixed(label: str, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return metrics under prefixed names such as cycle_psnr or truth_ssim."""
+    return {f"{label}_{name}": value for name, value in metrics.items() if name != "count"}
 
 
-def worst(
-    rows: Sequence[Mapping[str, float | None]], name: str, count: int, high: bool
+def worst_indices(
+    rows: Sequence[Mapping[str, float | None]], name: str, count: int, highest: bool
 ) -> list[int]:
-    """Return the indices of the `count` images with the highest (or lowest) figure."""
+    """Return the indices of the `count` images with the highest (else lowest) value of a metric."""
     known = [(row[name], i) for i, row in enumerate(rows) if row.get(name) is not None]
-    return [i for _, i in sorted(known, reverse=high)[:count]]
+    return [i for _, i in sorted(known, reverse=highest)[:count]]

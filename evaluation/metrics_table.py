@@ -1,4 +1,4 @@
-"""The metrics of an evaluation as a table for the terminal."""
+"""Format the metrics of an evaluation as a table for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from evaluation.results import EvaluationResult
 
 
 def metrics_table(result: EvaluationResult) -> str:
-    """Return a row for each direction, with what real images and the copied input score below it."""
+    """Return a table with a row for each direction, and below it the rows of its two baselines."""
     directions = result.directions
     shown = [key for key in COLUMNS if any(key in each.metrics for each in directions.values())]
     rows = [["direction", *(COLUMNS[key][0] for key in shown)]]

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that needs nothing beside it."""
+"""Write the report of an evaluation as one self-contained HTML file."""
 
 import base64
 import contextlib
@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.curve_charts import curve_chart
 from common.files import write_text
 from engine.previews import to_rgb
 from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
@@ -22,7 +23,7 @@ from inference.open_run import Run
 from options.load import to_yaml
 
 PAGE = Template((Path(__file__).parent / "templates/report.html").read_text(encoding="utf-8"))
-# Figure -> what it is, and how to read it.
+# Metric -> its title, and how to read it.
 FIGURES = {
     "truth_psnr": ("PSNR to the truth", "dB, higher is better"),
     "truth_ssim": ("SSIM to the truth", "0 to 1, higher is better"),
@@ -42,27 +43,29 @@ FIGURES = {
     "cycle_l1": ("L1 of the restored input", "0 to 2, lower is better"),
     "edges": ("edges kept", "-1 to 1, higher is more faithful"),
     "structure": ("structure kept", "0 to 1, higher is more faithful"),
-    "steganography": ("hidden signal", "dB the way back loses when it is disturbed"),
+    "steganography": ("hidden signal", "dB lost by the restored input when the fake is disturbed"),
     "inverted": ("inverted brightness", "share of the images"),
     "diversity": ("diversity", "0 to 2, L1 between styles of one image"),
     "style_followed": ("style followed", "0.5 is chance, 1 always"),
-    "checkerboard": ("checkerboard", "about 1 is none"),
+    "checkerboard": ("checkerboard", "about 1: no grid"),
     "dead_tiles": ("dead tiles", "share that is black, white or burnt out"),
-    "copies": ("copied training images", "fakes that show one"),
+    "copies": ("copied training images", "fakes that are copies"),
     "images": ("held-out images", ""),
 }
-FOREMOST = ("truth_psnr", "truth_ssim", "structure", "cycle_psnr")  # of a picture; others unfold
-WORST = {
+# Metrics shown next to an image's name; the others are shown when it is unfolded.
+MAIN_METRICS = ("truth_psnr", "truth_ssim", "structure", "cycle_psnr")
+WORST_TITLES = {
     "cycle_psnr": "worst restored", "structure": "least structure kept",
     "truth_psnr": "farthest from the truth", "checkerboard": "most checkerboard",
 }  # fmt: skip
+NOT_DRAWN = {"step", "images", "epoch", "seconds", "learning_rate"}  # keys of metrics.jsonl
 
 
 def write_report(run: Run, result: EvaluationResult) -> Path:
     """Write RUN/test/report.html and return its path."""
     path = run.path / "test" / "report.html"
     sections = "\n".join(
-        _section(run, direction, found) for direction, found in result.directions.items()
+        _section(run, direction, each) for direction, each in result.directions.items()
     )
     page = PAGE.substitute(
         title=html.escape(run.path.resolve().name),
@@ -70,7 +73,7 @@ def write_report(run: Run, result: EvaluationResult) -> Path:
         step=f"{run.step:,}",
         weights="moving average of the weights (EMA)" if run.weights == "ema" else "last weights",
         sections=sections,
-        leaks=_similar(result.leaks[:50], "Pictures that stand on both sides of a split"),
+        leaks=_pairs_table(result.leaks[:50], "Pictures that are in two folders of the data"),
         command=html.escape(
             f"python train.py {shlex.quote(str(run.path / 'options.yaml'))} run=runs/again"
         ),
@@ -86,50 +89,53 @@ def write_report(run: Run, result: EvaluationResult) -> Path:
 
 
 def _section(run: Run, direction: str, result: DirectionResult) -> str:
+    """Return the section of a direction: metrics, images, style sheet, worst images, copies."""
     translator, metrics = run.translators[direction], result.metrics
     source, target = html.escape(translator.source), html.escape(translator.target)
-    cards = "".join(_card(key, result) for key in FIGURES if metrics.get(key) is not None)
-    shown = (
+    cards = "".join(_metric_card(key, result) for key in FIGURES if metrics.get(key) is not None)
+    count = (
         f"{len(result.shown)} of {metrics['images']} shown"
         if len(result.shown) < metrics["images"]
         else "all shown"
     )
-    pictures = "\n".join(_row(image, source, target) for image in result.shown)
+    images = "\n".join(_image_article(image, source, target) for image in result.shown)
     worst = "\n".join(
-        f"<h3>{WORST[kind]}</h3>" + "\n".join(_row(image, source, target) for image in images)
-        for kind, images in result.worst.items()
+        f"<h3>{WORST_TITLES[metric]}</h3>"
+        + "\n".join(_image_article(image, source, target) for image in worst_images)
+        for metric, worst_images in result.worst.items()
     )
     return (
         f'<section><h2>{source} <span class="arrow">→</span> {target}</h2>'
-        f'<div class="figures">{cards}</div><p class="note">{shown}; drag across the first to compare</p>'
-        f'<div class="rows">{pictures}</div>'
-        + _sheet(result.style_sheet, source, target)
+        f'<div class="metrics">{cards}</div>'
+        f'<p class="note">{count}; drag across the first to compare</p>'
+        f'<div class="rows">{images}</div>'
+        + _style_sheet(result.style_sheet, source, target)
         + (f"<details><summary>The worst of them</summary>{worst}</details>" if worst else "")
-        + _similar(result.copies, "Nearest training images of the fakes")
+        + _pairs_table(result.copies, "Nearest training images of the fakes")
         + "</section>"
     )
 
 
-def _card(key: str, result: DirectionResult) -> str:
-    """Return one metric with its interval, and what real images and the copied input score."""
+def _metric_card(key: str, result: DirectionResult) -> str:
+    """Return one metric with its interval and its baselines: real images and the input copied."""
     name, unit = FIGURES[key]
     value = result.metrics[key]
     low, high = result.intervals.get(key, (value, value))
-    spread = f" <i>± {_number(key, (high - low) / 2)}</i>" if high > low else ""
+    spread = f" <i>± {_formatted(key, (high - low) / 2)}</i>" if high > low else ""
     baselines = {"real images": result.real_baseline, "input copied": result.copy_baseline}
-    beside = [
-        f"{label} {_number(key, metrics[key])}"
+    baseline_texts = [
+        f"{label} {_formatted(key, metrics[key])}"
         for label, metrics in baselines.items()
         if key != "images" and key in metrics
     ]
-    small = " · ".join(beside) or unit
+    small = " · ".join(baseline_texts) or unit
     return (
-        f'<div class="figure" title="{unit}"><b>{_number(key, value)}{spread}</b>'
+        f'<div class="metric" title="{unit}"><b>{_formatted(key, value)}{spread}</b>'
         f"<span>{name}</span><small>{small}</small></div>"
     )
 
 
-def _similar(rows: list[dict[str, Any]], title: str) -> str:
+def _pairs_table(rows: list[dict[str, Any]], title: str) -> str:
     """Return a table of image pairs, nearest first."""
     if not rows:
         return ""
@@ -144,45 +150,52 @@ def _similar(rows: list[dict[str, Any]], title: str) -> str:
     )
 
 
-def _sheet(sheet: np.ndarray | None, source: str, target: str) -> str:
-    """Return the picture of sources in the styles of references, where there is one."""
+def _style_sheet(sheet: np.ndarray | None, source: str, target: str) -> str:
+    """Return the sheet of sources in the styles of references; empty without styles."""
     if sheet is None:
         return ""
     image = torch.from_numpy(sheet).permute(2, 0, 1)[None]
     text = f"{source} in the styles of {target} above"
-    return f'<h3>{text}</h3><div class="wide"><img class="sheet" src="{_picture(image)}" alt="{text}"></div>'
+    return (
+        f'<h3>{text}</h3><div class="wide">'
+        f'<img class="sheet" src="{_data_url(image)}" alt="{text}"></div>'
+    )
 
 
-def _row(row: EvaluatedImage, source: str, target: str) -> str:
-    real, fake = _picture(row.real), _picture(row.fake)
-    height, width = row.real.shape[-2:]
+def _image_article(image: EvaluatedImage, source: str, target: str) -> str:
+    """Return an image with a slider between input and translation, and its metrics."""
+    real, fake = _data_url(image.real), _data_url(image.fake)
+    height, width = image.real.shape[-2:]
     parts = [
         f'<figure class="compare" style="aspect-ratio:{width}/{height}">'
-        f'<img src="{fake}" alt="fake {target}"><img class="before" src="{real}" alt="real {source}">'
-        f'<input type="range" min="0" max="100" value="50" aria-label="how much of the original to show">'
+        f'<img src="{fake}" alt="fake {target}">'
+        f'<img class="before" src="{real}" alt="real {source}">'
+        '<input type="range" min="0" max="100" value="50" '
+        'aria-label="how much of the original to show">'
         f"<figcaption>{source} | {target}</figcaption></figure>"
     ]
-    for label, image in ((f"real {source}", row.real), (f"fake {target}", row.fake),
-                         (f"restored {source}", row.restored), (f"true {target}", row.truth)):  # fmt: skip
-        if image is not None:
+    pictures = {f"real {source}": image.real, f"fake {target}": image.fake,
+                f"restored {source}": image.restored, f"true {target}": image.truth}  # fmt: skip
+    for label, picture in pictures.items():
+        if picture is not None:
             parts.append(
-                f'<figure><img src="{_picture(image)}" alt="{label}">'
+                f'<figure><img src="{_data_url(picture)}" alt="{label}">'
                 f"<figcaption>{label}</figcaption></figure>"
             )
     values = {
-        key: f"{FIGURES[key][0]} {_number(key, value)}" for key, value in row.metrics.items()
+        key: f"{FIGURES[key][0]} {_formatted(key, value)}" for key, value in image.metrics.items()
         if key in FIGURES and value is not None
     }  # fmt: skip
-    first = " · ".join(values.pop(key) for key in FOREMOST if key in values)
+    main = " · ".join(values.pop(key) for key in MAIN_METRICS if key in values)
     return (
-        f"<article><details><summary>{html.escape(row.name)} <small>{first}</small></summary>"
+        f"<article><details><summary>{html.escape(image.name)} <small>{main}</small></summary>"
         f"<small>{' · '.join(values.values())}</small></details>"
         f'<div class="strip">{"".join(parts)}</div></article>'
     )
 
 
-def _picture(image: Tensor) -> str:
-    """Return [1, C, H, W] uint8 as a data address: PNG where small, JPEG where it would be heavy."""
+def _data_url(image: Tensor) -> str:
+    """Return [1, C, H, W] uint8 as a data URL: PNG up to 128x128 pixels, JPEG above."""
     pixels = to_rgb(image.float() / 127.5 - 1)
     encoded = io.BytesIO()
     small = pixels.shape[0] * pixels.shape[1] <= 128 * 128
@@ -193,7 +206,7 @@ def _picture(image: Tensor) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 
-def _number(key: str, value: float) -> str:
+def _formatted(key: str, value: float) -> str:
     return (
         f"{value:,}"
         if key in ("images", "copies")
@@ -204,31 +217,18 @@ def _number(key: str, value: float) -> str:
 
 
 def _curves(path: Path) -> str:
-    """Return a small SVG line chart for every loss in metrics.jsonl."""
+    """Return a chart of every logged value in metrics.jsonl over the number of images seen."""
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # the torn last line of a killed run
+        with contextlib.suppress(ValueError):  # the last line of a killed run may be cut off
             rows.append(json.loads(line))
-    plain = {"step", "images", "epoch", "seconds", "learning_rate"}
-    names = sorted({name for row in rows for name in row} - plain)
-    return "".join(
-        _curve(name, [(row["images"], row[name]) for row in rows if name in row]) for name in names
-    )
-
-
-def _curve(name: str, points: list[tuple[float, float]], width: int = 220, height: int = 70) -> str:
-    if len(points) < 2:
-        return ""
-    xs, ys = zip(*points, strict=True)
-    low, high = min(ys), max(ys)
-    across, up = width / max(xs[-1] - xs[0], 1e-9), height / max(high - low, 1e-9)
-    places = " ".join(
-        f"{(x - xs[0]) * across:.1f},{height - (y - low) * up:.1f}" for x, y in points
-    )
-    label = html.escape(name)
-    return (
-        f'<figure class="curve">'
-        f'<svg viewBox="-2 -2 {width + 4} {height + 4}" role="img" aria-label="{label}">'
-        f'<polyline points="{places}"/></svg><figcaption>{label} <small>{low:.3g} to {high:.3g}, '
-        f"last {ys[-1]:.3g}</small></figcaption></figure>"
-    )
+    names = sorted({name for row in rows for name in row} - NOT_DRAWN)
+    charts = []
+    for name in names:
+        points = [(row["images"], row[name]) for row in rows if name in row]
+        if len(points) > 1:
+            last = f"last {points[-1][1]:.3g}"
+            charts.append(
+                curve_chart(name, {"value": points}, last, width=220, height=70, digits=3)
+            )
+    return "".join(charts)

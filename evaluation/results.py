@@ -1,4 +1,4 @@
-"""What an evaluation returns and how it is written to RUN/test/metrics.json."""
+"""Hold the results of an evaluation, and write them to RUN/test/metrics.json."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ from inference.open_run import Run
 
 @dataclass(frozen=True)
 class EvaluatedImage:
-    """One held-out image, its translation and its metrics; images are [1, C, H, W] uint8 on the CPU."""
+    """A held-out image, its translation and metrics; images are [1, C, H, W] uint8 on the CPU."""
 
     name: str
     real: Tensor
@@ -27,22 +27,22 @@ class EvaluatedImage:
 
 @dataclass
 class DirectionResult:
-    """What was measured of one direction."""
+    """The metrics and sample images of one direction."""
 
     metrics: dict[str, Any]  # name -> value over all images
     intervals: dict[str, list[float]] = field(default_factory=dict)  # name -> 95 % interval
-    real_baseline: dict[str, float] = field(default_factory=dict)  # what real images score
-    copy_baseline: dict[str, float] = field(default_factory=dict)  # what copied inputs score
+    real_baseline: dict[str, float] = field(default_factory=dict)  # set metrics of real images
+    copy_baseline: dict[str, float] = field(default_factory=dict)  # set metrics of the inputs
     image_metrics: list[tuple[str, dict[str, float | None]]] = field(default_factory=list)
     shown: list[EvaluatedImage] = field(default_factory=list)  # a sample for the report
     worst: dict[str, list[EvaluatedImage]] = field(default_factory=dict)  # by metric
-    copies: list[dict[str, Any]] = field(default_factory=list)  # nearest training images of fakes
+    copies: list[dict[str, Any]] = field(default_factory=list)  # fakes nearest to training images
     style_sheet: np.ndarray | None = None  # sources in the styles of references, uint8 [H, W, 3]
 
 
 @dataclass
 class EvaluationResult:
-    """The results of all directions, and the protocol they were measured by."""
+    """The results of all directions, and the protocol of the measurement."""
 
     protocol: dict[str, Any]
     directions: dict[str, DirectionResult]

@@ -1,12 +1,12 @@
-"""test.py's work: open a run, evaluate it, and write and print the results."""
+"""Evaluate a run for test.py: open it, measure it, write and print the results."""
 
 from pathlib import Path
 
-from common.command import print_line
 from common.errors import UserError
+from common.run_main import print_line
 from evaluation.evaluate import evaluate
-from evaluation.features import find_inception, find_lpips
 from evaluation.metrics_table import metrics_table
+from evaluation.pretrained_networks import find_inception, find_lpips
 from evaluation.report import write_report
 from evaluation.results import write_metrics
 from evaluation.wandb_results import log_results
@@ -15,12 +15,18 @@ from options.config import TestOptions
 
 
 def evaluate_run(path: Path, options: TestOptions) -> None:
-    """Evaluate the run at `path` on its held-out images into RUN/test; print the metrics."""
+    """Evaluate the run at `path` on held-out images; write RUN/test, print and log the metrics.
+
+    UserError where the run cannot be opened, its domains or channels are not those of
+    `options.data`, or the held-out images cannot be evaluated.
+    """
     trained = options_of(path).data
     if list(options.data.channels_of().items()) != list(trained.channels_of().items()):
         raise UserError(
-            f"data.domains and data.channels are those the run was trained on: {trained.domains}",
+            "data.domains and data.channels must be those that the run was trained on: "
+            f"{', '.join(trained.domains)}; leave the options out",
             option="data.domains",
+            path=path,
         )
     run = open_run(path, options.runtime, options.checkpoint, options.use_ema)
     inception, no_inception = (
@@ -34,7 +40,7 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         print_line(f"note: {note}")
     for leak in result.leaks[:3]:
         print_line(
-            f"note: {leak['first']} and {leak['second']} are one picture ({leak['between']})"
+            f"note: {leak['first']} and {leak['second']} show the same picture ({leak['between']})"
         )
     for reason in filter(None, (no_inception, no_lpips)):
         print_line(reason)

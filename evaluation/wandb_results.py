@@ -9,9 +9,9 @@ from inference.open_run import Run
 
 
 def log_results(run: Run, result: EvaluationResult, mode: WandbMode) -> str:
-    """Log test/DIRECTION/METRIC in the summary and a table for each direction; return W&B's message.
+    """Log test/DIRECTION/METRIC to the summary, and a table of images for each direction.
 
-    `auto` logs where the training run was logged.
+    Return the message of the W&B run. The mode `auto` logs as the training run did.
     """
     trained = run.options.log
     group = trained.group or run.path.resolve().name

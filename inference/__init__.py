@@ -1,4 +1,4 @@
-"""What is done with a trained translator.
+"""Translate pictures with a trained run.
 
 from inference import load_translator
 painting = load_translator("runs/monet")["photo_to_monet"](picture)

@@ -1,7 +1,7 @@
-"""A bundle: one direction of a run as export.py writes it, and read back without running any code.
+"""Read a bundle, one direction of a run written by export.py, without running code from it.
 
-`manifest.json` names every file with its sha256 and holds the run's options, from which the network is
-built again; `model.safetensors` holds its weights. Nothing else is read: a `.pt2` file can run code.
+`manifest.json` names every file with its sha256 and holds the run's options, from which the network
+is built again; `model.safetensors` holds its weights. No other file is read: a `.pt2` can run code.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, one_line
-from engine.format_1 import WEIGHTS as WEIGHTS_OF_FORMAT_1
+from engine.upgrade_format_1 import WEIGHTS as WEIGHTS_OF_FORMAT_1
 from models import methods
 from models.translator import FixedStyle, StyledTranslator, Translator
 from options.config import TrainOptions
@@ -30,7 +30,7 @@ Weights = Literal["ema", "raw"]
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle folder says of its translator, and the translator's weights."""
+    """The content of a bundle folder: the description of its translator, and the weights."""
 
     path: Path
     direction: str
@@ -44,7 +44,7 @@ class Bundle:
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Say whether a path is a bundle's folder, be it whole or damaged."""
+    """Return whether a path is a bundle's folder, intact or damaged."""
     folder = Path(path)
     if (folder / WEIGHTS).is_file():
         return True
@@ -56,22 +56,23 @@ def is_bundle(path: str | Path) -> bool:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Return manifest.json; UserError where it is missing, damaged or of a newer format."""
+    """Return manifest.json; UserError if it is missing, damaged or of a newer format."""
     path = Path(folder) / MANIFEST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; export the run again") from None
+        raise UserError(f"{path} is missing; export the run again", path=path) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} is damaged ({one_line(error, 80)}); export the run again"
+            f"{path} is damaged ({one_line(error, 80)}); export the run again", path=path
         ) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise UserError(f"{path} is no manifest of a bundle; export.py makes one")
+        raise UserError(f"{path} is not the manifest of a bundle; export.py writes one", path=path)
     version = content.get("format")
     if not isinstance(version, int) or version > FORMAT:
         raise UserError(
-            f"{path} has format {version}, this software reads {FORMAT}; use a newer version of it"
+            f"{path} has format {version}, this software reads {FORMAT}; use a newer version of it",
+            path=path,
         )
     return content
 
@@ -82,9 +83,9 @@ def options_of_bundle(folder: str | Path) -> TrainOptions:
 
 
 def read_bundle(folder: str | Path) -> Bundle:
-    """Return the bundle in a folder, its weights checked against their sha256.
+    """Return the bundle in a folder, after checking the sha256 of its weights.
 
-    UserError, in one line that names the file, where one is missing, damaged or of a newer format.
+    UserError names a file that is missing, damaged or of a newer format.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -95,10 +96,16 @@ def read_bundle(folder: str | Path) -> Bundle:
     files = _field(manifest, folder, "files", dict)
     path = folder / WEIGHTS
     if WEIGHTS not in files:
-        raise UserError(f"{folder} holds no {WEIGHTS}; export it with formats=[safetensors,...]")
+        raise UserError(
+            f"{folder} has no {WEIGHTS}; export it with formats=[safetensors,...]",
+            option="formats",
+            path=folder,
+        )
     weights = WEIGHTS_OF_FORMAT_1.get(texts["weights"], texts["weights"])
     if weights not in ("ema", "raw") or not isinstance(files[WEIGHTS], dict):
-        raise UserError(f"{folder / MANIFEST} is damaged; export the run again")
+        raise UserError(
+            f"{folder / MANIFEST} is damaged; export the run again", path=folder / MANIFEST
+        )
     return Bundle(
         path=folder,
         direction=texts["direction"],
@@ -113,7 +120,7 @@ def read_bundle(folder: str | Path) -> Bundle:
 
 
 def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; UserError where its bytes are not those of `sha256`."""
+    """Return the tensors of a safetensors file; UserError if its sha256 is another."""
     require("safetensors")
     import safetensors
     import safetensors.torch
@@ -122,44 +129,53 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); export the run again"
+            f"{path}: cannot be read ({error.strerror}); export the run again", path=path
         ) from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(
-            f"{path}: the file is damaged (its checksum is wrong); export the run again"
+            f"{path}: the file is damaged (its checksum is wrong); export the run again", path=path
         )
     try:
         return safetensors.torch.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: not a safetensors file ({one_line(error, 80)})") from None
+        raise UserError(
+            f"{path}: not a safetensors file ({one_line(error, 80)}); export the run again",
+            path=path,
+        ) from None
 
 
 def build_translator(bundle: Bundle) -> Translator:
     """Return the bundle's translator on the CPU, in evaluation mode, with plain kernels.
 
-    UserError where its weights do not fit what its manifest says of the network.
+    UserError if its weights do not fit the network that its manifest describes.
     """
     method = methods.build(bundle.options.method, bundle.options.data.channels_of())
     translators = method.translators()
     if bundle.direction not in translators:
-        raise UserError(f"{bundle.path}: {bundle.direction} is no direction of its method")
+        raise UserError(
+            f"{bundle.path}: its method has no direction {bundle.direction}; export the run again",
+            path=bundle.path,
+        )
     translator = translators[bundle.direction]
     assert isinstance(translator, Translator)
     if isinstance(translator, StyledTranslator):
         if "generator.style" not in bundle.state:
-            raise UserError(f"{bundle.path}: its weights do not fit its manifest (no style)")
+            raise UserError(
+                f"{bundle.path}: its weights do not fit its manifest (no style)", path=bundle.path
+            )
         translator = FixedStyle(translator, torch.zeros_like(bundle.state["generator.style"]))
     try:
         translator.load_state_dict(bundle.state)
     except RuntimeError as error:
         raise UserError(
-            f"{bundle.path}: its weights do not fit its manifest ({one_line(error, 120)})"
+            f"{bundle.path}: its weights do not fit its manifest ({one_line(error, 120)})",
+            path=bundle.path,
         ) from None
     return translator.eval().requires_grad_(False)
 
 
 def require(*packages: str) -> None:
-    """Raise UserError with the command that installs them where packages are missing."""
+    """Raise UserError with the command that installs them if packages are missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
@@ -170,7 +186,6 @@ def require(*packages: str) -> None:
 def _field(manifest: dict[str, Any], folder: str | Path, name: str, kind: type) -> Any:
     value = manifest.get(name)
     if not isinstance(value, kind):
-        raise UserError(
-            f"{Path(folder) / MANIFEST} is damaged (it has no {name}); export the run again"
-        )
+        path = Path(folder) / MANIFEST
+        raise UserError(f"{path} is damaged (it has no {name}); export the run again", path=path)
     return value

@@ -1,4 +1,4 @@
-"""Which pictures are to be translated, each with its mask, decoded ahead of the work."""
+"""Find the pictures to translate and their masks, and decode pictures in advance."""
 
 import glob
 import itertools
@@ -19,10 +19,10 @@ from data.folders import SUFFIXES, files_in
 from data.reading import open_image, read_image
 from inference.outputs import output_name
 
-AHEAD = 4  # pictures that are decoded while one is translated
+DECODED_AHEAD = 4  # pictures that are decoded while one is translated
 Picture = Image.Image | np.ndarray
-Opened = tuple[Path, Picture | UserError]
-"""A file with its picture, or with what stands against it."""
+OpenedPicture = tuple[Path, Picture | UserError]
+"""A file with its picture, or with the error that tells why it cannot be translated."""
 
 
 @dataclass(frozen=True)
@@ -35,93 +35,100 @@ class Inputs:
 
 
 def find_inputs(source: str, target: Path) -> Inputs:
-    """Return the pictures that `source` names; UserError where there is none or one would be lost."""
+    """Return the pictures that `source`, a file, a folder or a pattern, names.
+
+    UserError if there are none, or if translations in `target` would overwrite them. Outputs of an
+    earlier call, in a folder `target` inside the folder `source`, are left out.
+    """
     path = parse_path(source)
     if target.is_symlink() and not target.exists():
-        raise UserError(f"{target}: a link that leads nowhere; name another place")
-    inside = _real(target)
+        raise UserError(f"{target}: a broken symbolic link; choose another output", path=target)
+    real_target = _real(target)
     if path.is_dir():
-        if inside == _real(path):
-            raise _overwriting(target)
-        files = [f for f in files_in(path) if inside not in _real(f).parents]
-        return Inputs(files, path, single=False)  # what an earlier call wrote there is no input
+        if real_target == _real(path):
+            raise _overwrite_error(target)
+        files = [f for f in files_in(path) if real_target not in _real(f).parents]
+        return Inputs(files, path, single=False)
     if path.exists():
-        if inside in (_real(path), _real(path.parent)):
-            raise _overwriting(target)
+        if real_target in (_real(path), _real(path.parent)):
+            raise _overwrite_error(target)
         return Inputs([path], path.parent, single=True)
     if not glob.has_magic(source):
-        raise UserError(f"no such file or folder: {source}")
-    found = sorted(Path(f) for f in glob.glob(str(path), recursive=True))
-    files = [f for f in found if f.is_file() and f.suffix.lower() in SUFFIXES]
+        raise UserError(f"no such file or folder: {source}", path=source)
+    matches = sorted(Path(f) for f in glob.glob(str(path), recursive=True))
+    files = [f for f in matches if f.is_file() and f.suffix.lower() in SUFFIXES]
     if not files:
-        raise UserError(f"{source}: no picture has such a name")
-    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    base = Path(*fixed)
-    if inside in {_real(f.parent) for f in files} and inside == _real(base):
-        raise _overwriting(target)
+        raise UserError(f"{source}: no picture matches this pattern", path=source)
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    if real_target in {_real(f.parent) for f in files} and real_target == _real(base):
+        raise _overwrite_error(target)
     return Inputs(files, base, single=False)
 
 
 def _real(path: Path) -> Path:
-    """Return where links lead; a loop of them, which Path.resolve() raises at, leads to itself."""
+    """Return the target of links; of a cycle of links, at which Path.resolve() raises, the path."""
     return Path(os.path.realpath(path))
 
 
 def frame_order(file: Path) -> list[tuple[int, int | str]]:
-    """Return what puts frame 2 before frame 10."""
+    """Return a sort key that puts frame 2 before frame 10."""
     parts = re.split(r"(\d+)", str(file))
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
-def refuse_overwriting(work: Inputs, target: Path) -> None:
-    """Raise UserError where a translation would take the place of a picture that is translated."""
-    if work.single:
+def refuse_overwriting(inputs: Inputs, target: Path) -> None:
+    """Raise UserError if a translation in the folder `target` would overwrite one of the inputs."""
+    if inputs.single:
         return
-    inputs = {_real(file) for file in work.files}
-    for file in work.files:
-        out = target / output_name(file.relative_to(work.base))
-        if _real(out) in inputs:
-            raise UserError(f"{out} is one of the pictures to translate; name another folder")
+    real_inputs = {_real(file) for file in inputs.files}
+    for file in inputs.files:
+        out = target / output_name(file.relative_to(inputs.base))
+        if _real(out) in real_inputs:
+            raise UserError(
+                f"{out} is one of the pictures to translate; name another folder", path=out
+            )
 
 
-def _overwriting(target: Path) -> UserError:
+def _overwrite_error(target: Path) -> UserError:
     return UserError(
-        f"{target}: pictures would be overwritten by their translations; name another place"
+        f"{target}: pictures would be overwritten by their translations; choose another output",
+        path=target,
     )
 
 
 class Masks:
-    """The mask of each picture: none, the same for all, or the one of its name in a folder."""
+    """The masks of pictures: none, one file for all, or the files of the same names in a folder."""
 
     def __init__(self, mask: str, base: Path) -> None:
+        """Use `mask`, a file, a folder with the names of pictures below `base`, or ""."""
         self.path = parse_path(mask, "mask") if mask else None
         self.base = base
         if self.path is not None and not self.path.exists():
-            raise UserError(f"mask={mask}: no such file or folder")
+            raise UserError(f"mask={mask}: no such file or folder", option="mask", path=self.path)
         self.shared = self._read(self.path) if self.path and self.path.is_file() else None
 
     @property
     def differ(self) -> bool:
-        """Say whether each picture has its own."""
+        """Whether each picture has its own mask."""
         return self.path is not None and self.shared is None
 
     def of(self, file: Path) -> Image.Image | None:
-        """Return a picture's mask; UserError where a folder of masks has none of its name."""
+        """Return the mask of a picture; UserError if a folder of masks has no file of its name."""
         if self.path is None or self.shared is not None:
             return self.shared
         mask = self.path / file.relative_to(self.base)
         if not mask.is_file():
-            raise UserError(f"{file}: no mask {mask}")
+            raise UserError(f"{file}: its mask {mask} does not exist", option="mask", path=mask)
         return self._read(mask)
 
     def _read(self, path: Path) -> Image.Image:
         return Image.fromarray(read_image(path, 1)[..., 0])
 
 
-def decode_ahead(files: Sequence[Path], channels: int) -> Iterator[Opened]:
-    """Yield each file with its picture, or with the error that says why there is none.
+def decode_ahead(files: Sequence[Path], channels: int) -> Iterator[OpenedPicture]:
+    """Yield each file with its picture, or with the UserError that tells why it cannot be read.
 
-    The next ones are decoded meanwhile: Pillow's decoders let other threads run.
+    The next files are decoded in threads meanwhile: Pillow's decoders release the interpreter lock.
     """
 
     def decode(file: Path) -> Picture | UserError:
@@ -129,44 +136,52 @@ def decode_ahead(files: Sequence[Path], channels: int) -> Iterator[Opened]:
             if file.suffix.lower() == ".npy":
                 return read_image(file, channels)
             if channels > 4:
-                return UserError(f"{file}: this run translates arrays of {channels} channels")
+                return UserError(
+                    f"{file}: not an .npy array of {channels} channels, as this run needs",
+                    path=file,
+                )
             return open_image(file)
         except UserError as error:
             return error
         except OSError as error:
-            return UserError(f"{file}: {error.strerror or error}")
+            return UserError(f"{file}: {error.strerror or error}", path=file)
         except MemoryError:
-            return too_large(file)
+            return too_large_error(file)
 
-    waiting: deque[tuple[Path, Future[Picture | UserError]]] = deque()
-    rest: Iterable[Path] = iter(files)
+    pending: deque[tuple[Path, Future[Picture | UserError]]] = deque()
     with ThreadPoolExecutor(2) as pool:
-        for file in itertools.chain(rest, [None] * AHEAD):
+        for file in [*files, *[None] * DECODED_AHEAD]:
             if file is not None:
-                waiting.append((file, pool.submit(decode, file)))
-            if waiting and (file is None or len(waiting) > AHEAD):
-                path, future = waiting.popleft()
+                pending.append((file, pool.submit(decode, file)))
+            if pending and (file is None or len(pending) > DECODED_AHEAD):
+                path, future = pending.popleft()
                 yield path, future.result()
 
 
-def batch_by_size(pictures: Iterable[Opened], most: int) -> Iterator[list[Opened]]:
-    """Yield pictures in their order, neighbours of one size together, `most` pixels at once or one."""
-    group: list[Opened] = []
+def batch_by_size(
+    pictures: Iterable[OpenedPicture], max_pixels: int
+) -> Iterator[list[OpenedPicture]]:
+    """Yield pictures in order, in batches of neighbours that have one size.
+
+    A batch has at most `max_pixels` pixels, or one picture.
+    """
+    batch: list[OpenedPicture] = []
     for file, picture in pictures:
         size = picture.size if isinstance(picture, Image.Image) else None
-        if group:
-            last = group[-1][1]
-            alike = isinstance(last, Image.Image) and last.size == size
-            if not alike or size is None or (len(group) + 1) * size[0] * size[1] > most:
-                yield group
-                group = []
-        group.append((file, picture))
-    if group:
-        yield group
+        if batch:
+            last = batch[-1][1]
+            same_size = isinstance(last, Image.Image) and last.size == size
+            if not same_size or size is None or (len(batch) + 1) * size[0] * size[1] > max_pixels:
+                yield batch
+                batch = []
+        batch.append((file, picture))
+    if batch:
+        yield batch
 
 
-def too_large(file: Path) -> UserError:
-    """Return the line for a picture that does not fit the memory."""
+def too_large_error(file: Path) -> UserError:
+    """Return the error for a picture that does not fit into memory."""
     return UserError(
-        f"{file}: too large for the memory that is free; try tile=256, or make it smaller"
+        f"{file}: too large for the free memory; try tile=256, or make the picture smaller",
+        path=file,
     )

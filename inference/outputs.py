@@ -1,4 +1,4 @@
-"""Write translated pictures under the names and in the formats of their originals."""
+"""Write translated pictures with the names and in the formats of their inputs."""
 
 import io
 from pathlib import Path
@@ -18,20 +18,26 @@ ENCODING = {
 }
 ENCODING |= dict.fromkeys((".jpeg", ".jpe", ".jfif", ".mpo"), ENCODING[".jpg"])
 OPAQUE = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".ppm", ".pgm", ".pnm"])
-WRITTEN_AS_PNG = frozenset([".pfm", ".gif", ".apng", ".pgm"])  # no room for 8-bit RGB: PNG instead
+WRITTEN_AS_PNG = frozenset([".pfm", ".gif", ".apng", ".pgm"])  # these cannot hold 8-bit RGB
 
 
 def output_name(name: Path) -> Path:
-    """Return the name a picture read from `name` is written under: the same, if that can hold it."""
+    """Return the name for the translation of `name`: the same, or with .png added."""
     return name.with_name(name.name + ".png") if name.suffix.lower() in WRITTEN_AS_PNG else name
 
 
 def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
-    """Write a picture (or, to .npy, uint8 [H, W, C]) atomically, making its folder."""
+    """Write a picture (or, to .npy, uint8 [H, W, C]) atomically, creating its folder.
+
+    UserError if the folder or the file cannot be written, or the format cannot hold the picture.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from None
+        raise UserError(
+            f"{path.parent}: cannot be created ({error.strerror}); choose another output",
+            path=path.parent,
+        ) from None
     suffix = path.suffix.lower()
     if suffix == ".npy":
         pixels = np.array(picture)
@@ -53,6 +59,7 @@ def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:
         image.save(encoded, kind, **ENCODING.get(suffix, {}))
     except (OSError, ValueError) as error:  # a side too long for the format, most often
         raise UserError(
-            f"{path}: {kind} cannot hold this picture ({one_line(error, 80)})"
+            f"{path}: {kind} cannot hold this picture ({one_line(error, 80)}); use another format",
+            path=path,
         ) from None
     write_atomically(path, lambda file: file.write(encoded.getbuffer()))

@@ -13,35 +13,36 @@ from common.errors import UserError
 from data.reading import pixels_of, to_upright_srgb
 from data.tensors import denormalize, normalize, to_tensor
 from engine.runtime import Runtime, RuntimeConfig
-from inference.blending import Blending
 from inference.open_run import open_run
+from inference.strength_and_mask import Blending
 from inference.tiling.strips import strips_for, translate_in_strips
 from models.translator import Translator
 from options.config import CheckpointChoice
 
 
 class PictureTranslator:
-    """A translator for pictures of any kind and size: what goes in comes out, translated.
+    """Apply a translator to pictures of any kind and size.
 
-    Call it with a PIL image, a uint8 array [H, W] or [H, W, C], or a float tensor [C, H, W] or
-    [B, C, H, W] in [-1, 1]; the answer has the same type and size. A PIL image keeps its transparency.
+    Call it with a PIL image, a uint8 array [H, W] or [H, W, C], or a float tensor [C, H, W] or [B,
+    C, H, W] in [-1, 1]; the result has the same type and size. A PIL image keeps its transparency.
 
-    A picture that does not fit the memory is translated in strips (inference/tiling/strips.py), with the
-    same result: `tile` says when, "auto" by the memory that is free, "off" never, N always, in
-    strips of about N x N pixels. `report` is told how far a picture in strips is, 0 to 1. `style` is
-    what a styled translator renders all pictures in.
+    A picture that does not fit into memory is translated in strips (inference/tiling/strips.py),
+    with the same result. `tile` is "auto" (strips if the free memory is too small), "off" (never),
+    or N (always, in strips of about N x N pixels). `report` is called with the finished fraction of
+    a picture in strips, 0 to 1. `style` is the style that a styled translator renders all pictures
+    in.
     """
 
     def __init__(
         self, translator: Translator, runtime: Runtime, tile: str = "auto",
-        controls: Blending | None = None, report: Callable[[float], None] = lambda _: None,
+        blending: Blending | None = None, report: Callable[[float], None] = lambda _: None,
         style: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.translator = translator
         self.style = style
         self.runtime = runtime
         self.tile = tile
-        self.controls = controls or Blending()
+        self.blending = blending or Blending()
         self.report = report
 
     @overload
@@ -75,14 +76,14 @@ class PictureTranslator:
         return self._batch([pixels])[0]
 
     def image(self, image: Image.Image) -> Image.Image:
-        """Translate a picture, its alpha channel (if any) laid over the result.
+        """Translate a picture; its alpha channel, if any, is added to the result.
 
-        A picture fresh from its file is turned upright and brought to sRGB first.
+        The EXIF orientation of a picture is applied, and its colors are converted to sRGB, first.
         """
         return self.images([image])[0]
 
     def images(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Translate pictures that all have one size, together."""
+        """Translate pictures of one size in one batch."""
         images = [to_upright_srgb(image) for image in images]
         pixels = [pixels_of(image, self.translator.in_channels) for image in images]
         results = [to_image(fake) for fake in self._batch(pixels)]
@@ -108,14 +109,14 @@ class PictureTranslator:
         else:
             batch = normalize(torch.stack([to_tensor(picture) for picture in pictures]))
             fakes = denormalize(self.tensor(batch)).permute(0, 2, 3, 1).cpu().numpy()
-        return [self.controls.apply(real, fake) for real, fake in zip(pictures, fakes, strict=True)]
+        return [self.blending.apply(real, fake) for real, fake in zip(pictures, fakes, strict=True)]
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:
-    """Return uint8 [H, W, 1, 2, 3 or 4] as a picture; more channels have none: UserError."""
+    """Return uint8 [H, W, C] as a picture; UserError for more than 4 channels."""
     if pixels.shape[2] > 4:
         raise UserError(
-            f"an image file has at most 4 channels, not {pixels.shape[2]}; use .npy files"
+            f"an image file has at most 4 channels, not {pixels.shape[2]}; write .npy files instead"
         )
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
@@ -123,6 +124,6 @@ def to_image(pixels: np.ndarray) -> Image.Image:
 def load_translator(
     run: str | Path, device: str = "auto", checkpoint: CheckpointChoice = "latest"
 ) -> dict[str, PictureTranslator]:
-    """Return direction -> translator of a trained run, for use from Python."""
+    """Return direction -> translator of a trained run, for Python; UserError as in `open_run`."""
     opened = open_run(run, RuntimeConfig(device=device), checkpoint)
     return {name: PictureTranslator(t, opened.runtime) for name, t in opened.translators.items()}

@@ -1,4 +1,4 @@
-"""Frames of one scene: the norms' statistics are smoothed over time, and flicker is measured."""
+"""Smooth the statistics of instance norms over the frames of a video, and measure its flicker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.networks.layers.kernels import EPSILON, act_pad
 from models.networks.layers.norm_act_pad import NormActPad
+from models.networks.layers.op_backends import EPSILON, act_pad
 
-MEMORY = 0.8  # share of the past in each frame's statistics: half of it is gone after three frames
+STATISTICS_DECAY = 0.8  # of the moving average over frames: a half-life of three frames
 
 
 class SmoothedNorm:
-    """An instance norm whose mean and variance change slowly from call to call.
+    """An instance norm whose mean and variance are exponential moving averages over frames.
 
-    From one frame to the next a moving object changes the statistics of the whole picture, and with
-    them the colours of what stands still. An exponential average over frames damps that.
+    A moving object changes the statistics of the whole picture from frame to frame, and with them
+    the colors of the parts that do not move. The moving average reduces that.
     """
 
     def __init__(self) -> None:
@@ -28,10 +28,10 @@ class SmoothedNorm:
 
     def __call__(self, x: Tensor, shortcut: Tensor | None, slope: float, padding: int) -> Tensor:
         variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-        same_scene = self.size == x.shape  # frames of another size begin a new one
+        same_scene = self.size == x.shape  # frames of another size are another scene
         if same_scene and self.mean is not None and self.variance is not None:
-            variance = torch.lerp(variance, self.variance, MEMORY)
-            mean = torch.lerp(mean, self.mean, MEMORY)
+            variance = torch.lerp(variance, self.variance, STATISTICS_DECAY)
+            mean = torch.lerp(mean, self.mean, STATISTICS_DECAY)
         self.size, self.variance, self.mean = x.shape, variance, mean
         normed = (x.float() - mean) * torch.rsqrt(variance + EPSILON)
         return act_pad(normed, shortcut, slope, padding).to(x.dtype)
@@ -39,7 +39,7 @@ class SmoothedNorm:
 
 @contextmanager
 def smooth_statistics(network: nn.Module) -> Iterator[None]:
-    """Smooth the statistics of every instance norm while the context lasts."""
+    """Smooth the statistics of every instance norm of `network` inside the context."""
     norms = [part for part in network.modules() if isinstance(part, NormActPad)]
     kernels = [norm.kernels for norm in norms]
     try:
@@ -52,31 +52,34 @@ def smooth_statistics(network: nn.Module) -> Iterator[None]:
 
 
 class Flicker:
-    """How restless a translated video is: the mean absolute change from frame to frame.
+    """Measure the flicker of a translated video: the mean absolute change from frame to frame.
 
-    No optical flow is needed: the input's own change, printed beside it, is what motion accounts for.
-    A ratio near 1 is as calm as the input.
+    The same change of the input, which is reported too, accounts for motion, so that no optical
+    flow is needed. At a ratio of 1 the output changes as much as the input.
     """
 
     def __init__(self) -> None:
-        self.last: tuple[np.ndarray, np.ndarray] | None = None
+        self.previous: tuple[np.ndarray, np.ndarray] | None = None
         self.sums = np.zeros(2)
         self.pairs = 0
 
     def update(self, real: np.ndarray, fake: np.ndarray) -> None:
         """Add a frame and its translation, uint8 [H, W, C]; another size begins a new scene."""
         if (
-            self.last is not None
-            and self.last[0].shape == real.shape
-            and self.last[1].shape == fake.shape
+            self.previous is not None
+            and self.previous[0].shape == real.shape
+            and self.previous[1].shape == fake.shape
         ):
-            for place, (old, new) in enumerate(zip(self.last, (real, fake), strict=True)):
-                self.sums[place] += np.abs(new.astype(np.int16) - old).mean()
+            for index, (old, new) in enumerate(zip(self.previous, (real, fake), strict=True)):
+                self.sums[index] += np.abs(new.astype(np.int16) - old).mean()
             self.pairs += 1
-        self.last = (real, fake)
+        self.previous = (real, fake)
 
     def result(self) -> dict[str, float] | None:
-        """Return input, output (levels of 255 a frame) and their ratio; None without two frames."""
+        """Return the changes of input and output (8-bit levels a frame) and output / input.
+
+        None without two successive frames of one size.
+        """
         if not self.pairs:
             return None
         change_in, change_out = (self.sums / self.pairs).tolist()

@@ -1,1 +1,1 @@
-"""Numbers from images and features; knows no model and no folder."""
+"""Metrics of images and features; independent of models and folders."""

@@ -1,4 +1,4 @@
-"""Marks that a generator leaves and no camera does: grids, dead tiles, inverted light."""
+"""Detect defects of generated images: checkerboard grids, dead tiles and inverted luminance."""
 
 import math
 
@@ -7,39 +7,42 @@ from torch import Tensor
 
 from metrics.luminance_correlation import LEVEL, correlation, luminance
 
-WINDOW = 32  # pixels; side of the windows whose spectra are averaged
-END = 8 * LEVEL  # how near to 0 or 255 a dead tile's channels are on average
-FLAT = 2 * LEVEL  # the deviation within a dead tile's channels, at most
+WINDOW = 32  # side in pixels of the windows whose spectra are averaged
+MAX_END_DISTANCE = 8 * LEVEL  # of the mean of a dead tile's channel from 0 or 255
+MAX_STD = 2 * LEVEL  # of a dead tile's channel
 
 
 def checkerboard(images: Tensor) -> Tensor:
-    """Return how far grids of periods 2 and 4 pixels stand out [B], for images [B, C, H, W] in [-1, 1].
+    """Return the relative power [B] of grids of periods 2 and 4 in images [B, C, H, W] in [-1, 1].
 
-    The traces of strided transposed convolutions (Odena et al. 2016, Deconvolution and Checkerboard
-    Artifacts, doi:10.23915/distill.00003). Over half-overlapping Hann windows of 32 pixels, the mean
-    power of luminance at each frequency of 0, 1/4 or 1/2 cycles per pixel down and across but the
-    constant one, divided by the geometric mean of its neighbours 2 and 3 bins away in its row or in
-    its column, whichever is greater; then the mean over those frequencies. 0.8 (smooth) to 1 (noise) for
-    clean pictures, without an upper bound. A regular texture of such a period counts as well, and JPEG's
-    blocks a little: compare with the real images. ValueError for images under 32 pixels.
+    Strided transposed convolutions leave such grids (Odena et al. 2016, Deconvolution and
+    Checkerboard Artifacts, doi:10.23915/distill.00003). The mean power of luminance over
+    half-overlapping Hann windows of 32 pixels is taken at each frequency of 0, 1/4 or 1/2 cycles
+    per pixel along both axes, without the constant. It is divided by the geometric mean of its
+    neighbours 2 and 3 bins away in its row or in its column, whichever is greater, and averaged
+    over those frequencies. 0.8 (smooth) to 1 (noise) for clean images, without an upper bound. A
+    regular texture of such a period also raises it, and JPEG blocks do a little: compare with the
+    real images. ValueError for images under 32 pixels.
     """
     if min(images.shape[-2:]) < WINDOW:
-        raise ValueError(f"A search for grids needs images of {WINDOW} pixels at least a side.")
+        raise ValueError(
+            f"The checkerboard metric needs images of at least {WINDOW} pixels a side."
+        )
     windows = luminance(images)[:, 0].unfold(1, WINDOW, WINDOW // 2).unfold(2, WINDOW, WINDOW // 2)
-    places = torch.arange(WINDOW, dtype=torch.float64, device=images.device)
-    line = (1 - torch.cos(places * 2 * math.pi / WINDOW)) / 2
-    taper = torch.outer(line, line)
+    positions = torch.arange(WINDOW, dtype=torch.float64, device=images.device)
+    hann = (1 - torch.cos(positions * 2 * math.pi / WINDOW)) / 2
+    taper = torch.outer(hann, hann)
     power = torch.fft.fft2(windows * taper).abs().square().mean(dim=(1, 2))
-    # The power of 8-bit rounding: below it there is nothing to be seen, and a flat image scores 1.
+    # The added power of 8-bit rounding hides weaker, invisible grids; a flat image scores 1.
     power = power / taper.square().sum() + LEVEL**2 / 12
     quarter = WINDOW // 4
     scores = []
     for down in range(0, WINDOW, quarter):
         for right in range(0, WINDOW, quarter):
             if (down, right) != (0, 0):
-                around = torch.tensor([-3, -2, 2, 3], device=images.device)
-                column = power[:, (down + around) % WINDOW, right].log().mean(dim=1)
-                row = power[:, down, (right + around) % WINDOW].log().mean(dim=1)
+                offsets = torch.tensor([-3, -2, 2, 3], device=images.device)
+                column = power[:, (down + offsets) % WINDOW, right].log().mean(dim=1)
+                row = power[:, down, (right + offsets) % WINDOW].log().mean(dim=1)
                 scores.append(power[:, down, right] / torch.maximum(row, column).exp())
     return torch.stack(scores).mean(dim=0)
 
@@ -47,22 +50,22 @@ def checkerboard(images: Tensor) -> Tensor:
 def dead_tiles(images: Tensor, tile: int = 16) -> Tensor:
     """Return the share of dead tiles [B], 0 to 1, of images [B, C, H, W] in [-1, 1].
 
-    A tile of `tile` pixels a side (the image's side if that is shorter) is dead if each of its channels
-    is within 8 levels of 0 or of 255 on average and deviates by 2 levels or less: black, white, or a
-    pure colour, and without any texture. What is left over at the right and bottom does not count.
-    Photographs have burnt-out skies: compare with the real images.
+    A tile of `tile` pixels a side (the image's side if that is shorter) is dead if the mean of each
+    channel is within 8 levels of 0 or 255 and its standard deviation is at most 2 levels: black,
+    white or a pure color without any texture. Remaining pixels at the right and bottom are
+    ignored. Photographs have overexposed skies: compare with the real images.
     """
     tile = min(tile, *images.shape[-2:])
     tiles = images.double().unfold(2, tile, tile).unfold(3, tile, tile).flatten(4)
-    ended = tiles.mean(dim=-1).abs() >= 1 - END
-    flat = tiles.std(dim=-1, correction=0) <= FLAT
-    return (ended & flat).all(dim=1).double().mean(dim=(1, 2))
+    saturated = tiles.mean(dim=-1).abs() >= 1 - MAX_END_DISTANCE
+    flat = tiles.std(dim=-1, correction=0) <= MAX_STD
+    return (saturated & flat).all(dim=1).double().mean(dim=(1, 2))
 
 
 def color_inversion(fake: Tensor, real: Tensor) -> Tensor:
     """Return the correlation of luminance [B], -1 to 1, between outputs and inputs [B, C, H, W].
 
-    Negative where light and dark have changed places, a solution that a cycle does not rule out. 0
-    where either image is flat. Channels may differ.
+    Negative if light and dark are swapped, a solution that cycle consistency allows. 0 if either
+    image is flat. The numbers of channels may differ.
     """
     return correlation(luminance(fake), luminance(real))

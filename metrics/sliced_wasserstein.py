@@ -1,10 +1,10 @@
-"""Distance between two sets of images without any learned features (Karras et al. 2018, Sec. 5)."""
+"""Sliced Wasserstein distance between two sets of images (Karras et al. 2018, Sec. 5)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PATCH = 7  # pixels; the paper's neighbourhood
+PATCH = 7  # side in pixels of the paper's neighbourhoods
 
 
 def sliced_wasserstein(
@@ -16,16 +16,17 @@ def sliced_wasserstein(
 ) -> float:
     """Return the sliced Wasserstein distance of two sets of images [1, C, H, W] in [-1, 1].
 
-    Progressive Growing of GANs (arXiv:1710.10196): `patches` 7x7 neighbourhoods from every level of
-    each image's Laplacian pyramid (levels down to 16 pixels), normalised per channel by the
-    reference's mean and deviation so that colours count, projected on random `directions`; the mean
-    over levels of the mean distance between sorted projections. 0 for equal sets. The same seed
-    draws the same patches and directions.
+    Progressive Growing of GANs (arXiv:1710.10196): `patches` 7x7 neighbourhoods are drawn from
+    every level of each image's Laplacian pyramid (down to 16 pixels), normalised per channel by the
+    reference's mean and deviation so that differences in color count, and projected on random
+    `directions`. The result is the mean over levels of the mean distance between sorted
+    projections. It needs no learned features. 0 for equal sets. The same seed draws the same
+    patches and directions.
     """
     levels = min(_levels(image) for image in images + reference)
     distances = []
     for level in range(levels):
-        # Both sides draw from the same stream: a set is at distance 0 from itself.
+        # Both sets draw from the same random stream, so that a set has distance 0 to itself.
         fake, real = (
             _descriptors(x, level, levels, patches, torch.Generator().manual_seed(seed))
             for x in (images, reference)
@@ -36,8 +37,8 @@ def sliced_wasserstein(
             x if len(x) == rows else x[torch.randperm(len(x), generator=generator)[:rows]]
             for x in (fake, real)
         )
-        mean, deviation = real.mean(dim=(0, 2), keepdim=True), real.std(dim=(0, 2), keepdim=True)
-        fake, real = (((x - mean) / (deviation + 1e-8)).flatten(1) for x in (fake, real))
+        mean, std = real.mean(dim=(0, 2), keepdim=True), real.std(dim=(0, 2), keepdim=True)
+        fake, real = (((x - mean) / (std + 1e-8)).flatten(1) for x in (fake, real))
         axes = F.normalize(torch.randn(fake.shape[1], directions, generator=generator), dim=0)
         fake, real = ((x @ axes).sort(dim=0).values for x in (fake, real))
         distances.append((fake - real).abs().mean())
@@ -54,7 +55,7 @@ def _levels(image: Tensor) -> int:
 def _descriptors(
     images: list[Tensor], level: int, levels: int, patches: int, generator: torch.Generator
 ) -> Tensor:
-    """Return [N * patches, C, 49] random neighbourhoods from one pyramid level."""
+    """Return random neighbourhoods [N * patches, C, 49] from one pyramid level."""
     rows = []
     for image in images:
         band = F.pad(_band(image.float().cpu(), level, levels), (PATCH // 2,) * 4, mode="replicate")

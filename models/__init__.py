@@ -1,1 +1,1 @@
-"""What is learned: methods, their networks and their losses. Knows torch only."""
+"""Methods, their networks and their losses. Depends on torch and common/ only."""

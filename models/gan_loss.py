@@ -1,4 +1,4 @@
-"""The game against one discriminator, with everything that keeps it stable."""
+"""The adversarial loss against one discriminator, with its penalties and augmentations."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,28 +9,28 @@ import torch
 from torch import Tensor, nn
 
 from models.augmentation import DiffAugmentOp, diff_augment
-from models.checks import at_least
-from models.losses.adversarial import GAN_MODES, SMOOTHED, GANMode
-from models.losses.penalty import r1, squared_gradients, wgan_gp, zero_centered_gp
+from models.checks import check_at_least
+from models.losses.adversarial import GAN_MODES, SMOOTHABLE_LOSSES, GANMode
+from models.losses.gradient_penalty import r1, squared_gradients, wgan_gp, zero_centered_gp
 from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
-from models.networks.layers.kernels import eager_kernels
+from models.networks.layers.op_backends import eager_kernels
 
 PenaltyName = Literal["none", "r1", "wgan_gp", "zero_centered"]
 PenaltyScores = Literal["sum", "mean"]
 AugmentMode = Literal["none", "always", "adaptive"]
 DIFFAUGMENT_OPS: tuple[DiffAugmentOp, ...] = ("color", "translation", "cutout")
-ADAPT_STEPS = 4  # between two looks at how sure a discriminator is (Karras et al. 2020, Sec. 3)
-ADAPT_IMAGES = 500_000  # in which the probability can rise from 0 to 1
+ADA_INTERVAL = 4  # steps between two updates of ADA's p (Karras et al. 2020, Sec. 3)
+ADA_IMAGES = 500_000  # real images in which p can rise from 0 to 1 (Karras et al. 2020, Sec. 3)
 
 
 def default_policy() -> list[DiffAugmentOp]:
-    """Return every augmentation."""
+    """Return all augmentations of DiffAugment."""
     return [*DIFFAUGMENT_OPS]
 
 
 @dataclass(frozen=True)
 class GANLossConfig:
-    """What a method with discriminators can be told about their game; its Config inherits it."""
+    """Options of the adversarial loss; the Config of a method with discriminators inherits them."""
 
     gan_mode: GANMode = "lsgan"  # adversarial objective
     adversarial_weight: float = 1.0  # weight of the generator's adversarial loss; 0 disables it
@@ -47,48 +47,49 @@ class GANLossConfig:
     augment_target: float = 0.6  # ADA's target for r_t, the mean sign of real scores; 0 to 1
 
     def __post_init__(self) -> None:
-        at_least(0, self, "adversarial_weight", "penalty_weight", "instance_noise")
+        check_at_least(0, self, "adversarial_weight", "penalty_weight", "instance_noise")
         if self.discriminator_weight <= 0:
             raise ValueError(
                 f"method.discriminator_weight must be more than 0, got {self.discriminator_weight}"
             )
-        at_least(1, self, "penalty_every", "noise_half_life")
+        check_at_least(1, self, "penalty_every", "noise_half_life")
         if not 0 <= self.label_smoothing < 0.5:
             raise ValueError(
                 f"method.label_smoothing must be in [0, 0.5), got {self.label_smoothing}"
             )
-        if self.label_smoothing and self.gan_mode not in SMOOTHED:
+        if self.label_smoothing and self.gan_mode not in SMOOTHABLE_LOSSES:
             raise ValueError(
-                f"method.label_smoothing has no meaning for gan_mode={self.gan_mode}, "
-                f"whose scores have no label; use {' or '.join(SMOOTHED)}"
+                f"method.label_smoothing needs a loss with labels, which gan_mode={self.gan_mode} "
+                f"does not have; use method.gan_mode={' or '.join(SMOOTHABLE_LOSSES)}"
             )
         if not 0 <= self.augment_target < 1:
             raise ValueError(f"method.augment_target must be in [0, 1), got {self.augment_target}")
         if self.augment == "adaptive" and self.gan_mode == "wgan":
             raise ValueError(
-                "method.augment=adaptive asks how often reals are known, which scores of gan_mode=wgan "
-                "do not say; use method.augment=always"
+                "method.augment=adaptive needs scores that classify images as real or fake, which "
+                "gan_mode=wgan does not give; use method.augment=always"
             )
         if self.augment != "none" and not self.diffaug_policy:
-            raise ValueError("method.diffaug_policy is empty; method.augment=none augments nothing")
+            raise ValueError("method.diffaug_policy is empty; use method.augment=none")
 
 
 class GANLoss(nn.Module):
-    """Score images as the options say, and turn scores into what either side minimises.
+    """Compute the losses of a generator and of its discriminator from scores of images.
 
-    A discriminator gives a tensor of scores, or a list of them (one a scale), which are added up.
+    A discriminator returns a tensor of scores, or a list with one tensor for each scale; the losses
+    of the scales are added up.
     """
 
-    ada_p: Tensor  # of each augmentation, where it adapts
-    ada_sign_sums: Tensor  # of reals: its sum since the last change, and of how many looks
+    ada_p: Tensor  # ADA: the probability of each augmentation
+    ada_sign_sums: Tensor  # ADA, since the last update of p: sum of sign means, number of steps
 
     def __init__(self, config: GANLossConfig, domain: str) -> None:
-        """Play for `domain`, whose name ends those of the losses."""
+        """Take the options and `domain`, the suffix of the names of the losses."""
         super().__init__()
         self.config = config
         self.domain = domain
-        self.noise_std: Tensor | None = None  # of the noise, where a step is recorded
-        # engine/runtime.py: where several processes share a batch, the mean over them.
+        self.noise_std: Tensor | None = None  # of instance noise; a captured CUDA graph reads it
+        # Replaced by engine/runtime.py where several processes share a batch.
         self.all_reduce_mean: Callable[[Tensor], Tensor] = identity
         self.world_size = 1
         if config.augment == "adaptive":
@@ -96,31 +97,30 @@ class GANLoss(nn.Module):
             self.register_buffer("ada_sign_sums", torch.zeros(2))
 
     def generator_loss(self, discriminator: nn.Module, fake: Tensor, step: int) -> Tensor:
-        """Return what a generator of `fake` [B, C, H, W] minimises, its weight applied."""
-        gan_mode = GAN_MODES[self.config.gan_mode]
-        return self.config.adversarial_weight * _added(
-            [
-                gan_mode.generator(scores)
-                for scores in self._scores(discriminator, fake, step, real=0.0)
-            ]
-        )
+        """Return the generator's loss for `fake` [B, C, H, W], with its weight applied."""
+        loss = GAN_MODES[self.config.gan_mode].generator
+        scores = self._scores(discriminator, fake, step, real_fraction=0.0)
+        return self.config.adversarial_weight * _sum([loss(scale) for scale in scores])
 
     def discriminator_losses(
         self, discriminator: nn.Module, real: Tensor, fake: Tensor, step: int
     ) -> dict[str, Tensor]:
-        """Return the terms that `discriminator` minimises on images [B, C, H, W]; no gradient reaches `fake`."""
+        """Return the discriminator's loss terms, name -> scalar, for images [B, C, H, W].
+
+        No gradient reaches `fake`.
+        """
         fake = fake.detach()
-        # First: a discriminator with a memory then compares the mixture with the same past as its parts.
-        penalty = (
-            self._penalty(discriminator, real, fake, step) if self.has_penalty_at(step) else None
-        )
-        of_real = self._scores(discriminator, real, step, real=1.0, remember=True)
-        of_fake = self._scores(discriminator, fake, step, real=0.0, remember=True)
-        self._adapt(of_real, len(real))
-        terms = {
-            self.discriminator_term: self.config.discriminator_weight
-            * _added([self._adversarial_loss(x, y) for x, y in zip(of_real, of_fake, strict=True)])
-        }
+        # Before the scores, so that a discriminator with feature queues compares the interpolated
+        # images with the same past features as the real and fake ones.
+        penalty = None
+        if self.has_penalty_at(step):
+            penalty = self._penalty(discriminator, real, fake, step)
+        real_scores = self._scores(discriminator, real, step, real_fraction=1.0, remember=True)
+        fake_scores = self._scores(discriminator, fake, step, real_fraction=0.0, remember=True)
+        self._update_ada_p(real_scores, len(real))
+        scales = zip(real_scores, fake_scores, strict=True)
+        loss = _sum([self._discriminator_loss(*scores) for scores in scales])
+        terms = {self.discriminator_term: self.config.discriminator_weight * loss}
         if penalty is not None:
             terms[f"penalty_{self.domain}"] = penalty
         return terms
@@ -132,69 +132,77 @@ class GANLoss(nn.Module):
 
     @property
     def has_penalty(self) -> bool:
-        """Say whether any step has a penalty."""
+        """Return whether any step has a gradient penalty."""
         return self.config.penalty != "none" and self.config.penalty_weight > 0
 
     @property
     def penalty_period(self) -> int:
-        """Return every how many steps there is a penalty; 1 where there is none."""
+        """Return N where every Nth step has a gradient penalty; 1 without a penalty."""
         return self.config.penalty_every if self.has_penalty else 1
 
     def has_penalty_at(self, step: int) -> bool:
-        """Say whether step number `step` has a penalty; lazily it does not (Karras et al. 2020)."""
+        """Return whether step number `step` has a gradient penalty.
+
+        With lazy regularization only every `penalty_every`-th step does (Karras et al. 2020).
+        """
         return self.has_penalty and step % self.config.penalty_every == 0
 
     def prepare_cuda_graph_inputs(self, step: int, device: torch.device) -> None:
-        """Put what differs from step to step where a recorded step reads it."""
+        """Write this step's noise level into the tensor that a captured CUDA graph reads."""
         if self.config.instance_noise:
             if self.noise_std is None:
                 self.noise_std = torch.zeros((), device=device)
-            self.noise_std.fill_(self._noise(step))
+            self.noise_std.fill_(self._noise_std_at(step))
 
-    def _adversarial_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the loss for the scores of one scale, with label smoothing where it is on."""
         name, smoothing = self.config.gan_mode, self.config.label_smoothing
         if smoothing:
-            return SMOOTHED[name](real, fake, 1 - smoothing)
+            return SMOOTHABLE_LOSSES[name](real, fake, 1 - smoothing)
         return GAN_MODES[name].discriminator(real, fake)
 
     def _penalty(self, discriminator: nn.Module, real: Tensor, fake: Tensor, step: int) -> Tensor:
+        """Return the weighted gradient penalty: at real images, or between real and fake."""
         config = self.config
-        share: float | Tensor = 1.0  # of the real images in what is looked at
+        real_fraction: float | Tensor = 1.0  # weight of the real images in the interpolation
         if config.penalty == "r1":
             images = real.detach().float()
         else:
             shape = (len(real) if config.penalty == "wgan_gp" else 1, 1, 1, 1)
-            share = torch.rand(shape, device=real.device)
-            images = torch.lerp(fake.float(), real.detach().float(), share)
+            real_fraction = torch.rand(shape, device=real.device)
+            images = torch.lerp(fake.float(), real.detach().float(), real_fraction)
         images.requires_grad_()
         # Compiled kernels have no second derivative.
-        with eager_kernels(discriminator), borrow_batch_norm_statistics(discriminator):
-            scores = self._scores(discriminator, images, step, share, plain=True)
+        with eager_kernels(discriminator), alias_batch_norm_statistics(discriminator):
+            scores = self._scores(discriminator, images, step, real_fraction, compiled=False)
             if config.penalty_scores == "mean":
                 scores = [score.float().flatten(1).mean(dim=1) for score in scores]
             squared = squared_gradients(scores, images)
-        measure = {"r1": r1, "wgan_gp": wgan_gp, "zero_centered": zero_centered_gp}[config.penalty]
-        return config.penalty_weight * config.penalty_every * measure(squared)
+        penalty = {"r1": r1, "wgan_gp": wgan_gp, "zero_centered": zero_centered_gp}[config.penalty]
+        return config.penalty_weight * config.penalty_every * penalty(squared)
 
     def _scores(
-        self, discriminator: nn.Module, images: Tensor, step: int, real: float | Tensor,
-        remember: bool = False, plain: bool = False,
+        self, discriminator: nn.Module, images: Tensor, step: int, real_fraction: float | Tensor,
+        remember: bool = False, compiled: bool = True,
     ) -> Sequence[Tensor]:  # fmt: skip
-        """Return scores, one tensor a scale, of images of which a share of `real` is real.
+        """Return the scores of images, one tensor for each scale.
 
-        `plain` calls the network past what was compiled for it.
+        `real_fraction` is 1 for real images, 0 for fakes, between for interpolated ones. `remember`
+        lets a discriminator with feature queues store the features. With `compiled` False the
+        network runs eagerly even where it was compiled.
         """
-        call = discriminator.forward if plain else discriminator
-        seen = self._augment_inputs(images, step)
+        network = discriminator if compiled else discriminator.forward
+        inputs = self._augment_inputs(images, step)
         if isinstance(discriminator, BatchHeadDiscriminator):
-            return [call(seen, real, remember)]
-        return _scales(call(seen))
+            return [network(inputs, real_fraction, remember)]
+        scores = network(inputs)
+        return [scores] if isinstance(scores, Tensor) else scores
 
     def _augment_inputs(self, images: Tensor, step: int) -> Tensor:
-        """Return images as a discriminator sees them."""
+        """Return the discriminator's inputs: images with instance noise and augmentation."""
         config = self.config
         if config.instance_noise:  # Soenderby et al. 2017, arXiv:1610.04490
-            noise_std = self._noise(step) if self.noise_std is None else self.noise_std
+            noise_std = self._noise_std_at(step) if self.noise_std is None else self.noise_std
             images = images + noise_std * torch.randn_like(images)
         if config.augment == "always":
             images = diff_augment(images, config.diffaug_policy)
@@ -202,60 +210,56 @@ class GANLoss(nn.Module):
             images = diff_augment(images, config.diffaug_policy, self.ada_p)
         return images
 
-    def _noise(self, step: int) -> float:
+    def _noise_std_at(self, step: int) -> float:
         return self.config.instance_noise * 0.5 ** (step / self.config.noise_half_life)
 
     @torch.no_grad()
-    def _adapt(self, scores: Sequence[Tensor], images: int) -> None:
-        """Augment more where the discriminator is too sure of reals, less where it is not.
+    def _update_ada_p(self, real_scores: Sequence[Tensor], batch_size: int) -> None:
+        """Raise ADA's p where r_t is above its target, lower it where r_t is below.
 
-        Karras et al. 2020 (arXiv:2006.06676, Eq. 1): r_t = E[sign D(real)], here about the middle
-        between the two labels.
+        Karras et al. 2020 (arXiv:2006.06676, Eq. 1): r_t = E[sign D(real)], here relative to the
+        middle between the two labels.
         """
         if self.config.augment != "adaptive":
             return
         label = 1 - self.config.label_smoothing
         middle = label / 2 if self.config.gan_mode == "lsgan" else 0.0
-        sure = torch.stack([(score.float() - middle).sign().mean() for score in scores]).mean()
-        sure = self.all_reduce_mean(sure)
-        self.ada_sign_sums += torch.stack([sure.nan_to_num(), torch.ones_like(sure)])
-        looks = self.ada_sign_sums[1] >= ADAPT_STEPS  # on the device: nothing waits for it
-        too_sure = (
-            self.ada_sign_sums[0] / self.ada_sign_sums[1] - self.config.augment_target
-        ).sign()
-        change = too_sure * (images * self.world_size * ADAPT_STEPS / ADAPT_IMAGES)
-        self.ada_p.add_(torch.where(looks, change, 0.0)).clamp_(0, 1)
-        self.ada_sign_sums.mul_(~looks)
+        signs = torch.stack([(scale.float() - middle).sign().mean() for scale in real_scores])
+        mean_sign = self.all_reduce_mean(signs.mean())
+        self.ada_sign_sums += torch.stack([mean_sign.nan_to_num(), torch.ones_like(mean_sign)])
+        sign_sum, steps = self.ada_sign_sums
+        is_due = steps >= ADA_INTERVAL  # a tensor: the CPU does not wait for the device
+        direction = (sign_sum / steps - self.config.augment_target).sign()  # r_t against its target
+        change = direction * (batch_size * self.world_size * ADA_INTERVAL / ADA_IMAGES)
+        self.ada_p.add_(torch.where(is_due, change, 0.0)).clamp_(0, 1)
+        self.ada_sign_sums.mul_(~is_due)
 
 
 @contextmanager
-def borrow_batch_norm_statistics(network: nn.Module) -> Iterator[None]:
-    """Lend the running statistics of batch norms to what is computed here, as tensors of their own.
+def alias_batch_norm_statistics(network: nn.Module) -> Iterator[None]:
+    """Replace the running statistics of batch norms, inside this context, by aliases of them.
 
-    They share the memory, so the statistics move as ever, but not the count of changes by which
-    autograd refuses a backward. It keeps the statistics, though in training it reads the batch's; a
-    plain forward moves them without counting, and a compiled one after it counts.
+    An alias shares the memory, so the statistics are updated as usual, but it has a version counter
+    of its own. Autograd saves the running statistics for backward, although training reads only the
+    batch's. An eager forward updates them without raising the counter, a later compiled forward
+    raises it, and backward would then fail.
     """
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
-    owned = [(norm.running_mean, norm.running_var) for norm in norms]
+    originals = [(norm.running_mean, norm.running_var) for norm in norms]
     try:
-        for norm, (mean, variance) in zip(norms, owned, strict=True):
+        for norm, (mean, variance) in zip(norms, originals, strict=True):
             norm.running_mean = None if mean is None else mean.data
             norm.running_var = None if variance is None else variance.data
         yield
     finally:
-        for norm, (mean, variance) in zip(norms, owned, strict=True):
+        for norm, (mean, variance) in zip(norms, originals, strict=True):
             norm.running_mean, norm.running_var = mean, variance
 
 
 def identity(values: Tensor) -> Tensor:
-    """Return what was given: the mean of one."""
+    """Return the values unchanged: the mean over one process."""
     return values
 
 
-def _scales(scores: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    return [scores] if isinstance(scores, Tensor) else scores
-
-
-def _added(terms: Sequence[Tensor]) -> Tensor:
+def _sum(terms: Sequence[Tensor]) -> Tensor:
     return terms[0] if len(terms) == 1 else torch.stack(list(terms)).sum()

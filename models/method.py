@@ -1,4 +1,4 @@
-"""The contract between a method and whatever trains it."""
+"""The interface between a translation method and the code that trains it."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from models.gan_loss import GANLoss
 from models.image_pool import FeatureQueue, ImagePool
 
 Batch = dict[str, Tensor]
-"""Domain name -> images [B, C, H, W] in [-1, 1]. Rows of two domains are unrelated."""
+"""Domain name -> images [B, C, H, W] in [-1, 1]. Images of different domains are not paired."""
 
 
 class Update:
     """One optimization step: the sum of `losses` is minimised over the parameters of some groups.
 
-    `losses` maps a term's name, which is also its name in every log, to a scalar. Weights are
-    already in it: what is logged is what is minimised. Without groups the losses are only logged.
+    `losses` maps a term's name, which is also its name in every log, to a scalar with its weight
+    applied: the logged values are those that are minimised. Without groups the losses are only
+    logged.
     """
 
     def __init__(self, *groups: str, losses: Mapping[str, Tensor]) -> None:
@@ -30,67 +31,67 @@ class Update:
 
 
 class Method(nn.Module):
-    """A method of unpaired translation: its networks, and the updates in which they learn.
+    """A method of unpaired translation: its networks, and the updates that train them.
 
-    Subclasses live one to a file in `models/methods/`; the file's name is the method's name. They
-    define their own `Config`, take the channel count of every domain, and implement
+    Each subclass has a file of its own in `models/methods/`; the file's name is the method's name.
+    It defines its own `Config`, takes the channel count of every domain, and implements
     `optimizer_groups`, `updates` and `translators`. See docs/adding_a_method.md.
     """
 
-    supports_distributed = True  # several processes may train it and average gradients
-    discriminator_groups: tuple[str, ...] = ("discriminator", "discriminators")  # where present
+    supports_distributed = True  # several processes can train it with averaged gradients
+    discriminator_groups: tuple[str, ...] = ("discriminator", "discriminators")  # if they exist
 
     @dataclass(frozen=True)
     class Config:
-        name: str = "???"  # which method: a file in models/methods/
+        name: str = "???"  # the method: a file name in models/methods/
 
         def notes(self) -> list[str]:
-            """Return what a reader of the results must know, one line each; most methods have none."""
+            """Return remarks that a reader of the results must know, one line each; often none."""
             return []
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
-        """Take the domains `channels` (name -> channel count, in order); a subclass keeps `config`."""
+        """Take `channels`, domain name -> channel count, in order; subclasses store `config`."""
         super().__init__()
         self.channels = dict(channels)
 
     def optimizer_groups(self) -> dict[str, nn.Module]:
         """Return the modules that share an optimizer, by name: disjoint, together every parameter.
 
-        An empty dict means that nothing is learnt by gradients: updates then only collect statistics
-        and report losses.
+        An empty dict means that nothing is trained by gradients: updates then only collect
+        statistics and report losses.
         """
         raise NotImplementedError
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
-        """Yield the updates of step number `step` (from 0) in their order.
+        """Yield the updates of step number `step` (from 0) in order.
 
         At a `yield` the caller runs backward and steps the optimizers of the named groups; the code
         after it sees the new weights. All randomness comes from torch's global generator, which is
-        seeded anew for every step.
+        reseeded before every step.
         """
         raise NotImplementedError
 
     def translators(self) -> nn.ModuleDict:
-        """Return the trained result: "a_to_b" -> Translator, for every direction it learns."""
+        """Return the trained result: "a_to_b" -> Translator, for every direction."""
         raise NotImplementedError
 
     def check_crop_size(self, height: int, width: int) -> None:
-        """Raise ValueError with a one-line reason where training crops of this size cannot work."""
+        """Raise ValueError, in one line, where the method cannot train on crops of this size."""
 
     def cuda_graph_key(self, step: int) -> Hashable:
         """Return a key that is equal for steps that launch the same kernels.
 
-        The default tells apart the steps with and without each GAN loss's penalty; a method with other
-        terms that come every N steps adds them.
+        The default distinguishes steps with and without the penalty of each GAN loss; a method with
+        other terms that are applied every N steps adds them to the key.
         """
         return tuple(loss.has_penalty_at(step) for loss in self.gan_losses())
 
     def prepare_cuda_graph_inputs(self, count: int, step: int) -> None:
-        """Write this step's random decisions into the tensors that a captured CUDA graph reads on replay.
+        """Write this step's random decisions into the tensors that a captured CUDA graph reads.
 
         `count` is the number of images of a domain in this process's batch. A replayed step runs no
-        Python (engine/hardware/cuda_graphs.py). The default covers image pools, feature queues and GAN
-        losses; a method with decisions of its own adds them.
+        Python (engine/hardware/cuda_graphs.py). The default covers image pools, feature queues and
+        GAN losses; a method with decisions of its own adds them.
         """
         device = next(self.parameters()).device
         for part in self.modules():
@@ -102,10 +103,10 @@ class Method(nn.Module):
                 part.prepare_cuda_graph_inputs(step, device)
 
     def lazy_terms(self) -> dict[str, tuple[str, int]]:
-        """Return optimizer group -> (option, N) of a term that it minimises every N steps only.
+        """Return optimizer group -> (option, N) for a term that is applied only every N steps.
 
-        Such a term is N times as strong (lazy regularization, Karras et al. 2020). The default is the
-        discriminators' gradient penalty; a method adds its own.
+        Such a term is N times as strong (lazy regularization, Karras et al. 2020). The default is
+        the discriminators' gradient penalty; a method adds its own.
         """
         period = max((loss.penalty_period for loss in self.gan_losses()), default=1)
         names = self.optimizer_groups().keys()
@@ -114,7 +115,7 @@ class Method(nn.Module):
         }
 
     def gan_losses(self) -> list[GANLoss]:
-        """Return the method's GAN losses, one for each discriminator's task."""
+        """Return the method's GAN losses, one for each kind of fake that a discriminator scores."""
         return [part for part in self.modules() if isinstance(part, GANLoss)]
 
 

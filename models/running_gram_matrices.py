@@ -1,4 +1,4 @@
-"""The style of a whole domain: its images' mean Gram matrices."""
+"""Running means of Gram matrices: the style of a whole domain."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,12 @@ from models.losses.style import gram
 
 
 class RunningGramMatrices(nn.Module):
-    """Mean Gram matrices of all images seen so far, one a layer; they lie in the state."""
+    """Mean Gram matrices, one for each layer, of all images seen so far; stored as buffers."""
 
-    seen: Tensor  # images
+    seen: Tensor  # number of images
 
     def __init__(self, widths: Mapping[str, int]) -> None:
-        """Take layer -> channels."""
+        """Take layer name -> channel count."""
         super().__init__()
         self.layers = list(widths)
         self.register_buffer("seen", torch.zeros(()))
@@ -23,12 +23,12 @@ class RunningGramMatrices(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Mapping[str, Tensor]) -> None:
-        """Take in images by their features, layer -> [B, C, H, W]."""
+        """Include images in the means, given their features: layer name -> [B, C, H, W]."""
         count = len(features[self.layers[0]])
         self.seen += count
         for layer in self.layers:
             self.get_buffer(layer).lerp_(gram(features[layer]).mean(dim=0), count / self.seen)
 
     def means(self) -> dict[str, Tensor]:
-        """Return layer -> [1, C, C], as they are now."""
+        """Return layer name -> a copy of the current mean, [1, C, C]."""
         return {layer: self.get_buffer(layer).clone()[None] for layer in self.layers}

@@ -1,4 +1,4 @@
-"""A trained translator: images of one domain in, images of another out, any size."""
+"""Translators: trained networks that map images of one domain, of any size, to another domain."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Translator(nn.Module):
-    """Translate images from `source` to `target`; the object that every use of a run shares.
+    """Translate images from the domain `source` to the domain `target`.
 
-    Previews, evaluation, translation and export call this and nothing below it. The picture is
-    extended to what the networks need (reflection, or its edge where it is too small to be reflected)
-    and the result cut back, so the output always has the size of the input. Sizes that already fit
-    pass untouched: what is measured here is what was trained.
+    Previews, evaluation, translation and export all call this class and nothing below it. An image
+    is padded to a size that the networks accept (by reflection, or with its edge pixels where it is
+    too small to reflect) and the result is cropped back, so the output has the size of the input.
+    An image whose size already fits reaches the networks unchanged, as in training.
     """
 
     style_dim = 0  # 0: deterministic, one output for one input
@@ -21,7 +21,7 @@ class Translator(nn.Module):
         self, source: str, target: str, in_channels: int, out_channels: int,
         multiple: int = 1, minimum: int = 1,
     ) -> None:  # fmt: skip
-        """Take the ends, and the sizes that fit: multiples of `multiple`, at least `minimum`."""
+        """Take the domains, and the sides that fit: multiples of `multiple` from `minimum` on."""
         super().__init__()
         self.source = source
         self.target = target
@@ -33,32 +33,33 @@ class Translator(nn.Module):
     def forward(self, image: Tensor, style: Tensor | None = None) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in [-1, 1].
 
-        `style` is [B, style_dim], or [1, style_dim] for all; a deterministic translator knows none.
-        With [B, style_blocks, style_dim] each part of the network has its own, the coarsest first.
+        `style` is [B, style_dim], or [1, style_dim] for all images; a deterministic translator
+        ignores it. With [B, style_blocks, style_dim] each part of the network has a style of its
+        own, the coarsest part first.
         """
         height, width = image.shape[-2:]
         return self.translate(self.pad(image), style)[..., :height, :width]
 
     def translate(self, image: Tensor, style: Tensor | None) -> Tensor:
-        """Map images of a size that fits."""
+        """Map images [B, C, H, W] of a size that fits; subclasses implement it."""
         raise NotImplementedError
 
     def pad(self, image: Tensor) -> Tensor:
-        """Return [B, C, H, W] extended below and to the right to a size that fits."""
-        down, right, reflected = self.padding(*image.shape[-2:])
-        if not down and not right:
+        """Return [B, C, H, W] padded at the bottom and right to a size that fits."""
+        bottom, right, reflects = self.padding(*image.shape[-2:])
+        if not bottom and not right:
             return image
-        return F.pad(image, (0, right, 0, down), mode="reflect" if reflected else "replicate")
+        return F.pad(image, (0, right, 0, bottom), mode="reflect" if reflects else "replicate")
 
     def padding(self, height: int, width: int) -> tuple[int, int, bool]:
-        """Return the rows below and columns to the right that a picture needs, and whether they reflect."""
-        down = round_up_to_multiple(height, self.multiple, self.minimum) - height
+        """Return the rows to add below, the columns to add at the right, whether to reflect."""
+        bottom = round_up_to_multiple(height, self.multiple, self.minimum) - height
         right = round_up_to_multiple(width, self.multiple, self.minimum) - width
-        return down, right, down < height and right < width
+        return bottom, right, bottom < height and right < width
 
 
 class DeterministicTranslator(Translator):
-    """A translator around one generator network."""
+    """A translator of one generator network: one output for one input."""
 
     def __init__(
         self, generator: nn.Module, source: str, target: str, in_channels: int, out_channels: int,
@@ -72,29 +73,31 @@ class DeterministicTranslator(Translator):
 
 
 def build_translators(
-    channels: Mapping[str, int], *ways: tuple[nn.Module, str, str]
+    channels: Mapping[str, int], *directions: tuple[nn.Module, str, str]
 ) -> nn.ModuleDict:
-    """Return "a_to_b" -> translator for each (generator, source, target); `channels` are the domains'.
+    """Return "a_to_b" -> translator for each (generator, source, target).
 
-    A generator says in `multiple` and `minimum` which sizes fit it.
+    `channels` maps domain name -> channel count. The attributes `multiple` and `minimum` of a
+    generator define the sizes that it accepts.
     """
     return nn.ModuleDict({
         f"{source}_to_{target}": DeterministicTranslator(
             generator, source, target, channels[source], channels[target],
             generator.multiple, generator.minimum,  # pyright: ignore[reportArgumentType]
         )
-        for generator, source, target in ways
+        for generator, source, target in directions
     })  # fmt: skip
 
 
 class StyledTranslator(Translator):
-    """A translator that can be told how the result should look; a method subclasses it.
+    """A translator that renders the target domain in a given style; multimodal methods subclass it.
 
-    Without a style every image gets the usual one, so that what comes out depends on the image alone.
+    Without a given style every image is rendered in the mean style, so that the output depends only
+    on the image.
     """
 
     MEAN_STYLE_SAMPLES = 256  # styles whose mean is the mean style
-    style_blocks = 1  # parts of the network that can each be given a style of their own
+    style_blocks = 1  # parts of the network that can each have a style of their own
 
     def translate(self, image: Tensor, style: Tensor | None) -> Tensor:
         style = self.mean_style() if style is None else style
@@ -103,28 +106,28 @@ class StyledTranslator(Translator):
     def render(self, image: Tensor, style: Tensor) -> Tensor:
         """Map images [B, C, H, W] of a size that fits and styles [B, style_dim] to images.
 
-        Where there are several `style_blocks`, styles may be [B, style_blocks, style_dim] too.
+        With several `style_blocks`, styles can also be [B, style_blocks, style_dim].
         """
         raise NotImplementedError
 
     def sample_style(self, count: int, seed: int = 0) -> Tensor:
-        """Draw [count, style_dim] styles of the target domain: the same for the same seed and weights."""
+        """Return random styles [count, style_dim] of the target domain, determined by the seed."""
         raise NotImplementedError
 
     def encode_style(self, reference: Tensor) -> Tensor:
-        """Read the style [B, style_dim] of images [B, out_channels, H, W] of the target domain."""
+        """Return the style [B, style_dim] of target-domain images [B, out_channels, H, W]."""
         raise NotImplementedError
 
     def mean_style(self) -> Tensor:
-        """Return the middle of the target's styles, [1, style_dim] (Karras et al. 2019, App. B)."""
+        """Return the mean of random target styles, [1, style_dim] (Karras et al. 2019, App. B)."""
         return self.sample_style(self.MEAN_STYLE_SAMPLES).mean(dim=0, keepdim=True)
 
 
 class FixedStyle(DeterministicTranslator):
-    """A styled translator with one style for good: one output for one input, as it is exported."""
+    """A styled translator with its style fixed: one output for one input, as needed for export."""
 
     def __init__(self, styled: StyledTranslator, style: Tensor) -> None:
-        """Take the style, [1, style_dim] or [1, style_blocks, style_dim]."""
+        """Take a translator and its style, [1, style_dim] or [1, style_blocks, style_dim]."""
         super().__init__(
             _FixedStyleGenerator(styled, style), styled.source, styled.target, styled.in_channels,
             styled.out_channels, styled.multiple, styled.minimum,

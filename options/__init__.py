@@ -1,1 +1,1 @@
-"""What a run can be told."""
+"""The options of all commands: their definitions, presets, parsing and --help."""

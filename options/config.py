@@ -1,14 +1,14 @@
-"""Every option of every command; groups are defined beside the code that reads them."""
+"""Define every option of every command; groups are defined next to the code that reads them."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import UserError
 from data.config import DataConfig
-from engine.config import TrainingConfig
 from engine.runtime import RuntimeConfig
 from engine.schedule import parse_budget
 from engine.tracking.wandb_run import LogConfig, WandbMode
+from engine.train_config import TrainingConfig
 from models.method import Method
 
 CheckpointChoice = Literal["latest", "best"]
@@ -34,9 +34,15 @@ class TrainOptions(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.init_freeze_steps < 0:
-            raise UserError(f"init_warm_up must be 0 or more, got {self.init_freeze_steps}")
+            raise UserError(
+                f"init_freeze_steps must be 0 or more, got {self.init_freeze_steps}",
+                option="init_freeze_steps",
+            )
         if len({*self.seeds}) < len(self.seeds) or not all(0 <= s < 2**63 for s in self.seeds):
-            raise UserError(f"seeds must be different numbers, 0 or more, got {self.seeds}")
+            raise UserError(
+                f"seeds must be different whole numbers, 0 or more, got {self.seeds}",
+                option="seeds",
+            )
         if self.budget:
             parse_budget(self.budget)
 
@@ -48,7 +54,7 @@ class TestOptions:
     checkpoint: CheckpointChoice = "latest"  # the latest, or the best by validation_metrics
     use_ema: bool = True  # the EMA of the weights where there is one; false: the last weights
     report_images: int = 24  # images of each direction in report.html; 0: all
-    checks: bool = True  # also set distances, faithfulness, image defects, copies and leaks
+    checks: bool = True  # also compute set distances, faithfulness, image defects, copies, leaks
     wandb: WandbMode = "auto"  # log the metrics of every image to W&B; auto: as in training
     inception: str = ""  # weights for FID and KID; empty: look in torch's cache
     data: DataConfig = field(default_factory=DataConfig)
@@ -58,7 +64,10 @@ class TestOptions:
 
     def __post_init__(self) -> None:
         if self.report_images < 0:
-            raise UserError(f"report_images must be 0 or more, got {self.report_images}")
+            raise UserError(
+                f"report_images must be 0 or more, got {self.report_images}",
+                option="report_images",
+            )
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,15 @@ class StyleOptions:
 
     def __post_init__(self) -> None:
         if self.mixing_blocks < 0:
-            raise UserError(f"style.mixing_blocks must be 0 or more, got {self.mixing_blocks}")
+            raise UserError(
+                f"style.mixing_blocks must be 0 or more, got {self.mixing_blocks}",
+                option="style.mixing_blocks",
+            )
         if self.mixing_blocks and not self.second:
-            raise UserError("style.mixing_blocks mixes two styles; name style.second too")
+            raise UserError(
+                "style.mixing_blocks mixes two styles; also set style.second",
+                option="style.mixing_blocks",
+            )
 
 
 @dataclass(frozen=True)
@@ -95,12 +110,18 @@ class TranslateOptions:
 
     def __post_init__(self) -> None:
         if self.tile not in ("auto", "off") and not (self.tile.isdigit() and int(self.tile) >= 16):
-            raise UserError(f"tile must be auto, off, or at least 16 pixels, got '{self.tile}'")
+            raise UserError(
+                f"tile must be auto, off, or at least 16 pixels, got '{self.tile}'", option="tile"
+            )
         if not 0 <= self.strength <= 4:
-            raise UserError(f"strength must be 0 to 4, got {self.strength}")
+            raise UserError(f"strength must be 0 to 4, got {self.strength}", option="strength")
 
 
 Format = Literal["safetensors", "onnx", "fp16", "int8", "pt2"]
+
+
+def _default_formats() -> list[Format]:
+    return ["safetensors", "onnx", "pt2"]
 
 
 @dataclass(frozen=True)
@@ -108,9 +129,7 @@ class ExportOptions:
     """Options of export.py."""
 
     direction: str = ""  # such as photo_to_monet; empty: every direction of the run
-    formats: list[Format] = field(
-        default_factory=lambda: ["safetensors", "onnx", "pt2"]
-    )  # to write
+    formats: list[Format] = field(default_factory=_default_formats)  # weights and graphs to write
     out: str = ""  # folder for one bundle a direction; default RUN/export
     checkpoint: CheckpointChoice = "latest"  # the latest, or the best by validation_metrics
     use_ema: bool = True  # the EMA of the weights where there is one; false: the last weights
@@ -120,4 +139,6 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         if not self.formats:
-            raise UserError("formats is empty; name some, such as formats=[safetensors,onnx]")
+            raise UserError(
+                "formats is empty; name some, such as formats=[safetensors,onnx]", option="formats"
+            )

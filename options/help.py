@@ -1,4 +1,4 @@
-"""The one page with every option of a command, and the list of presets."""
+"""Format the --help page of a command: every option with its value and explanation."""
 
 import shutil
 import textwrap
@@ -9,14 +9,14 @@ from options.introspection import Field, type_name
 
 
 def help_page(usage: str, fields: Iterable[Field], values: Mapping[str, Any]) -> str:
-    """Return the options grouped, with their values (`values` by name, else the default)."""
+    """Return the usage and all options by group, each with its value in `values` or its default."""
     width = max(72, min(110, shutil.get_terminal_size((100, 24)).columns))
     lines, group = [usage.strip(), ""], None
     for option in fields:
-        here = option.name.rpartition(".")[0]
-        if here != group:
-            lines += ["", f"{here}:" if here else "options:"]
-            group = here
+        own_group = option.name.rpartition(".")[0]
+        if own_group != group:
+            lines += ["", f"{own_group}:" if own_group else "options:"]
+            group = own_group
         value = values.get(option.name, option.default)
         head = f"  {option.name}={shown(value)}"
         text = f"{option.explanation} ({type_name(option.type)})"
@@ -29,7 +29,7 @@ def help_page(usage: str, fields: Iterable[Field], values: Mapping[str, Any]) ->
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is typed on the command line."""
+    """Return a value as a user types it on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

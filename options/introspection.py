@@ -1,4 +1,4 @@
-"""Walk an option dataclass: every dotted name with its type, default and explanation."""
+"""List the options of a dataclass: dotted names with types, defaults and explanations."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 
 class Field(NamedTuple):
-    """One option: its dotted name, type, default, and the comment behind it in the source."""
+    """One option: its dotted name, type, default, and the trailing comment of its source line."""
 
     name: str
     type: Any
@@ -21,7 +21,10 @@ class Field(NamedTuple):
 def option_fields(
     cls: type, replace: dict[str, type] | None = None, prefix: str = ""
 ) -> Iterator[Field]:
-    """Yield the options of a dataclass in order, groups last; `replace` swaps a group's class."""
+    """Yield the options of a dataclass in order, groups last.
+
+    `replace` maps the dotted name of a group to the class to use instead of the declared one.
+    """
     groups = []
     for entry in dataclasses.fields(cls):
         name = prefix + entry.name
@@ -39,19 +42,19 @@ def option_fields(
 
 @functools.cache
 def help_texts(cls: type) -> dict[str, str]:
-    """Return field name -> the trailing comment of its line, inherited ones included."""
-    found: dict[str, str] = {}
+    """Return field name -> the trailing comment of its source line, inherited fields included."""
+    texts: dict[str, str] = {}
     for parent in reversed(cls.__mro__):
         if dataclasses.is_dataclass(parent):
             for line in inspect.getsource(parent).splitlines():
                 match = re.match(r"\s*(\w+): .*?\s# (.+)$", line)
                 if match:
-                    found[match[1]] = match[2]
-    return found
+                    texts[match[1]] = match[2]
+    return texts
 
 
 def type_name(kind: Any) -> str:
-    """Return a type as a person writes its values: lsgan|hinge, number, whole number, true|false."""
+    """Return a type in the help page's words: lsgan|hinge, number, whole number, true|false."""
     if typing.get_origin(kind) is Literal:
         return "|".join(map(str, typing.get_args(kind)))
     plain = {int: "whole number", float: "number", str: "text", bool: "true|false"}

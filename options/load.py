@@ -1,4 +1,4 @@
-"""From presets and key=value words to typed options; the only place that knows OmegaConf."""
+"""Build typed options from presets and key=value words, with OmegaConf."""
 
 import dataclasses
 import math
@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.command_line import split_words
-from common.errors import UserError, one_line
+from common.errors import UserError, as_user_error, one_line
 from common.suggest import did_you_mean, suggestion
-from engine.format_1 import upgrade_options
 from engine.tracking.wandb_run import clean_name
+from engine.upgrade_format_1 import new_name, upgrade_options
 from models import methods
 from models.method import Method
 from options.config import TrainOptions
@@ -25,28 +25,31 @@ from options.presets import OWN, flatten, parsed, preset_layers, preset_list
 USAGE = """\
 usage: python train.py PRESET [option=value ...]
 
-PRESET is a name from `python train.py --list`, a file such as runs/NAME/options.yaml, or a run in W&B
-(wandb:ENTITY/PROJECT/RUN, or an offline run's folder). The same command again continues its run. Lists
-are written [a,b]; quote what has spaces: duration="40 steps".
+PRESET is a name from `python train.py --list`, a file such as runs/NAME/options.yaml, or a run in
+W&B (wandb:ENTITY/PROJECT/RUN, or an offline run's folder). Repeat a command to continue its run.
+Write lists as [a,b], and quote values with spaces: duration="40 steps".
 """
 
 Schema = TypeVar("Schema")
 
 
 def train_options(arguments: Sequence[str]) -> TrainOptions | None:
-    """Return what the command line asks for; None where it asked for help, which is printed."""
+    """Return the options that the command line sets; None after --help or --list, which print.
+
+    UserError names the option, preset or file that is wrong.
+    """
     words, settings = split_words(arguments, ("-h", "--help", "--list"))
-    asked = {"-h": "help", "--help": "help", "--list": "list"}
-    wishes = {asked[word] for word in words if word in asked}
-    names = [word for word in words if word not in asked]
-    if "list" in wishes:
+    switches = {"-h": "help", "--help": "help", "--list": "list"}
+    requested = {switches[word] for word in words if word in switches}
+    names = [word for word in words if word not in switches]
+    if "list" in requested:
         print(preset_list())
         return None
     if len(names) > 1:
         raise UserError(
             f"one preset at a time, got {' and '.join(names[:3])}; options are written name=value"
         )
-    if not names and "help" not in wishes:
+    if not names and "help" not in requested:
         raise UserError(
             "name a preset, such as: python train.py demo; --list shows all, --help explains"
         )
@@ -60,16 +63,16 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
             _set(config, known, name, value, origin)
     for setting in settings:
         _apply(config, known, setting)
-    if "help" in wishes:
+    if "help" in requested:
         print(help_page(USAGE, known.values(), flatten(OmegaConf.to_container(config))))
         return None
     if not config.run:
-        config.run = f"runs/{Path(names[0]).stem}{_trial()}"
-    return _typed(config, TrainOptions)
+        config.run = f"runs/{Path(names[0]).stem}{_sweep_suffix()}"
+    return _to_dataclass(config, TrainOptions)
 
 
 def with_settings(base: Schema, settings: Sequence[str], usage: str) -> Schema | None:
-    """Return `base` (a dataclass) changed by key=value words; None where help was asked for."""
+    """Return `base` (a dataclass) changed by key=value words; None after --help, which prints."""
     known = {field.name: field for field in option_fields(type(base))}
     config = _editable(base)
     for setting in settings:
@@ -77,13 +80,13 @@ def with_settings(base: Schema, settings: Sequence[str], usage: str) -> Schema |
             print(help_page(usage, known.values(), flatten(OmegaConf.to_container(config))))
             return None
         if split_words([setting])[0]:
-            raise UserError(f"'{setting}' is not understood; options are written name=value")
+            raise UserError(f"'{setting}' is not an option; options are written name=value")
         _apply(config, known, setting)
-    return _typed(config, type(base))
+    return _to_dataclass(config, type(base))
 
 
 def to_yaml(options: TrainOptions) -> str:
-    """Return the whole resolved configuration; it is a preset itself."""
+    """Return all options as YAML; the text is a preset itself."""
     return OmegaConf.to_yaml(OmegaConf.structured(options))
 
 
@@ -93,7 +96,7 @@ def to_dict(options: TrainOptions) -> dict[str, Any]:
 
 
 def from_yaml(text: str, origin: str) -> TrainOptions:
-    """Return the options that `to_yaml` wrote; UserError names `origin` where the text is not such."""
+    """Return the options in a text of `to_yaml`; UserError names `origin` if it is not valid."""
     values = upgrade_options(flatten(parsed(text, origin)))
     layers = [(origin, values)]
     method = _method_class(layers, [])
@@ -101,25 +104,25 @@ def from_yaml(text: str, origin: str) -> TrainOptions:
     known = {field.name: field for field in option_fields(TrainOptions, {"method": method.Config})}
     for name, value in values.items():
         _set(config, known, name, value, origin)
-    return _typed(config, TrainOptions)
+    return _to_dataclass(config, TrainOptions)
 
 
 def saved_options(path: Path) -> TrainOptions:
-    """Return the options in a file that `to_yaml` wrote; UserError names it where it is damaged."""
+    """Return the options in a file of `to_yaml`; UserError names the file if it is damaged."""
     try:
         return from_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error, 100)}") from None
+        raise UserError(f"{path}: cannot be read: {one_line(error, 100)}", path=path) from None
 
 
-def _trial() -> str:
-    """Return what sets the folder of a sweep's run apart from those of its other runs."""
-    swept = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
-    return f"-{clean_name(swept)}" if swept else ""
+def _sweep_suffix() -> str:
+    """Return -RUN_ID in a W&B sweep, so that each of its runs has its own folder; else ""."""
+    run_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
+    return f"-{clean_name(run_id)}" if run_id else ""
 
 
 def _editable(schema: Any, method: type[Method.Config] | None = None) -> Any:
-    """Return a structured config that can be set; from frozen dataclasses it comes read-only."""
+    """Return a writable structured config: that of a frozen dataclass is read-only at first."""
     config = OmegaConf.structured(schema)
     groups = [config]
     OmegaConf.set_readonly(config, False)
@@ -133,66 +136,80 @@ def _editable(schema: Any, method: type[Method.Config] | None = None) -> Any:
 
 
 def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
+    """Set one option of a config from a word of the command line, name=value."""
     name, equals, text = setting.partition("=")
     name = name.lstrip("-").strip()
     if not equals:
-        meant = did_you_mean(name, ("list", "help")).replace("mean ", "mean --")
+        hint = did_you_mean(name, ("list", "help")).replace("mean ", "mean --")
         raise UserError(
-            f"'{setting}' is not understood; options are written {name or 'name'}=value{meant}"
+            f"'{setting}' has no value; options are written {name or 'name'}=value{hint}",
+            option=name,
         )
     value: Any = text
     if _type_of(known, name) is not str:
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-        except Exception as error:  # PyYAML's, for text that is no value
-            raise UserError(f"{name}: '{text}' is not understood: {one_line(error, 80)}") from None
+        except Exception as error:  # PyYAML's, for text that is not a YAML value
+            raise UserError(
+                f"{name}: '{text}' is not a valid value: {one_line(error, 80)}", option=name
+            ) from None
         value = value["value"] if isinstance(value, dict) else value
     _set(config, known, name, value, "")
 
 
 def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin: str) -> None:
-    where = f"{origin}: " if origin else ""
+    """Set one option of a config; UserError names the option and `origin`, if it is not empty."""
+
+    def refuse(message: str) -> UserError:
+        return UserError(f"{origin}: {message}" if origin else message, option=name, path=origin)
+
     group, _, leaf = name.rpartition(".")
-    own = group in OWN and group in known
-    if name not in known and not own:
-        raise UserError(f"{where}unknown option '{name}'{suggestion(name, known)}")
+    has_user_key = group in OWN and group in known
+    if name not in known and not has_user_key:
+        new = new_name(name)
+        is_known = new in known or new.rpartition(".")[0] in OWN
+        hint = f"; it is now called {new}" if is_known else suggestion(name, known)
+        raise refuse(f"unknown option '{name}'{hint}")
     if value is None and not _optional(known.get(name)):
-        raise UserError(f"{where}{name} needs a value: {name}=...")
+        raise refuse(f"{name} needs a value: {name}=...")
     if "${" in str(value):
-        raise UserError(f"{where}{name}: references such as ${{...}} are not allowed here")
+        raise refuse(f"{name}: references such as ${{...}} are not allowed here")
     if name in known and _is_list(known[name].type) and not isinstance(value, list | None):
-        # a,b is as good as [a,b], and 3 as [3]
+        # a,b is accepted for [a,b], and 3 for [3]
         value = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
     try:
-        if own:
+        if has_user_key:
             OmegaConf.select(config, group)[leaf] = _converted(value, _type_of(known, name))
         else:
             if isinstance(value, float) and value.is_integer() and _type_of(known, name) is int:
                 value = int(value)  # 1e3
             OmegaConf.update(config, name, value, merge=False)
     except (OmegaConfBaseException, TypeError, ValueError, OverflowError) as error:
-        if _type_of(known, name) in (int, float):
-            kind = type_name(_type_of(known, name))
-            raise UserError(f"{where}{name}: '{str(value)[:80]}' is not a {kind}") from None
-        raise UserError(f"{where}{name}: {one_line(error, 120)}") from None
+        kinds = {int: "a whole number", float: "a number", bool: "true or false"}
+        if kind := kinds.get(_type_of(known, name)):
+            raise refuse(f"{name}: '{str(value)[:80]}' is not {kind}") from None
+        raise refuse(f"{name}: {one_line(error, 120)}") from None
 
 
-def _typed(config: Any, schema: type[Schema]) -> Schema:
+def _to_dataclass(config: Any, schema: type[Schema]) -> Schema:
+    """Return a config as its dataclass, which checks itself; UserError names the wrong option."""
     for name, value in flatten(OmegaConf.to_container(config)).items():
         for number in _numbers(value):
             if not math.isfinite(number):
-                raise UserError(f"{name} must be a finite number, got {number}")
+                raise UserError(f"{name} must be a finite number, got {number}", option=name)
         text = "".join(_texts(value))
         if "\0" in text:
-            raise UserError(f"{name}: the text has a zero byte in it")
+            raise UserError(f"{name}: the text contains a zero byte", option=name)
         if any("\ud800" <= letter <= "\udfff" for letter in text):  # options.yaml could not hold it
-            raise UserError(f"{name}: the text is not UTF-8; rename the file or folder")
+            raise UserError(
+                f"{name}: the text is not UTF-8; rename the file or folder", option=name
+            )
     try:
         options = OmegaConf.to_object(config)
     except UserError:
         raise
     except (ValueError, OmegaConfBaseException) as error:
-        raise UserError(one_line(error)) from None
+        raise as_user_error(ValueError(one_line(error))) from None
     assert isinstance(options, schema)
     return options
 
@@ -200,6 +217,7 @@ def _typed(config: Any, schema: type[Schema]) -> Schema:
 def _method_class(
     layers: Sequence[tuple[str, Mapping[str, Any]]], settings: Sequence[str]
 ) -> type[Method]:
+    """Return the class that method.name names, by the last layer or setting that sets it."""
     name: Any = "cyclegan"
     for _, values in layers:
         name = values.get("method.name", name)
@@ -210,11 +228,13 @@ def _method_class(
         return methods.find(str(name))
     except KeyError:
         known = methods.names()
-        raise UserError(f"unknown method.name '{name}'{did_you_mean(str(name), known)}") from None
+        raise UserError(
+            f"unknown method.name '{name}'{did_you_mean(str(name), known)}", option="method.name"
+        ) from None
 
 
 def _type_of(known: Mapping[str, Field], name: str) -> Any:
-    """Return the type of an option, or of what stands under a name of the user's own."""
+    """Return the type of an option, or of a value in a group of `OWN`."""
     group = name.rpartition(".")[0]
     if name not in known and group in OWN and group in known:
         return get_args(known[group].type)[1]
@@ -222,7 +242,7 @@ def _type_of(known: Mapping[str, Field], name: str) -> Any:
 
 
 def _converted(value: Any, kind: Any) -> Any:
-    """Return a value as a text or number of this kind; ValueError where it is none."""
+    """Return a value as a str or number of type `kind`; ValueError if it is not one."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is not str and not (numeric and (kind is float or value == int(value))):
         raise ValueError(f"'{value}' is not a {type_name(kind)}")
@@ -230,7 +250,7 @@ def _converted(value: Any, kind: Any) -> Any:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Yield the numbers in a value, a list's and a dict's included."""
+    """Yield the numbers in a value, also those inside lists and dicts."""
     if isinstance(value, float):
         yield value
     elif isinstance(value, Mapping | list):
@@ -239,7 +259,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts in a value, a list's and a dict's included."""
+    """Yield the strings in a value, also those inside lists and dicts, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list):

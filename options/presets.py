@@ -1,4 +1,4 @@
-"""Presets: short YAML files named after a paper or an experiment, each over a base."""
+"""Read presets: short YAML files named after a paper or an experiment, each based on another."""
 
 import dataclasses
 from pathlib import Path
@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 from common.errors import UserError, one_line
 from common.suggest import did_you_mean
 from common.user_paths import parse_path
-from engine.format_1 import upgrade_option, upgrade_options
-from engine.tracking.wandb_api import is_wandb_name, run_config
+from engine.tracking.wandb_download import is_wandb_name, run_config
+from engine.upgrade_format_1 import upgrade_option, upgrade_options
 from options.config import TrainOptions
 
-# Groups whose names are the user's own: folders by domain, numbers by player.
+# Groups whose keys the user chooses: folders by domain, numbers by optimizer group.
 OWN = ("data.train", "data.test", "lr_multipliers", "update_every", "clip_grad_norm")
-# What a repeated run has of its own: where it writes, and what it tells whom.
+# Options that a repeated run does not take over: where it writes, and what it sends to W&B.
 OWNERS = frozenset(
     ["run", "data.disk_cache", "log.wandb", "log.project", "log.group", "log.tags", "log.artifacts"]
 )
@@ -23,7 +23,10 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return (origin, dotted name -> value) of a preset and what it builds on, the base first."""
+    """Return (origin, dotted name -> value) of a preset and its bases, the base first.
+
+    UserError names a preset that is unknown, unreadable or not valid, or whose bases form a cycle.
+    """
     layers: list[tuple[str, dict[str, Any]]] = []
     seen: set[str] = set()
     current: str | None = name
@@ -33,45 +36,49 @@ def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
             break
         path = _preset_path(current)
         if str(path) in seen:
-            raise UserError(f"{path}: its bases go round in a circle")
+            raise UserError(f"{path}: the presets form a cycle; remove one base:", path=path)
         seen.add(str(path))
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read as a preset: {one_line(error, 100)}") from None
+            raise UserError(
+                f"{path}: cannot be read as a preset: {one_line(error, 100)}", path=path
+            ) from None
         content = parsed(text, str(path))
         base = content.pop("base", None)
         if base is not None and not isinstance(base, str):
-            raise UserError(f"{path}: base must be the name of a preset")
+            raise UserError(f"{path}: base must be the name of a preset", option="base", path=path)
         layers.insert(0, (str(path), upgrade_options(flatten(content))))
         current = base
     return layers
 
 
 def remote_values(name: str) -> dict[str, Any]:
-    """Return dotted name -> value of the options in a W&B run's configuration, and nothing else of it.
+    """Return dotted name -> value of the options in a W&B run's configuration.
 
-    Where files are written and what is sent is for whoever repeats the run: that is left out (OWNERS).
+    Other values in it, and the options of `OWNERS`, are left out. UserError names the run if its
+    configuration was not written by train.py.
     """
-    options = {field.name for field in dataclasses.fields(TrainOptions)}
-    found = run_config(name).items()
-    content = {key: value for key, value in found if upgrade_option(key, None)[0] in options}
+    fields = {field.name for field in dataclasses.fields(TrainOptions)}
+    config = run_config(name).items()
+    content = {key: value for key, value in config if upgrade_option(key, None)[0] in fields}
+    not_ours = UserError(f"{name}: this W&B run has no configuration of train.py", path=name)
     if "method" not in content or "data" not in content:
-        raise UserError(f"{name}: its configuration is not that of a run of train.py")
+        raise not_ours
     try:
         values = upgrade_options(flatten(content))
     except RecursionError:
-        raise UserError(f"{name}: its configuration is not that of a run of train.py") from None
+        raise not_ours from None
     return {option: value for option, value in values.items() if option not in OWNERS}
 
 
 def preset_names() -> list[str]:
-    """Return the names of the presets that come with the software."""
+    """Return the names of the presets in options/presets, sorted."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def preset_list() -> str:
-    """Return a line for every preset: its name and the comment it opens with."""
+    """Return a line for every preset: its name and the first comment of its file."""
     lines = []
     for name in preset_names():
         first = (PRESETS / f"{name}.yaml").read_text().partition("\n")[0]
@@ -80,22 +87,22 @@ def preset_list() -> str:
 
 
 def parsed(text: str, origin: str) -> dict[str, Any]:
-    """Return the content of a YAML text; UserError names `origin` where it is no list of values."""
+    """Return the content of a YAML text; UserError names `origin` if it is not a dict."""
     try:
         content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except Exception as error:  # PyYAML, OmegaConf and, for deep nesting, RecursionError
-        raise UserError(f"{origin}: not valid YAML: {one_line(error, 120)}") from None
+        raise UserError(f"{origin}: not valid YAML: {one_line(error, 120)}", path=origin) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError(f"{origin}: a preset is a list of 'name: value' lines")
+        raise UserError(f"{origin}: a preset must consist of 'name: value' lines", path=origin)
     return {str(key): value for key, value in content.items()}
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested groups of values under dotted names; what is the user's own stays a dict."""
+    """Return nested groups of values under dotted names; groups of `OWN` stay dicts."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        current = upgrade_option(name, None)[0]  # groups of the user's own names had others
+        current = upgrade_option(name, None)[0]  # in format 1 some groups of OWN had other names
         if isinstance(value, dict) and current not in OWN:
             flat |= flatten(value, f"{name}.")
         else:
@@ -109,7 +116,7 @@ def _preset_path(name: str) -> Path:
         if path.is_dir():
             path = path / "options.yaml"
         if not path.is_file():
-            raise UserError(f"no such preset file: {path}")
+            raise UserError(f"no such preset file: {path}", path=path)
         return path
     if name not in preset_names():
         raise UserError(

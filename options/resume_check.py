@@ -1,4 +1,4 @@
-"""Whether two configurations describe one run, and what of them may differ."""
+"""Check that a run continues with the options that it began with."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from options.help import shown
 from options.load import to_dict
 from options.presets import flatten
 
-# What may change when a run is continued: it alters how one watches or feeds the run, not its result.
+# Options that may change when a run continues: they affect its speed and logs, not its weights.
 MAY_CHANGE = (
     "data.workers",
     "data.disk_cache",
@@ -26,18 +26,20 @@ MAY_CHANGE = (
 
 
 def check_same(run: Path, saved: TrainOptions, wanted: TrainOptions) -> None:
-    """Raise UserError, with the differences, where a run folder holds another configuration."""
+    """Raise UserError, with the differences, if the run folder was begun with other options."""
     changed = differing(saved, wanted)
     if changed:
         more = f", and {len(changed) - 4} more" if len(changed) > 4 else ""
         raise UserError(
-            f"{run} holds a run of other options ({', '.join(changed[:4])}{more}); "
-            "choose another run=, or repeat its command to continue it"
+            f"{run} holds a run with other options ({', '.join(changed[:4])}{more}); "
+            "choose another run=, or repeat its command to continue it",
+            option=changed[0].partition(" ")[0],
+            path=run,
         )
 
 
 def differing(one: TrainOptions, other: TrainOptions) -> list[str]:
-    """Return the options that make two runs different, each as `name this -> that`."""
+    """Return the options that make two runs different, each as `name old -> new`."""
     old, new = flatten(to_dict(one)), flatten(to_dict(other))
     return [
         f"{name} {shown(old.get(name))} -> {shown(new.get(name))}"
@@ -47,5 +49,5 @@ def differing(one: TrainOptions, other: TrainOptions) -> list[str]:
 
 
 def may_change(name: str) -> bool:
-    """Say whether an option alters how one watches or feeds a run, and not its result."""
+    """Return whether an option may change when a run continues: it does not affect the weights."""
     return name in ("run", "seeds") or name.startswith(MAY_CHANGE)

@@ -1,1 +1,1 @@
-"""Programs that try to break the software: fuzzers, a storm of kills, and the table of what holds."""
+"""Programs that try to break the software, and the table of its guarantees."""

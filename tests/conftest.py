@@ -1,4 +1,4 @@
-"""What tests share: one thread, tiny images, tiny methods, and commands run in this process."""
+"""Fixtures and helpers of the tests: tiny images, methods and runs, and commands run in-process."""
 
 import os
 import sys
@@ -92,7 +92,7 @@ def photos(tmp_path_factory) -> Path:
 
 
 def call(command, *words: object) -> tuple[int, str]:
-    """Run a command's main as the shell would; return its exit code and its one line of error."""
+    """Run a command's main in this process; return its exit code and its line of error."""
     try:
         return command.main([str(word) for word in words]) or 0, ""
     except UserError as error:
@@ -105,7 +105,7 @@ def call(command, *words: object) -> tuple[int, str]:
 
 @pytest.fixture(scope="session")
 def trained(photos, tmp_path_factory) -> Path:
-    """A run of eight tiny steps."""
+    """A CycleGAN run of eight steps with tiny networks."""
     import train
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
@@ -119,10 +119,10 @@ def trained(photos, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """Let W&B's library talk to a stand-in on this machine, with a key, and nowhere else."""
+    """A stand-in for the W&B server, to which the wandb library connects with a key."""
     import wandb
 
-    wandb.teardown()  # also its service's address: put back later, it would be nobody's
+    wandb.teardown()  # it unsets the address of its service, which must not be restored later
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
@@ -130,13 +130,13 @@ def server(monkeypatch, tmp_path):
     with serving() as found:
         for name, value in found.environment().items():
             monkeypatch.setenv(name, value)
-        wandb.teardown()  # the library reads the environment once a process
+        wandb.teardown()  # the library reads the environment only once in a process
         yield found
         wandb.teardown()
 
 
 def written() -> None:
-    """Wait until W&B's service has written all of an offline run: `finish` returns a moment before."""
+    """Wait until wandb's service has written an offline run, a moment after `finish` returns."""
     import wandb
 
     wandb.teardown()
@@ -161,7 +161,7 @@ PYTHON = sys.executable
 
 
 def refusal(command, *words: object) -> UserError:
-    """Run a command's main and return the UserError that it ends with, for its option and path."""
+    """Run a command's main, which must raise UserError, and return the error."""
     with pytest.raises(UserError) as caught:
         command.main([str(word) for word in words])
     return caught.value

@@ -1,4 +1,4 @@
-"""What README.md and docs/*.md say that can be true or false: commands, options, links."""
+"""Extract the commands and links of README.md and docs/*.md, so that tests can check them."""
 
 import ast
 import re
@@ -12,21 +12,17 @@ from tests.conftest import ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("python", "pip", "make", "torchrun", "srun", "wandb", "git", ".")
 
-# Blocks that are neither commands nor Python, by how they begin.
+# The beginnings of blocks that are neither commands nor Python.
 TEXTS = (
-    "train.py         trains",  # the tree of README.md
-    "pictures/train/photo",  # how to lay pictures out
-    "errors\n",  # the layers
-    "inference/open_run.py ",  # the parts of inference
-    "models/method.py ",  # of a method
-    "engine/train_step.py ",  # of a step
-    "options.yaml  ",  # a run's folder
+    "train.py test.py translate.py export.py  ",  # the tree of README.md
+    "pictures/train/photo",  # the layout of image folders
+    "common  <  models",  # the layers
 )
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command as a page has it; `whole` where it stands in a block and can be run as it is."""
+    """A command on a page; `whole` if it is in a block and can be run unchanged."""
 
     page: str
     line: int
@@ -58,7 +54,7 @@ def blocks(page: Path) -> Iterator[tuple[int, str]]:
 
 
 def inline(page: Path) -> Iterator[tuple[int, str]]:
-    """Yield line number and text of everything in backticks outside of blocks."""
+    """Yield line number and text of all code in backticks outside blocks."""
     fence = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         fence ^= line.startswith("```")
@@ -68,7 +64,7 @@ def inline(page: Path) -> Iterator[tuple[int, str]]:
 
 
 def commands(page: Path) -> list[Command]:
-    """Return every command of a page; AssertionError for a block that is nothing known."""
+    """Return every command on a page; AssertionError for a block of unknown kind."""
     found = []
     name = page.relative_to(ROOT).as_posix()
     for start, text in blocks(page):
@@ -88,7 +84,7 @@ def commands(page: Path) -> list[Command]:
 
 
 def is_python(text: str) -> bool:
-    """Say whether a block is Python."""
+    """Return whether a block is Python."""
     try:
         ast.parse(text)
     except SyntaxError:
@@ -97,7 +93,7 @@ def is_python(text: str) -> bool:
 
 
 def _lines(start: int, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the words of every line, lines that end with a backslash joined with the next."""
+    """Yield the words of every line; a line that ends with a backslash is joined to the next."""
     waiting = ""
     for number, line in enumerate(text.splitlines(), start):
         waiting += line
@@ -114,7 +110,7 @@ def _lines(start: int, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def links(page: Path) -> Iterator[str]:
-    """Yield the targets of links inside the project, with what stands behind #."""
+    """Yield the targets of links inside the project, including a fragment after #."""
     lines = page.read_text(encoding="utf-8").splitlines()
     text = "\n".join(line for line in lines if not line.startswith("    "))
     for target in re.findall(r"\]\(([^)]+)\)", text):
@@ -123,6 +119,6 @@ def links(page: Path) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the names under which the headings of a page can be linked to."""
+    """Return the link anchors of the headings on a page."""
     heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}

@@ -14,11 +14,11 @@ from PIL import Image
 import test
 import train
 from common.files import run_lock
-from tests.conftest import ROOT, TINY, call, write_images
+from tests.conftest import ROOT, TINY, call, refusal, write_images
 
 
 def shell(*words: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run a script of the project in another process, as a person would."""
+    """Run a script of the project in another process, as a shell does."""
     return subprocess.run(
         [sys.executable, str(ROOT / str(words[0])), *map(str, words[1:])],
         capture_output=True, text=True, timeout=120, check=False, cwd=environment.pop("cwd", None),
@@ -28,7 +28,7 @@ def shell(*words: object, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def bad(tmp_path, photos):
-    """Command lines that cannot work, and what each must be told."""
+    """Wrong command lines of train.py, with the option, the path and a part of each error."""
     write_images(tmp_path / "trainA", 1, size=(12, 12))
     write_images(tmp_path / "trainB", 1, size=(24, 24))
     (tmp_path / "empty/trainA").mkdir(parents=True)
@@ -42,54 +42,47 @@ def bad(tmp_path, photos):
     root = f"data.root={photos}"
     run = f"run={tmp_path / 'run'}"
     return [
-        (["cyclegan", root, run, "learnin_rate=1"], "did you mean learning_rate?"),
-        (["cyclegan", root, run, "batch_size=two"], "batch_size: "),
-        (["cyclegan", root, run, "data.crop_size=512"], "larger than data.load_size"),
-        (["cyclegan", root, run, *TINY, "data.crop_size=18"], "multiple of 4"),
-        (
-            ["cyclegan", root, run, *TINY, "method.discriminator.layers=5"],
-            "too small for a discriminator",
-        ),
-        (
-            ["cyclegan", f"data.root={tmp_path}", run, *TINY, "data.fit=crop"],
-            "is smaller than data.crop_size",
-        ),
-        (["cyclegan", run], "set data.root=FOLDER"),
-        (["cyclegan", "data.root=/nowhere", run], "data.root: no such folder"),
-        (["cyclegan", f"data.root={tmp_path / 'empty'}", run], "no images in this folder"),
-        (
-            ["cyclegan", f"data.root={tmp_path / 'broken'}", run, *TINY, "duration=99 steps"],
-            "bad.png: not an image",
-        ),
-        (["cyclegan", root, f"run={tmp_path / 'file'}"], "cannot be made"),
-        (["cyclegan", root, f"run={tmp_path / 'file' / 'x'}"], "cannot be made"),
-        (["cyclegan", root, f"run={'x' * 5000}"], "run="),
-        (["cyclegan", root, run, "runtime.device=cuda:99"], "runtime.device"),
-        (["cyclegan", root, run, "runtime.device=gpu"], "runtime.device"),
-        (["cyclegan", root, run, "runtime.precision=fp8"], "runtime.precision"),
-        (["cyclegan", root, run, "runtime.threads=-1"], "runtime.threads"),
-        (["cyclegan", root, run, "data.domains=[a,b,c]", "data.channels=[3]"], "data.root="),
-        (["cyclegan", root, run, "duration=200 parsecs"], "duration"),
-        (
-            ["cyclegan", root, run, *TINY, "duration=2 steps", "warm_up=2 epochs"],
-            "longer than the run",
-        ),
-        (
-            ["cyclegan", root, run, "method.generator.upsampling=bilinear"],
-            "method.generator.upsampling",
-        ),
-        (["ciclegan"], "did you mean cyclegan?"),
-        (["runs/none/options.yaml"], "no such preset file"),
-        (["cyclegan", "demo"], "one preset at a time"),
-        ([], "name a preset"),
-    ]
+        (["cyclegan", root, run, "learnin_rate=1"], "learnin_rate", "", "mean learning_rate?"),
+        (["cyclegan", root, run, "batch_size=two"], "batch_size", "", "two"),
+        (["cyclegan", root, run, "data.crop_size=512"], "data.crop_size", "", "data.load_size"),
+        (["cyclegan", root, run, *TINY, "data.crop_size=18"], "data.crop_size", "", "18"),
+        (["cyclegan", root, run, *TINY, "method.discriminator.layers=5"], "data.crop_size", "",
+         "method.discriminator.layers"),
+        (["cyclegan", f"data.root={tmp_path}", run, *TINY, "data.fit=crop"], "data.crop_size",
+         tmp_path / "trainA/000.png", "12x12"),
+        (["cyclegan", run], "data.root", "", "data.root=FOLDER"),
+        (["cyclegan", "data.root=/nowhere", run], "data.root", "/nowhere", "no such folder"),
+        (["cyclegan", f"data.root={tmp_path / 'empty'}", run], "", tmp_path / "empty/trainA", ""),
+        (["cyclegan", f"data.root={tmp_path / 'broken'}", run, *TINY, "duration=99 steps"], "",
+         tmp_path / "broken/trainA/bad.png", "not an image"),
+        (["cyclegan", root, f"run={tmp_path / 'file'}"], "run", tmp_path / "file", ""),
+        (["cyclegan", root, f"run={tmp_path / 'file' / 'x'}"], "run", tmp_path / "file/x", ""),
+        (["cyclegan", root, f"run={'x' * 5000}"], "run", "x" * 5000, "too long"),
+        (["cyclegan", root, run, "runtime.device=cuda:99"], "runtime.device", "", "cuda:99"),
+        (["cyclegan", root, run, "runtime.device=gpu"], "runtime.device", "", "gpu"),
+        (["cyclegan", root, run, "runtime.precision=fp8"], "runtime.precision", "", "fp8"),
+        (["cyclegan", root, run, "runtime.threads=-1"], "runtime.threads", "", "-1"),
+        (["cyclegan", root, run, "data.domains=[a,b,c]", "data.channels=[3]"], "data.root",
+         photos, "trainC"),
+        (["cyclegan", root, run, "duration=200 parsecs"], "duration", "", "'200 parsecs'"),
+        (["cyclegan", root, run, *TINY, "duration=2 steps", "warm_up=2 epochs"], "warm_up", "",
+         "duration=2 steps"),
+        (["cyclegan", root, run, "method.generator.upsampling=bilinear"],
+         "method.generator.upsampling", "", "bilinear"),
+        (["ciclegan"], "", "", "did you mean cyclegan?"),
+        (["runs/none/options.yaml"], "", "runs/none/options.yaml", "no such preset file"),
+        (["cyclegan", "demo"], "", "", "one preset at a time"),
+        ([], "", "", "name a preset"),
+    ]  # fmt: skip
 
 
 def test_every_mistake_is_answered_in_one_line_with_exit_code_2(bad):
     assert len(bad) >= 20
-    for words, says in bad:
-        code, error = call(train, *words)
-        assert (code, says in error, "\n" in error) == (2, True, False), (words, error)
+    for words, option, path, part in bad:
+        code, line = call(train, *words)
+        assert (code, part in line, "\n" in line) == (2, True, False), (words, line)
+        error = refusal(train, *words)
+        assert (error.option, error.path) == (option, str(path)), (words, line)
 
 
 def seconds_of(*command: str) -> float:
@@ -106,12 +99,22 @@ def test_the_shell_sees_one_line_code_2_and_no_longer_a_wait_than_for_importing_
     done = subprocess.run(mistake, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: unknown option 'lr'") and done.stderr.count("\n") == 1
-    # The fastest of several, so that a busy machine does not decide; half a second for our own files.
+    # The fastest of several, so that a busy machine does not matter; 0.5 s for our own imports.
     ours, torchs = [], []
     while len(ours) < 12 and (not ours or min(ours) >= min(torchs) + 0.5):
         ours.append(seconds_of(*mistake))
         torchs.append(seconds_of(*importing))
     assert min(ours) < min(torchs) + 0.5
+
+
+@pytest.mark.parametrize("command", [["train.py"], ["test.py"], ["-m", "data.doctor"]])
+def test_every_command_prints_the_version_that_the_citation_names(command):
+    done = subprocess.run(
+        [sys.executable, *command, "--version"], cwd=ROOT, capture_output=True, text=True
+    )
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {done.stdout.removeprefix('Diptych ').strip()}\n" in citation
+    assert done.returncode == 0 and done.stderr == ""
 
 
 def test_list_into_a_closed_pipe_is_quiet():
@@ -153,8 +156,10 @@ def test_a_read_only_place_is_answered_before_any_training(photos, tmp_path):
     place.mkdir(mode=0o555)
     if os.getuid() == 0:  # no mode binds root, but the kernel's own folders do
         place = Path("/sys/kernel")
-    code, error = call(train, "cyclegan", f"data.root={photos}", f"run={place / 'run'}", *TINY)
-    assert code == 2 and "cannot be made" in error
+    words = ("cyclegan", f"data.root={photos}", f"run={place / 'run'}", *TINY)
+    assert call(train, *words)[0] == 2
+    error = refusal(train, *words)
+    assert (error.option, error.path) == ("run", str(place / "run"))
 
 
 def test_the_three_commands_work_from_another_folder(photos, tmp_path):
@@ -178,10 +183,10 @@ def test_a_second_run_is_refused_in_the_shell_within_two_seconds_of_importing_to
         began = time.monotonic()
         done = shell("train.py", *words)
         seconds = time.monotonic() - began
-    beside = seconds - min(seconds_of(sys.executable, "-c", "import torch") for _ in range(2))
-    record_property("figure", f"{beside:.1f} s beside importing torch")
+    extra = seconds - min(seconds_of(sys.executable, "-c", "import torch") for _ in range(2))
+    record_property("figure", f"{extra:.1f} s in addition to importing torch")
     assert done.returncode == 2 and f"in use by process {os.getpid()}" in done.stderr
-    assert beside < 2
+    assert extra < 2
 
 
 NAMES = [b"two words.png", b"-rf.png", b"new\nline.png", b"UPPER.PNG", b"a.jpg", b"a.png",
@@ -200,7 +205,7 @@ def test_strange_names_go_through_evaluation(trained, tmp_path):
     answer = call(test, run, f"data.root={tmp_path}", "data.fit=stretch", "data.load_size=20")
     assert answer == (0, "")
     for direction in ("a_to_b", "b_to_a"):
-        made = os.listdir(os.fsencode(run / "test" / direction))
-        assert sorted(made) == sorted(NAMES)
+        outputs = os.listdir(os.fsencode(run / "test" / direction))
+        assert sorted(outputs) == sorted(NAMES)
     report = (run / "test/report.html").read_text(encoding="utf-8")
     assert "two words.png" in report and "\u6c34" in report

@@ -38,9 +38,8 @@ ONLY_PARSED = {
     "wandb:ENTITY": "needs a server: tests/engine/tracking/test_wandb_artifacts.py",
     "/wandb/offline-run": "the name is an example: tests/options/test_repeat_run.py",
     "monet2photo": "needs a data set that is downloaded",
-    "plan=true": "measures for minutes: tests/training/test_plan.py",
-    "style.": "needs a method with styles: tests/inference/test_style_selection.py",
-    "comparison.seeds runs/y-seed*": "docs/reproducing.md has what comes before it",
+    "plan=true": "measures for minutes: tests/training/test_cost_estimate.py",
+    "git clone": "needs the network",
 }  # fmt: skip
 # What takes long is run by the slow test alone; without it an export writes weights and no graphs.
 SLOW = ("run_onnx.py",)
@@ -304,7 +303,7 @@ def test_the_commands_of_a_page_work_with_those_that_take_long(page, desk):
 
 def test_the_pages_that_promise_commands_have_them():
     counts = {page.stem: len(to_run(page)) for page in RUN}
-    assert counts["quick_start"] >= 6 and counts["README"] >= 10 and counts["reproducing"] >= 6
+    assert counts["quick_start"] >= 6 and counts["README"] >= 3 and counts["reproducing"] >= 6
 
 
 def test_every_reason_not_to_run_a_command_is_needed():
@@ -325,7 +324,7 @@ def test_every_figure_of_a_report_is_explained():
 def test_every_symptom_stands_in_the_tips_under_its_own_words():
     tips = text_of("docs/training_tips.md")
     assert not [symptom.title for symptom in FAILURE_MODES if f"`{symptom.title}`" not in tips]
-    said = text_of("training/monitor.py").replace('"\n                    "', "")
+    said = text_of("training/failure_monitor.py").replace('"\n                    "', "")
     for words in ("the discriminator is never in doubt, and the generator learns nothing from it",
                   "has been near 0 up to step"):  # fmt: skip
         assert words in said and words in tips
@@ -350,3 +349,9 @@ def test_a_command_option_file_or_module_that_does_not_exist_is_noticed():
                   "torchrun --nproc-per-node=2 train.py cyclegan batchsize=2"):  # fmt: skip
         with pytest.raises((AssertionError, UserError)):
             parsed(wrong.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_of_prose_is_over_120_characters(page):
+    lines = enumerate(page.read_text().splitlines(), 1)
+    assert [number for number, line in lines if len(line) > 120 and line[0] != "|"] == []

@@ -1,6 +1,7 @@
-"""Five steps of every method, which no refactoring may move.
+"""The losses of the first five steps of every method do not change in a refactoring.
 
-Where a change is meant to move them, GOLDEN=write python -m pytest tests/test_golden.py writes them anew.
+If a change is meant to alter them, `GOLDEN=write python -m pytest tests/test_golden.py` rewrites
+them.
 """
 
 import json
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.config import TrainingConfig
 from engine.runtime import Runtime, RuntimeConfig
 from engine.schedule import make_schedule
+from engine.train_config import TrainingConfig
 from engine.train_step import TrainStep
 from models import methods
 from tests.conftest import shrink

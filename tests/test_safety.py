@@ -1,4 +1,4 @@
-"""What no source of the project may do: run a file's code, follow links for ever, trust any size."""
+"""No source of the project runs code from a file, follows links, or trusts the size of an image."""
 
 import ast
 from pathlib import Path
@@ -29,14 +29,14 @@ NEVER_TRUE = {"shell", "followlinks", "allow_pickle"}
 
 
 def dotted(node: ast.expr) -> str:
-    """Return a.b.c of an expression; what is no name in it is a question mark."""
+    """Return a.b.c of an expression; a part that is not a name is a question mark."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else "?"
 
 
 def imported_names(tree: ast.AST) -> dict[str, str]:
-    """Return what a name in this source stands for: `from pickle import loads as x` is pickle.loads."""
+    """Return imported name -> full name: x -> pickle.loads for `from pickle import loads as x`."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -49,15 +49,15 @@ def imported_names(tree: ast.AST) -> dict[str, str]:
 
 
 def faults(source: str) -> list[str]:
-    """Return the unsafe calls and settings of a source, each with its line."""
+    """Return the unsafe calls and settings of a source, each with its line number."""
     tree = ast.parse(source)
     names = imported_names(tree)
-    found = []
+    problems = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             head, dot, rest = dotted(node.func).partition(".")
             called = names.get(head, head) + dot + rest
-            found += [f"{node.lineno}: {fault}" for fault in call_faults(called, node)]
+            problems += [f"{node.lineno}: {fault}" for fault in call_faults(called, node)]
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for name in (dotted(target).rpartition(".")[2] for target in targets):
@@ -65,31 +65,31 @@ def faults(source: str) -> list[str]:
                 if name == "LOAD_TRUNCATED_IMAGES" or (
                     name == "MAX_IMAGE_PIXELS" and value is None
                 ):
-                    found.append(f"{node.lineno}: sets {name}")
-    return found
+                    problems.append(f"{node.lineno}: sets {name}")
+    return problems
 
 
 def call_faults(called: str, node: ast.Call) -> list[str]:
-    """Return what is unsafe about one call."""
+    """Return the unsafe properties of one call."""
     keywords = {
         word.arg: word.value.value if isinstance(word.value, ast.Constant) else ...
         for word in node.keywords
     }
-    found = [f"calls {called}"] if called.removeprefix("builtins.") in FORBIDDEN else []
+    problems = [f"calls {called}"] if called.removeprefix("builtins.") in FORBIDDEN else []
     for name, wanted in REQUIRED.items():
         if called == name or ("." not in name and called.endswith(f".{name}")):
-            found += [
+            problems += [
                 f"{called} without {key}" for key in wanted if keywords.get(key) != wanted[key]
             ]
-    found += [
+    problems += [
         f"{called} with {key}" for key in NEVER_TRUE & keywords.keys() if keywords[key] is True
     ]
     if called.endswith("setattr") and any(
         isinstance(word, ast.Constant) and word.value == "LOAD_TRUNCATED_IMAGES"
         for word in node.args
     ):
-        found.append("sets LOAD_TRUNCATED_IMAGES")
-    return found
+        problems.append("sets LOAD_TRUNCATED_IMAGES")
+    return problems
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[0] != "tests"], ids=str)

@@ -1,4 +1,4 @@
-"""A stand-in for W&B's server on this machine: the answers that the library needs, in its shapes."""
+"""A stand-in for the W&B server: the GraphQL and file answers that the wandb library needs."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ VIEWER = {
 
 @dataclass
 class Run:
-    """What a run has sent: its configuration, history and summary, and whether it has ended."""
+    """The data that a run has sent: configuration, history, summary, and exit code at its end."""
 
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -27,28 +27,28 @@ class Run:
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Runs by their id -> configuration; and what it was asked."""
+    """Serve configurations of runs and one artifact; record requests and the data of new runs."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.configs: dict[str, Mapping[str, Any]] = {}
+        self.configs: dict[str, Mapping[str, Any]] = {}  # id of an existing run -> configuration
         self.files: dict[str, bytes] = {}  # of the one artifact, me/project/thing
-        self.references: dict[str, str] = {}  # name in it -> what it refers to
-        self.runs: dict[str, Run] = {}  # that were logged here, by their id
+        self.references: dict[str, str] = {}  # name in the artifact -> target of the reference
+        self.runs: dict[str, Run] = {}  # id -> run that was logged here
         self.artifacts: list[tuple[str, str, list[str]]] = []  # name, type, aliases
-        self.used: list[str] = []  # ids of artifacts that runs were made from
-        self.asked: list[str] = []
-        self.unknown: list[str] = []
-        self.nonsense: set[str] = set()  # questions that get an empty answer
+        self.used: list[str] = []  # ids of the artifacts that runs used
+        self.asked: list[str] = []  # keys in ANSWERS of the queries so far
+        self.unknown: list[str] = []  # queries without an answer in ANSWERS
+        self.nonsense: set[str] = set()  # keys in ANSWERS that get an empty answer
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that make the library talk to this server."""
+        """Return the environment variables that connect the library to this server."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": "0" * 40, "WANDB_SILENT": "true"}
 
     def die(self) -> None:
@@ -57,10 +57,10 @@ class WandbServer(ThreadingHTTPServer):
         self.socket.close()
 
     def answer(self, query: str, variables: Mapping[str, Any]) -> Any:
-        """Return the data of a GraphQL question."""
-        for words, reply in ANSWERS.items():
-            if words in query and words not in self.nonsense:
-                self.asked.append(words)
+        """Return the data that answers a GraphQL query."""
+        for key, reply in ANSWERS.items():
+            if key in query and key not in self.nonsense:
+                self.asked.append(key)
                 return reply(self, variables)
         self.unknown.append(query)
         return {}
@@ -121,12 +121,12 @@ def file_urls(server: WandbServer, _: Mapping[str, Any]) -> Any:
     ]
     page = {"__typename": "PageInfo", "hasNextPage": False, "endCursor": None}
     files = {"pageInfo": page, "edges": edges}
-    found = {"__typename": "ArtifactSequence", "artifactMembership": {"files": files}}
-    return {"project": {"artifactCollection": found}}
+    collection = {"__typename": "ArtifactSequence", "artifactMembership": {"files": files}}
+    return {"project": {"artifactCollection": collection}}
 
 
-def resumed(server: WandbServer, variables: Mapping[str, Any]) -> Any:
-    """Return what a run that is continued is told of itself."""
+def resume_status(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    """Return the state from which the library resumes a run."""
     run = server.runs.get(variables["name"])
     if run is None:
         return {"model": None}
@@ -141,7 +141,8 @@ def resumed(server: WandbServer, variables: Mapping[str, Any]) -> Any:
     return {"model": {"id": "p", "name": "project", "entity": entity, "bucket": bucket}}
 
 
-def upserted(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+def upsert_run(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    """Create or update a run."""
     run = server.runs.setdefault(variables["name"], Run())
     run.config |= json.loads(variables.get("config") or "{}")
     bucket = {
@@ -153,19 +154,19 @@ def upserted(server: WandbServer, variables: Mapping[str, Any]) -> Any:
     return {"upsertBucket": {"bucket": bucket, "inserted": not run.history}}
 
 
-def created(server: WandbServer, variables: Mapping[str, Any]) -> Any:
-    """Note an artifact, and say that its content is here already: nothing needs to be sent."""
-    asked = variables["input"]
-    aliases = sorted(entry["alias"] for entry in asked["aliases"])
-    server.artifacts.append((asked["artifactCollectionName"], asked["artifactTypeName"], aliases))
-    made = {"id": f"artifact{len(server.artifacts)}", "state": "COMMITTED"}
-    return {"createArtifact": {"artifact": made | {"artifactSequence": {"latestArtifact": None}}}}
+def create_artifact(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    """Record an artifact, and answer that its content is stored already: then no file is sent."""
+    fields = variables["input"]
+    aliases = sorted(entry["alias"] for entry in fields["aliases"])
+    server.artifacts.append((fields["artifactCollectionName"], fields["artifactTypeName"], aliases))
+    record = {"id": f"artifact{len(server.artifacts)}", "state": "COMMITTED"}
+    return {"createArtifact": {"artifact": record | {"artifactSequence": {"latestArtifact": None}}}}
 
 
-def used(server: WandbServer, variables: Mapping[str, Any]) -> Any:
-    """Note what a run says that it was made from."""
-    found = variables.get("input", variables)
-    name = next(value for key, value in found.items() if key.lower() == "artifactid")
+def use_artifact(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    """Record the artifact that a run uses."""
+    fields = variables.get("input", variables)
+    name = next(value for key, value in fields.items() if key.lower() == "artifactid")
     server.used.append(name)
     return {"useArtifact": {"artifact": {"id": name}}}
 
@@ -177,14 +178,14 @@ def digest(content: bytes) -> str:
 ANSWERS: dict[str, Callable[[WandbServer, Mapping[str, Any]], Any]] = {
     "viewer": lambda *_: {"viewer": VIEWER},
     "query Run(": run_of,
-    "RunResumeStatus": resumed,
-    "UpsertBucket": upserted,
+    "RunResumeStatus": resume_status,
+    "UpsertBucket": upsert_run,
     "CreateRunFiles": lambda *_: {
         "createRunFiles": {"runID": "QnVja2V0OjE=", "uploadHeaders": [], "files": []}
     },
-    "mutation CreateArtifact ": created,
+    "mutation CreateArtifact ": create_artifact,
     "query ArtifactByID": lambda server, _: {"artifact": artifact(server)},
-    "mutation UseArtifact": used,
+    "mutation UseArtifact": use_artifact,
     "query ArtifactType(": lambda *_: {"project": {"artifact": None}},
     "OrganizationCoreWeave": lambda *_: {"entity": None},
     "ArtifactMembershipByName": membership,
@@ -210,9 +211,9 @@ class Handler(BaseHTTPRequestHandler):
             for name, target in self.server.references.items():
                 contents[name] = {"digest": "x", "ref": target, "size": 1}
             policy = {"storageLayout": "V2"}
-            found = {"version": 1, "storagePolicy": "wandb-storage-policy-v1",
-                     "storagePolicyConfig": policy, "contents": contents}  # fmt: skip
-            self.reply(json.dumps(found).encode())
+            manifest = {"version": 1, "storagePolicy": "wandb-storage-policy-v1",
+                        "storagePolicyConfig": policy, "contents": contents}  # fmt: skip
+            self.reply(json.dumps(manifest).encode())
         elif self.path.startswith("/file/"):
             self.server.asked.append("file")
             self.reply(list(files.values())[int(self.path.rpartition("/")[2])])
@@ -234,8 +235,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/graphql":
             self.reply(b"{}")
             return
-        asked = json.loads(body)
-        data = self.server.answer(asked["query"], asked.get("variables") or {})
+        request = json.loads(body)
+        data = self.server.answer(request["query"], request.get("variables") or {})
         self.reply(json.dumps({"data": data}).encode())
 
     def reply(self, content: bytes) -> None:
@@ -248,7 +249,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[WandbServer]:
-    """Give a server that answers until the end of the block."""
+    """Yield a server that answers until the end of the block."""
     with WandbServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -1,1 +1,1 @@
-"""A run from its first to its last step."""
+"""Train a run: resolve its options, take its steps, save and report its progress."""

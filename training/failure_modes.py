@@ -1,4 +1,4 @@
-"""What a translator that fails slowly looks like, told from a few of its pictures."""
+"""Detect slow failures of a translator, such as mode collapse, from a few of its translations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from torch import Tensor
 
 from metrics.image_defects import WINDOW, checkerboard, color_inversion, dead_tiles
 
-COPIED = 0.016  # mean absolute difference on [-1, 1], two 8-bit levels, below which nothing changed
-ALIKE = 0.1  # of the real images' spread, below which all fakes are one picture
-INVERTED = -0.3  # mean correlation of luminance
-DEAD = 0.1  # of the tiles, more than in real images
-GRID = 3.0  # times the real images' checkerboard score
+# Mean absolute difference to the input on [-1, 1], two 8-bit levels: below it nothing has changed.
+UNCHANGED_BELOW = 0.016
+COLLAPSED_BELOW = 0.1  # standard deviation over the fakes, relative to that over their inputs
+INVERTED_BELOW = -0.3  # mean correlation of luminance between fakes and inputs
+DEAD_ABOVE = 0.1  # share of dead tiles in fakes, minus that in real images
+GRID_ABOVE = 3.0  # checkerboard score of fakes, relative to that of real images
 
 Images = Sequence[Tensor]
 """Images [1, C, H, W] in [-1, 1]."""
@@ -20,54 +21,57 @@ Images = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class FailureMode:
-    """A way to fail: what it is called, what helps, and how it is told."""
+    """A way to fail: its title, a suggested fix, and a function that detects it."""
 
     title: str
     advice: str
     detect: Callable[[Images, Images, Images], bool]
-    """Takes the inputs, their translations, and real images of the target domain."""
+    """Called with the inputs, their translations, and real images of the target domain."""
 
 
 def is_unchanged(sources: Images, fakes: Images, _: Images) -> bool:
-    """Say whether the translations are the inputs."""
+    """Return whether the translations are nearly equal to their inputs."""
     if sources[0].shape != fakes[0].shape:
         return False
     changes = [(fake - real).abs().mean() for fake, real in zip(fakes, sources, strict=True)]
-    return float(torch.stack(changes).mean()) < COPIED
+    return float(torch.stack(changes).mean()) < UNCHANGED_BELOW
 
 
 def is_mode_collapse(sources: Images, fakes: Images, _: Images) -> bool:
-    """Say whether different inputs become one picture."""
+    """Return whether different inputs have nearly the same translation."""
     if len(fakes) < 2 or any(x.shape != fakes[0].shape for x in fakes):
         return False
     if any(x.shape != sources[0].shape for x in sources):
         return False
-    return _spread(fakes) < ALIKE * _spread(sources)
+    return _mean_std(fakes) < COLLAPSED_BELOW * _mean_std(sources)
 
 
 def is_inverted(sources: Images, fakes: Images, _: Images) -> bool:
-    """Say whether light and dark have changed places."""
+    """Return whether translations are dark where their inputs are light, and the reverse."""
     pairs = zip(fakes, sources, strict=True)
-    return float(torch.cat([color_inversion(*pair) for pair in pairs]).mean()) < INVERTED
+    return float(torch.cat([color_inversion(*pair) for pair in pairs]).mean()) < INVERTED_BELOW
 
 
 def has_dead_regions(_: Images, fakes: Images, reals: Images) -> bool:
-    """Say whether parts of the translations are black or burnt out, more than in real images."""
-    found, usual = (torch.cat([dead_tiles(x) for x in images]).mean() for images in (fakes, reals))
-    return float(found - usual) > DEAD
+    """Return whether more of the translations than of real images is black or burnt out."""
+    fake_share, real_share = (
+        torch.cat([dead_tiles(x) for x in images]).mean() for images in (fakes, reals)
+    )
+    return float(fake_share - real_share) > DEAD_ABOVE
 
 
 def has_checkerboard(_: Images, fakes: Images, reals: Images) -> bool:
-    """Say whether a grid of a few pixels lies over the translations, and not over real images."""
+    """Return whether translations have a checkerboard of a few pixels that real images lack."""
     if any(min(x.shape[2:]) < WINDOW for x in (*fakes, *reals)):
         return False
-    found, usual = (
+    fake_score, real_score = (
         torch.cat([checkerboard(x) for x in images]).mean() for images in (fakes, reals)
     )
-    return float(found) > GRID * max(float(usual), 1.0)
+    return float(fake_score) > GRID_ABOVE * max(float(real_score), 1.0)
 
 
-def _spread(images: Images) -> float:
+def _mean_std(images: Images) -> float:
+    """Return the standard deviation over images, mean of all values."""
     return float(torch.cat(list(images)).std(0, correction=0).mean())
 
 

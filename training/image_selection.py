@@ -1,4 +1,4 @@
-"""The images of a run: the files it learns from, how they are held, and the few that are always shown."""
+"""Select a run's images: usable files, training samples, and fixed images for previews."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from common.command import print_line
 from common.progress import with_progress
+from common.run_main import print_line
 from data.bad_images import drop_bad_images
 from data.config import DataConfig
 from data.doctor.quick_check import quick_check
@@ -27,38 +27,38 @@ SKIPPED = {"train": "skipped.json", "validation": "skipped_validation.json"}  # 
 def usable_files(
     config: DataConfig, split: Literal["train", "validation"], run: Path
 ) -> dict[str, list[Path]]:
-    """Return domain -> the files of a split; of those to learn from with advice, before a run begins."""
+    """Return domain -> files of a split; before a new run, print advice on the training files."""
     files = find_split(config, split)
     if config.bad_images == "skip":
-        files = _without_bad(files, config, run / SKIPPED[split])
+        files = _readable_files(files, config, run / SKIPPED[split])
     if split == "train" and not (run / "checkpoints").exists():
         for advice in quick_check(files, config):
             print_line(f"note: {advice}")
     return files
 
 
-def _without_bad(
+def _readable_files(
     files: dict[str, list[Path]], config: DataConfig, record: Path
 ) -> dict[str, list[Path]]:
-    """Return the files that can be used; which cannot is found out once, and kept in the run's folder."""
+    """Return the readable files; the first call reads all, and lists the others in `record`."""
     store, channels = FileStore(files, config), config.channels_of()
-    kept = drop_bad_images(
+    readable = drop_bad_images(
         files, lambda domain, file: store.read(file, channels[domain]), record,
-        lambda found, count: with_progress(found, count, "reading every image once"),
+        lambda items, count: with_progress(items, count, "reading every image once"),
     )  # fmt: skip
-    if lost := sum(map(len, files.values())) - sum(map(len, kept.values())):
-        print_line(f"left out: {lost} image{'s' if lost > 1 else ''}, see {record}")
-    return kept
+    if skipped := sum(map(len, files.values())) - sum(map(len, readable.values())):
+        print_line(f"skipped {skipped} unreadable image{'s' if skipped > 1 else ''}, see {record}")
+    return readable
 
 
 def make_samples(
     files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device,
-    sharing: int = 1,
+    local_processes: int = 1,
 ) -> UnpairedSamples:  # fmt: skip
-    """Return the training samples, decoded now where the options say so.
+    """Return the training samples; with a disk or device cache, images are decoded now.
 
-    What is kept of decoded images takes a quarter of the free memory at most, for all `sharing`
-    processes of this machine together.
+    The memory cache takes at most a quarter of the free memory, for all `local_processes` of this
+    machine together.
     """
 
     def decoding_progress(paths: Iterable[Path]) -> Iterable[Path]:
@@ -72,11 +72,11 @@ def make_samples(
     needed = pixels * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
     if room < min(config.memory_cache_gb, needed) and not config.disk_cache:
         print_line(
-            f"note: {room:.2g} GB of decoded images are kept, a quarter of the free memory; the rest is "
-            "decoded each time (data.disk_cache=FOLDER keeps all on disk)"
+            f"note: the memory cache holds {room:.2g} GB of decoded images, a quarter of the free "
+            "memory; other images are decoded each time (data.disk_cache=FOLDER caches all on disk)"
         )
     store = open_image_store(
-        files, replace(config, memory_cache_gb=room / sharing), decoding_progress
+        files, replace(config, memory_cache_gb=room / local_processes), decoding_progress
     )
     return UnpairedSamples(files, config, seed, store)
 

@@ -1,4 +1,4 @@
-"""The training loop: batches in; logs, validation, previews and checkpoints out; faults survived."""
+"""The training loop: take steps, log, validate, draw previews, save, and handle failures."""
 
 import math
 import signal
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from common.command import print_line
 from common.errors import Interrupted, RunError
+from common.run_main import print_line
 from data.loader import worker_died
 from data.samples import UnpairedSamples
 from engine.hardware.cuda_graphs import prefetch_to_device
@@ -19,12 +19,12 @@ from engine.previews import translate_all
 from engine.tracking.wandb_run import LogConfig
 from engine.train_step import TrainStep
 from engine.validation import validation_scores
-from training.checkpointing import RunCheckpoints
-from training.monitor import NonFiniteError, TrainingMonitor
+from training.failure_monitor import NonFiniteError, TrainingMonitor
 from training.reporter import Images, Reporter
+from training.save_and_restore import RunCheckpoints
 from training.signals import StopSignals
 
-ECHO = 5.0  # seconds in which torchrun passes on a signal that has reached its processes already
+SIGNAL_ECHO = 5.0  # seconds in which torchrun may repeat a signal that its processes have received
 
 
 class Loop:
@@ -34,7 +34,10 @@ class Loop:
         self, train_step: TrainStep, samples: UnpairedSamples, checkpoints: RunCheckpoints,
         reporter: Reporter, validation_images: Images, log: LogConfig, workers: int,
     ) -> None:  # fmt: skip
-        """`validation_images` score the translators and rank checkpoints; `workers` processes read images."""
+        """Take the parts of a run; `workers` processes read its images.
+
+        `validation_images` are those that the validation scores are computed on.
+        """
         self.train_step = train_step
         self.samples = samples
         self.checkpoints = checkpoints
@@ -54,21 +57,21 @@ class Loop:
     def fit(self) -> None:
         """Train to the end of the schedule.
 
-        Interrupted is raised after a signal, with everything saved; RunError where the run cannot go on,
-        with the checkpoints as they were: exit code 3 when a loss or gradient is NaN or infinite.
+        Interrupted: a signal came, and the run is saved. RunError: the run cannot continue, and its
+        checkpoints are intact; the exit code is 3 if a loss or gradient is NaN or infinite.
         """
-        with self._errors_in_one_line():
+        with self._expected_failures():
             self.checkpoints.check_ranks_agree()
             if self.monitor.rolls_back and not self.checkpoints.has_checkpoint():
                 self.checkpoints.save(None)  # something to roll back to
-            # One handler for all sessions: a signal may come just before a roll-back.
-            echo = ECHO if self.distributed.is_distributed else 0.0
+            # One handler for the whole run: a signal may come just before a roll-back.
+            echo = SIGNAL_ECHO if self.distributed.is_distributed else 0.0
             with StopSignals(echo) as stop, self.distributed.exit_when_hung():
                 while not self.train_step.finished:
                     try:
                         self._train(stop)
-                    except NonFiniteError as event:
-                        self._roll_back(event)
+                    except NonFiniteError as failure:
+                        self._roll_back(failure)
 
     def _train(self, stop: StopSignals) -> None:
         """Take steps until the end of the schedule, a signal, or a NaN."""
@@ -109,18 +112,18 @@ class Loop:
         reporter.progress.close()
 
     def _stop(self, path: Path, number: int) -> None:
-        """Leave after signal `number`, saved in `path`."""
+        """Print where the run is saved, and raise Interrupted for signal `number`."""
         self.reporter.wandb.mark_preempting()
         self.reporter.progress.close()
         self.reporter.progress.note(f"stopped and saved in {path}; the same command continues")
         raise Interrupted(128 + number)
 
     def _stop_signal(self, stop: StopSignals) -> int:
-        """Return the signal that asked any of the ranks to stop, or 0."""
+        """Return the number of the signal that asked any rank to stop, or 0."""
         return self.distributed.all_reduce_max(stop.requested or 0)
 
     def _timed_batches(self) -> Iterator[tuple[dict[str, Tensor], float]]:
-        """Yield each batch with the seconds that the loop waited for it."""
+        """Yield each batch and the seconds that the loop waited for it."""
         train_step = self.train_step
         pin_memory = train_step.runtime.device.type == "cuda"
         self.samples.reseed(train_step.seed)
@@ -136,7 +139,7 @@ class Loop:
             started = time.monotonic()
 
     def _save_or_warn(self, score: float | None, ending: bool) -> Path | None:
-        """Save; with on_save_error=warn a failure is a warning, unless the run ends here."""
+        """Save a checkpoint; with on_save_error=warn only the last one raises RunError."""
         try:
             return self.checkpoints.save(score)
         except RunError as error:
@@ -148,22 +151,22 @@ class Loop:
             )
             return None
 
-    def _roll_back(self, event: NonFiniteError) -> None:
-        """Continue from the last checkpoint with another seed; RunError after too many roll-backs."""
+    def _roll_back(self, failure: NonFiniteError) -> None:
+        """Continue from the last checkpoint with another seed; RunError after too many times."""
         rollbacks = self.train_step.rollbacks + 1
         if not self.monitor.rolls_back or rollbacks > self.train_step.config.nonfinite_limit:
-            self.reporter.wandb.alert(event.what, "the run has stopped", event.step)
+            self.reporter.wandb.alert(failure.what, "the run has stopped", failure.step)
             intact = "; earlier checkpoints are intact" if self.checkpoints.has_checkpoint() else ""
-            raise RunError(f"{event}{intact}", exit_code=3)
+            raise RunError(f"{failure}{intact}", exit_code=3)
         self.checkpoints.restore()
         self.monitor.reset()
         self.train_step.rollbacks = rollbacks
         advice = f"back at step {self.train_step.step}, with another seed ({rollbacks})"
-        print_line(f"warning: {event.what}; {advice}")
-        self.reporter.wandb.alert(event.what, advice, event.step)
+        print_line(f"warning: {failure.what}; {advice}")
+        self.reporter.wandb.alert(failure.what, advice, failure.step)
 
     def _validate(self) -> dict[str, float]:
-        """Return score/METRIC of the translators on the validation images; the first ranks checkpoints."""
+        """Return score/METRIC -> value on the validation images; the first ranks checkpoints."""
         if not any(self.validation_images.values()):
             return {}
         train_step, translators = self.train_step, self.train_step.translators()
@@ -171,21 +174,21 @@ class Loop:
         train_step.method.train()
         reals = {name: self.validation_images[str(t.target)] for name, t in translators.items()}
         self.monitor.check_images(train_step.step, rows, reals)
-        found = validation_scores(rows, reals, train_step.config.validation_metrics)
-        return {f"score/{name}": value for name, value in found.items() if math.isfinite(value)}
+        scores = validation_scores(rows, reals, train_step.config.validation_metrics)
+        return {f"score/{name}": value for name, value in scores.items() if math.isfinite(value)}
 
     @contextmanager
-    def _errors_in_one_line(self) -> Iterator[None]:
-        """Turn the ends of a run that are not bugs into one line: memory, disk, readers, other ranks."""
+    def _expected_failures(self) -> Iterator[None]:
+        """Raise RunError or PeerExit for failures of memory, disk, workers and other ranks."""
         try:
             yield
         except (RuntimeError, ConnectionError, EOFError) as error:
             if self.workers and worker_died(error):
-                # torch raises at the end of every reader, wherever this process is by then.
+                # torch's handler would raise again when another worker ends, wherever we are then.
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 raise RunError(
                     "a process that reads images was killed (out of memory, most often); "
-                    "the same command continues, data.workers=0 reads in the training process"
+                    "repeat the command to continue, data.workers=0 reads in the training process"
                 ) from None
             if is_out_of_memory(error):
                 raise out_of_memory(error) from None

@@ -1,4 +1,4 @@
-"""RUN/metrics.jsonl: the record of what was logged, a line a step."""
+"""Write and read RUN/metrics.jsonl: the values of each logged step."""
 
 import json
 import math
@@ -11,30 +11,30 @@ from common.files import write_text
 
 
 class MetricsLog:
-    """RUN/metrics.jsonl: one JSON object a line, handed to the system when `write` returns."""
+    """RUN/metrics.jsonl: one JSON object a line, flushed to the system when `write` returns."""
 
     def __init__(self, path: Path, from_step: int) -> None:
-        """Drop the lines after `from_step`, which will be computed again, and a torn last one."""
+        """Remove lines after `from_step`, whose steps are repeated, and an incomplete last line."""
         self.path = path
         for stale in path.parent.glob(f".{path.name}.*.tmp"):
             stale.unlink(missing_ok=True)
         if path.exists():
-            kept = [line for line in _lines(path) if _step_of(line) <= from_step]
-            write_text(path, "".join(line + "\n" for line in kept))
+            lines = [line for line in _lines(path) if _step_of(line) <= from_step]
+            write_text(path, "".join(line + "\n" for line in lines))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one line, whole or, where the disk is full, not at all: then OSError is raised."""
-        before = self.path.stat().st_size if self.path.exists() else 0
+        """Append one line; if the disk is full, raise OSError and leave no part of the line."""
+        size = self.path.stat().st_size if self.path.exists() else 0
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError:
-            os.truncate(self.path, before)
+            os.truncate(self.path, size)
             raise
 
 
 def read_rows(path: Path, until: int) -> Iterator[dict[str, Any]]:
-    """Yield the whole rows of a file up to a step; nothing where there is none."""
+    """Yield the complete rows of a file up to step `until`; nothing if the file cannot be read."""
     try:
         lines = _lines(path)
     except OSError:
@@ -45,7 +45,7 @@ def read_rows(path: Path, until: int) -> Iterator[dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a file; a byte that is no text spoils its line alone."""
+    """Return the lines of a file; a byte that is not UTF-8 makes only its own line invalid."""
     return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
 
 
@@ -53,4 +53,4 @@ def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return math.inf  # the torn last line of a killed run
+        return math.inf  # the incomplete last line of a killed run

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+"""Show the progress of training: a bar on a terminal, plain lines elsewhere."""
 
 import os
 import shutil
@@ -10,14 +10,14 @@ from typing import TextIO
 
 from common.progress import clock
 
-STARVED_SHARE = 0.2
+STARVED_SHARE = 0.2  # of the time of steps, spent waiting for images
 
 
 class ProgressBar:
-    """Show how far a run is, how fast, how long it will take, and its losses.
+    """Show the progress of a run, its speed, the time left and its losses.
 
-    On a terminal two lines rewrite themselves about five times a second; elsewhere `log` prints one
-    line. The rate is that of the last 30 steps, without the time spent on previews and checkpoints.
+    On a terminal, two lines are redrawn about five times a second; elsewhere `log` prints one line.
+    The speed is that of the last 30 steps, without the time spent on previews and checkpoints.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ProgressBar:
         self._lines = 0
 
     def step(self, step: int, seconds: float, waited: float = 0.0) -> None:
-        """Count a finished step that took `seconds`, of which it `waited` for its images."""
+        """Record a finished step that took `seconds`, `waited` of them for its images."""
         self.done = step
         self.durations.append(seconds)
         self.waits.append(waited)
@@ -46,7 +46,7 @@ class ProgressBar:
             self._draw()
 
     def log(self, losses: Mapping[str, float], learning_rate: float) -> None:
-        """Take the newest losses; without a terminal, print them."""
+        """Set the losses to show; without a terminal, print them in a line."""
         self.losses, self.learning_rate = dict(losses), learning_rate
         if self.live:
             self._draw()
@@ -58,24 +58,24 @@ class ProgressBar:
             )
 
     def note(self, text: str) -> None:
-        """Print a line of its own without tearing the bar."""
-        self._write(self._erased() + text + "\n")
+        """Print a line above the bar."""
+        self._write(self._erase_codes() + text + "\n")
 
     def close(self) -> None:
-        """Leave the last state on the screen."""
+        """Draw the last state, which stays on the screen."""
         if self.live:
             self._draw()
 
     def images_per_second(self) -> float:
-        """Return the rate of the last steps."""
+        """Return the speed of the last steps."""
         return self.batch_size * len(self.durations) / max(sum(self.durations), 1e-9)
 
     def waiting_share(self) -> float:
-        """Return how much of the last steps' time was spent waiting for images, 0 to 1."""
+        """Return the share of the last steps' time that was spent waiting for images, 0 to 1."""
         return sum(self.waits) / max(sum(self.durations), 1e-9)
 
     def milliseconds(self) -> dict[str, float]:
-        """Return what the last steps took on average, and the part of it waited for images."""
+        """Return log name -> milliseconds: the last steps' mean time, and its part for images."""
         count = max(len(self.durations), 1)
         return {
             "time/step_ms": 1000 * sum(self.durations) / count,
@@ -83,7 +83,7 @@ class ProgressBar:
         }
 
     def should_warn_of_starvation(self) -> bool:
-        """Say once that images come too slowly: a fifth of the time over 30 steps."""
+        """Return True once, when 30 steps have spent a fifth of their time waiting for images."""
         full = len(self.waits) == self.waits.maxlen
         if self._warned or not full or self.waiting_share() < STARVED_SHARE:
             return False
@@ -91,7 +91,7 @@ class ProgressBar:
         return True
 
     def seconds_left(self) -> float:
-        """Return the time to the end at the current rate."""
+        """Return the time to the end at the current speed."""
         return (self.total - self.done) * self.batch_size / max(self.images_per_second(), 1e-9)
 
     def _draw(self) -> None:
@@ -112,10 +112,10 @@ class ProgressBar:
                 break
             line += ("  " if line else "") + term
         first = f"{self.name} \x1b[36m{bar}\x1b[0m{right}"[: width + 9]
-        self._write(f"{self._erased()}{first}\n\x1b[2m{line}\x1b[0m\n")
+        self._write(f"{self._erase_codes()}{first}\n\x1b[2m{line}\x1b[0m\n")
         self._lines, self._drawn_at = 2, time.monotonic()
 
-    def _erased(self) -> str:
+    def _erase_codes(self) -> str:
         lines, self._lines = self._lines, 0
         return f"\x1b[{lines}A\x1b[J" if lines else ""
 
@@ -123,5 +123,5 @@ class ProgressBar:
         try:
             self.stream.write(text)
             self.stream.flush()
-        except BrokenPipeError:  # nobody reads any more; the run's record is metrics.jsonl
-            self.stream, self.live = open(os.devnull, "w"), False  # noqa: SIM115 (for as long as we live)
+        except BrokenPipeError:  # the reader closed the pipe; metrics.jsonl has everything
+            self.stream, self.live = open(os.devnull, "w"), False  # noqa: SIM115 (never closed)

@@ -1,4 +1,4 @@
-"""Report a running training: metrics.jsonl, the progress bar, Weights & Biases, previews and warnings."""
+"""Report training progress: metrics.jsonl, progress bar, Weights & Biases, previews, warnings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ Images = Mapping[str, Sequence[Tensor]]
 
 
 class Reporter:
-    """Writes what a run measures; only the main process has a metrics file and an enabled W&B run."""
+    """Report a run's values; only the main process has a metrics file and an enabled W&B run."""
 
     def __init__(
         self, folder: Path, train_step: TrainStep, wandb: WandbRun, preview_images: Images
@@ -33,7 +33,7 @@ class Reporter:
             wandb.update_best({name: row[name] for name in row if name.startswith("score/")})
 
     def start(self) -> None:
-        """Begin, or begin again after a roll-back, at the current step: later rows are dropped."""
+        """Start at the current step, also after a roll-back; later rows of the file are removed."""
         self.progress = self._progress_bar()
         if self.train_step.runtime.distributed.is_main_process:
             self._metrics = MetricsLog(self.folder / "metrics.jsonl", self.train_step.step)
@@ -44,13 +44,13 @@ class Reporter:
         return ProgressBar(self.folder.name, total, step.step, batch_size)
 
     def log(self, values: dict[str, float], scores: dict[str, float], seconds: float) -> None:
-        """Log a step's losses (`values`) and validation scores, each where there are any."""
+        """Log the current step: its losses and gradient norms (`values`) and validation scores."""
         if self._metrics is None:
             return
         train_step, progress, wandb = self.train_step, self.progress, self.wandb
         rate = train_step.learning_rate(train_step.step - 1)
         images = train_step.step * train_step.config.batch_size
-        # Of the clock nothing but `seconds`: a repeated run has the same lines.
+        # Only `seconds` depends on the clock, so that a repeated run writes the same other values.
         row = {
             "step": train_step.step, "images": images,
             "epoch": round(train_step.schedule.epoch(train_step.step), 6),
@@ -90,7 +90,7 @@ class Reporter:
         self.wandb.alert(title, advice, self.train_step.step)
 
     def draw_previews(self) -> None:
-        """Write the preview images of this step, and log them to W&B."""
+        """Write the preview images of the current step, and log them to W&B."""
         if not any(self.preview_images.values()):
             return
         train_step = self.train_step
@@ -111,7 +111,7 @@ class Reporter:
 
     @contextmanager
     def warn_if_not_written(self, what: str) -> Iterator[None]:
-        """With on_save_error=warn, turn a failed write into a warning."""
+        """Print a warning if a write fails and on_save_error=warn."""
         try:
             yield
         except (OSError, RunError) as error:

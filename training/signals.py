@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: asked once, a run saves itself and leaves; asked twice, it leaves at once."""
+"""Handle SIGINT, SIGTERM and SIGUSR1: the first asks a run to save and stop, the second exits."""
 
 import os
 import signal
@@ -8,27 +8,27 @@ from typing import Any, Self
 
 
 class StopSignals:
-    """While entered, remember the first signal in `requested` instead of dying of it."""
+    """While entered, store the first signal in `requested`; a second one exits at once."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self, echo: float = 0.0) -> None:
-        """Take as one what comes within `echo` seconds: torchrun repeats what reached us already."""
+        """Ignore signals within `echo` seconds of the first: torchrun repeats those it receives."""
         self.requested: int | None = None
         self.echo = echo
-        self._since = 0.0
-        self._before: dict[int, Any] = {}  # handlers, or none that Python knows
+        self._requested_at = 0.0
+        self._old_handlers: dict[int, Any] = {}  # None: a handler that Python did not install
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._remember) for number in self.SIGNALS}
+        self._old_handlers = {n: signal.signal(n, self._handle) for n in self.SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
 
-    def _remember(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if self.requested is None:
-            self.requested, self._since = number, time.monotonic()
-        elif time.monotonic() - self._since >= self.echo:
+            self.requested, self._requested_at = number, time.monotonic()
+        elif time.monotonic() - self._requested_at >= self.echo:
             os._exit(128 + number)

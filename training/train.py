@@ -1,4 +1,4 @@
-"""train.py's work: resolve a run, build its parts from top to bottom, and train it."""
+"""Train a run from its options: resolve it, build its objects, and run the training loop."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from common.command import print_line
-from common.errors import UserError
+from common.errors import UserError, as_user_error
 from common.files import run_lock, write_text
+from common.run_main import print_line
 from common.user_paths import make_folder, parse_path
 from engine.distributed.context import DistributedContext
 from engine.hardware.memory import is_out_of_memory
-from engine.run_record import record_run
+from engine.provenance_files import record_run
 from engine.runtime import Runtime
 from engine.tracking.wandb_artifacts import dataset_artifact, upload_checkpoints
 from engine.tracking.wandb_run import WandbRun, wandb_run_id
@@ -25,17 +25,20 @@ from models.network_summary import summary
 from options.config import TrainOptions
 from options.load import from_yaml, to_dict, to_yaml
 from options.resume_check import check_same
-from training.checkpointing import RunCheckpoints
+from training.cost_estimate import plan_lines
 from training.image_selection import fixed_images, make_samples
 from training.init_from import init_weights_from
 from training.loop import Loop
-from training.plan import plan_lines
 from training.reporter import Reporter
-from training.resolve import ResolvedRun, check_inputs, planned_schedule, resolve_run
+from training.resolve_run import ResolvedRun, check_inputs, planned_schedule, resolve_run
+from training.save_and_restore import RunCheckpoints
 
 
 def train(options: TrainOptions, distributed: DistributedContext | None = None) -> None:
-    """Train the run that `options` describe, from its latest checkpoint if there is one."""
+    """Train the run that `options` describe, from its latest checkpoint if there is one.
+
+    UserError: an option or a file is wrong. Other errors as in `Loop.fit`.
+    """
     distributed = distributed or DistributedContext()
     options = distributed.call_on_main(
         lambda: check_inputs(options, distributed.is_distributed), wait_forever=True
@@ -54,7 +57,10 @@ def train(options: TrainOptions, distributed: DistributedContext | None = None) 
 
 
 def runs_for_seeds(options: TrainOptions) -> list[TrainOptions]:
-    """Return one run for each of `seeds`, in its own folder and one W&B group; or the one run."""
+    """Return one run for each of `seeds`, each in its own folder, all in one W&B group.
+
+    Without `seeds`, or with `plan`, return the options unchanged as the only run.
+    """
     if not options.seeds or options.plan:
         return [options]
     log = replace(options.log, group=options.log.group or Path(options.run).name)
@@ -72,15 +78,16 @@ def print_summary(options: TrainOptions) -> None:
 
 
 def build_method(options: TrainOptions, is_distributed: bool = False) -> Method:
-    """Return the method with fresh weights; UserError where options, sizes or memory forbid it."""
+    """Return the method with new weights; UserError if options, sizes or memory do not allow it."""
     torch.manual_seed(options.seed)
-    with _building():
+    with _build_errors():
         method = methods.build(options.method, options.data.channels_of())
         for side in options.data.crops():
             method.check_crop_size(side, side)
     if is_distributed and not method.supports_distributed:
         raise UserError(
-            f"method.name={options.method.name} is trained by one process; start it without torchrun",
+            f"method.name={options.method.name} trains in one process only; start it without "
+            "torchrun",
             option="method.name",
         )
     return method
@@ -93,7 +100,7 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
         run.files, options.data, options.seed, runtime.device, distributed.local_world_size
     )
     samples.set_crop_schedule(run.schedule.steps, options.batch_size)
-    with _building():
+    with _build_errors():
         train_step = TrainStep(method, options, run.schedule, runtime)
     checkpoints = RunCheckpoints(run.folder, train_step)
     if run.resumes:
@@ -114,7 +121,7 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
     facts = _record(run, train_step) if distributed.is_main_process else {}
     wandb = _start_wandb(run, facts, distributed.is_main_process)
     _print_start(run, train_step, wandb)
-    distributed.barrier()  # the main process has hashed the images, however long that took
+    distributed.barrier()  # wait for the main process, which hashes the images in `_record`
     preview_images, validation_images = _fixed_images(run, distributed.is_main_process)
     reporter = Reporter(run.folder, train_step, wandb, preview_images)
     loop = Loop(
@@ -132,7 +139,7 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
 
 
 def _fixed_images(run: ResolvedRun, is_main_process: bool) -> tuple[Mapping, Mapping]:
-    """Return the images of each domain for previews and for validation; only the main process has some."""
+    """Return domain -> images for previews and for validation; empty but on the main process."""
     if not is_main_process:
         return {}, {}
     options = run.options
@@ -143,7 +150,7 @@ def _fixed_images(run: ResolvedRun, is_main_process: bool) -> tuple[Mapping, Map
 
 
 def _record(run: ResolvedRun, train_step: TrainStep) -> dict[str, Any]:
-    """Write provenance.json and data.json; return them with the options and sizes, for W&B."""
+    """Write provenance.json and data.json; return their content, options and sizes, for W&B."""
     options = run.options
     recorded = record_run(
         run.folder, train_step.step, run.files, options.data, options.log.fingerprint,
@@ -182,23 +189,17 @@ def _print_start(run: ResolvedRun, train_step: TrainStep, wandb: WandbRun) -> No
 
 
 @contextmanager
-def _building() -> Iterator[None]:
-    """Turn what options or memory forbid while networks are built into one line."""
+def _build_errors() -> Iterator[None]:
+    """Raise UserError for options that do not fit together, or networks that do not fit memory."""
     try:
         yield
     except ValueError as error:
-        raise UserError(str(error), option=_option_in(str(error))) from None
+        raise as_user_error(error) from None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            "the networks do not fit the memory; lower method.generator.channels or blocks, or "
+            "the networks do not fit into memory; lower method.generator.channels or blocks, or "
             "method.discriminator.channels",
             option="method.generator.channels",
         ) from None
-
-
-def _option_in(message: str) -> str:
-    """Return the first option that a method's error names: they begin with it."""
-    words = (word.partition("=")[0].strip(":;,") for word in message.split())
-    return next((word for word in words if word.startswith(("method.", "data."))), "")

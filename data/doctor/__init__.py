@@ -1,1 +1,1 @@
-"""What is in a folder of images, and what to know before training on it: python -m data.doctor."""
+"""Check a folder of images before training on it: python -m data.doctor."""

@@ -1,16 +1,17 @@
-"""Look at the images before training on them.
+"""Check images before training on them: report problems and recommend options.
 
     python -m data.doctor ROOT [out=doctor] [workers=N]
-    python -m data.doctor data.train.NAME=FOLDER ... [data.test.NAME=FOLDER ...] [out=doctor] [workers=N]
+    python -m data.doctor data.train.NAME=FOLDER ... [data.test.NAME=FOLDER ...] [out=doctor]
 
-ROOT    trainA, trainB, testA, testB, or train/<domain>, test/<domain>, or any folder of images.
-out     where doctor.html, doctor.json and contact_sheet.jpg are written, over those of the last time.
-        `doctor` in the current directory: ROOT may be read-only or shared, and a picture
-        written into it, or beside a plain folder's images, could be trained on.
-workers processes that read; as many as there are cores.
+ROOT     a folder with trainA, trainB, testA, testB, or train/<domain>, test/<domain>,
+         or any folder of images
+out      the folder for doctor.html, doctor.json and contact_sheet.jpg; existing ones are replaced.
+         The default is `doctor` in the current directory, not in ROOT: ROOT may be read-only or
+         shared, and a picture that is written among the images could be trained on.
+workers  processes that read images; default: one for each CPU core
 
-Every file is read once, as training would read it. Exit code 0: every file can be used (there may
-be advice); 1: some cannot, they are listed; 2: a mistake in the command.
+Every file is read once, as in training. Exit code 0: every file can be used (there may be advice);
+1: some files cannot be used and are listed; 2: an error in the command.
 """
 
 import json
@@ -20,20 +21,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.command import run_command
 from common.command_line import parse_words
 from common.errors import UserError
 from common.files import write_text
+from common.run_main import run_command
 from common.user_paths import make_folder, parse_path
 from data.doctor.contact_sheet import contact_sheet
-from data.doctor.examine import Examined, examine, lost
+from data.doctor.examine_image import ExaminedFile, examine
 from data.doctor.findings import Diagnosis, diagnose
-from data.doctor.isolated import WorkerFailure, map_in_subprocesses
-from data.doctor.layout import find_sets
+from data.doctor.folder_layout import find_sets
 from data.doctor.page import page
-from data.doctor.summary import record, summary
+from data.doctor.subprocess_map import WorkerFailure, map_in_subprocesses
+from data.doctor.summary import summary, to_json
 
-PATIENCE = 60.0  # seconds for one file; 89 megapixels take five
+MAX_SECONDS = 60.0  # for one file; 89 megapixels take five seconds
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Task:
-    """What the command line asks for."""
+    """The parsed command line."""
 
     root: Path | None
     folders: dict[tuple[str, str], Path]  # by (split, domain)
@@ -58,13 +59,17 @@ class Task:
 
 
 def parse(arguments: list[str]) -> Task | None:
-    """Read the command line; None where help was printed. UserError for a mistake in it."""
+    """Parse the command line; return None if help was printed. UserError names a mistake."""
     parsed = parse_words(arguments, Options, str(__doc__))
     if parsed is None:
         return None
     words, options = parsed
     if len(words) > 1:
-        raise UserError(f"one ROOT at a time, got {words[0]} and {words[1]}")
+        raise UserError(
+            f"name one ROOT only, got {words[0]} and {words[1]}; for folders in several places use "
+            "data.train.NAME=FOLDER",
+            path=words[1],
+        )
     if options.workers < 1 and any(word.startswith("workers=") for word in arguments):
         raise UserError(
             f"workers must be a whole number, at least 1, got '{options.workers}'", option="workers"
@@ -76,66 +81,77 @@ def parse(arguments: list[str]) -> Task | None:
     }
     if not words and not folders:
         raise UserError(
-            "usage: python -m data.doctor ROOT [out=doctor] [workers=N]; --help says more"
+            "usage: python -m data.doctor ROOT [out=doctor] [workers=N]; --help explains more"
         )
     root = parse_path(words[0]) if words else None
     out = parse_path(options.out or "doctor", "out")
     return Task(root, folders, out, not options.out, options.workers or _cores())
 
 
-def read_all(files: Sequence[Path], workers: int, seconds: float = PATIENCE) -> list[Examined]:
-    """Return what each file holds, in order; a file that crashes or stalls its reader is named so."""
-    found: dict[int, Examined] = {}
-    live = sys.stderr.isatty()
-    if not live:
+def examine_all(
+    files: Sequence[Path], workers: int, seconds: float = MAX_SECONDS
+) -> list[ExaminedFile]:
+    """Examine files in subprocesses and return the results in order.
+
+    A file that crashes its process, or takes longer than `seconds`, has the fault `killed`.
+    """
+    results: dict[int, ExaminedFile] = {}
+    has_progress_bar = sys.stderr.isatty()
+    if not has_progress_bar:
         print(f"reading {len(files):,} images", file=sys.stderr)
-    # A process costs as much to start as some dozens of small images cost to read.
+    # Starting a process takes as long as reading some dozens of small images.
     workers = max(1, min(workers, -(-len(files) // 16)))
-    for number, answer in map_in_subprocesses(examine, files, workers, seconds):
-        found[number] = (
-            lost(files[number], answer.reason) if isinstance(answer, WorkerFailure) else answer
+    for number, result in map_in_subprocesses(examine, files, workers, seconds):
+        results[number] = (
+            ExaminedFile(files[number], "killed", result.reason)
+            if isinstance(result, WorkerFailure)
+            else result
         )
-        if live:
-            _show(len(found), len(files))
-    return [found[number] for number in range(len(files))]
+        if has_progress_bar:
+            _print_progress(len(results), len(files))
+    return [results[number] for number in range(len(files))]
 
 
 def write(diagnosis: Diagnosis, out: Path, root: Path | None, name: str) -> None:
-    """Write the three files into `out`; UserError where that cannot be done."""
+    """Write doctor.json, doctor.html and contact_sheet.jpg into `out`; UserError if impossible."""
     try:
-        text = json.dumps(record(diagnosis), indent=1)
+        text = json.dumps(to_json(diagnosis), indent=1)
         write_text(out / "doctor.json", text + "\n")
         html = page(diagnosis, root, name)
         write_text(out / "doctor.html", html)
         sheet = contact_sheet(diagnosis.sets, diagnosis.examined)
         sheet.save(out / "contact_sheet.jpg", quality=88)
     except OSError as error:
-        raise UserError(f"out={out}: cannot be written: {error.strerror or error}") from None
+        raise UserError(
+            f"out={out}: cannot be written: {error.strerror or error}; name another folder",
+            option="out", path=out,
+        ) from None  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
-    """Examine what the command line names; return 1 where some files cannot be trained on."""
-    options = parse(arguments)
-    if options is None:
+    """Examine the images that the command line names; return 1 if some cannot be trained on."""
+    task = parse(arguments)
+    if task is None:
         return 0
-    sets = find_sets(options.root, options.folders)
+    sets = find_sets(task.root, task.folders)
     inputs = [each.folder.resolve() for each in sets]
-    if options.root:
-        inputs.append(options.root.resolve())
-    out = options.out.resolve()
-    if options.out_is_default and any(folder == out or folder in out.parents for folder in inputs):
+    if task.root:
+        inputs.append(task.root.resolve())
+    out = task.out.resolve()
+    if task.out_is_default and any(folder == out or folder in out.parents for folder in inputs):
         raise UserError(
-            f"{options.out} would lie among the images; name another folder with out=FOLDER"
-        )
-    make_folder(options.out, "out")
-    seen = iter(read_all([file for each in sets for file in each.files], options.workers))
-    examined = [[next(seen) for _ in each.files] for each in sets]
-    diagnosis = diagnose(options.root, sets, examined)
-    name = options.root.resolve().name if options.root else "the images"
-    write(diagnosis, options.out, options.root, name)
-    told = f"{summary(diagnosis, options.root)}\n\n{options.out / 'doctor.html'} shows everything"
+            f"the default folder out={task.out} would be among the images; set out=FOLDER",
+            option="out", path=task.out,
+        )  # fmt: skip
+    make_folder(task.out, "out")
+    results = iter(examine_all([file for each in sets for file in each.files], task.workers))
+    examined = [[next(results) for _ in each.files] for each in sets]
+    diagnosis = diagnose(task.root, sets, examined)
+    name = task.root.resolve().name if task.root else "the images"
+    write(diagnosis, task.out, task.root, name)
+    text = f"{summary(diagnosis, task.root)}\n\nFull report: {task.out / 'doctor.html'}"
     encoding = sys.stdout.encoding or "utf-8"
-    print(told.encode(encoding, "replace").decode(encoding))
+    print(text.encode(encoding, "replace").decode(encoding))
     return 0 if diagnosis.usable else 1
 
 
@@ -144,7 +160,7 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _show(done: int, total: int) -> None:
+def _print_progress(done: int, total: int) -> None:
     filled = int(done / total * 30)
     bar = "\x1b[36m" + "━" * filled + "─" * (30 - filled) + "\x1b[0m"
     text = f"\r\x1b[Kreading {bar} {done:,}/{total:,}" if done < total else "\r\x1b[K"

@@ -1,86 +1,162 @@
-"""What a person should know of a set of images, from what was seen in each file."""
+"""Turn the measurements of files and sets into findings for a person, with advice."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from data.doctor.examine import Examined
-from data.doctor.layout import ImageSet
+from data.doctor.examine_image import ExaminedFile
+from data.doctor.folder_layout import ImageSet
 from data.doctor.near_duplicates import groups_of, near_duplicates
 from data.doctor.recommend import Recommendation, command_of, crop_for, recommend
 from data.doctor.set_statistics import ColorGap, ImageStatistics, color_gaps, image_statistics
 
-Level = Literal["unusable", "attend", "note"]
-MOST_FEW, FEW = 50, 300  # images of a domain: far too few, and few
+Level = Literal["error", "warning", "info"]
+LEVEL_HEADINGS: dict[Level, str] = {
+    "error": "Cannot be used", "warning": "Worth fixing", "info": "Good to know",
+}  # fmt: skip
+MIN_IMAGES, RECOMMENDED_IMAGES = 50, 300  # per domain: fewer are far too few, or few
+MAX_SIZE_RATIO = 4  # of the 95 % to the 5 % quantile of the short sides in a set
+LARGE_COLOR_GAP = 20  # levels between the means or standard deviations of two domains
 
-# Finding -> how grave it is, its title, and what to do. In this order they are told.
-KINDS: dict[str, tuple[Level, str, str]] = {
-    "unreadable": ("unusable", "unreadable", "remove or replace them: training stops at the first"),
-    "truncated": ("unusable", "cut off in the middle", "fetch or copy them again, or remove them"),
-    "too_large": ("unusable", "over 89 megapixels, or unpacking to too much", "make them smaller"),
-    "killed": ("unusable", "crashing or stalling what reads them", "remove them: they would end a run"),
-    "few": ("attend", "too few images", "a translator of few images learns them by heart; add more"),
-    "no_test": ("attend", "no held-out images", "keep a tenth aside in testA, testB, or set data.validation"),
-    "across_splits": ("attend", "in training and among the held-out images",
-                      "remove one of each: they flatter what is measured"),
-    "across_domains": ("attend", "in both domains", "remove them: they teach to change nothing"),
-    "constant": ("attend", "almost of one colour",
-                 "remove them: an instance norm divides by their deviation, and losses explode"),
-    "small": ("attend", "much smaller than what is trained on", "they are blown up; crop less"),
-    "in_split": ("note", "more than once in one folder", "they count as often in training"),
-    "narrow": ("note", "more than three times as long as wide", "cut them, or use data.fit=short_side"),
-    "sizes": ("note", "very different sizes", "what is a detail in one is a whole in another"),
-    "colours": ("note", "colours differ", "the further, the smaller method.identity_weight should be"),
-    "grey": ("note", "without colour", "among colour images they teach a translator to drop it"),
-    "deep": ("note", "with more than 8 bits a sample", "they are scaled to 8"),
-    "alpha": ("note", "with transparency", "it is laid over white"),
-    "colour_space": ("note", "in CMYK, Lab or a palette", "they are converted to RGB"),
-    "icc": ("note", "with a colour profile other than sRGB", "they are converted to sRGB"),
-    "exif_turned": ("note", "turned by EXIF", "they are read upright; other tools may not"),
-    "animated": ("note", "of several frames or pages", "only the first one counts"),
-    "misnamed": ("note", "with another format's name", "the content decides; other tools may stumble"),
-    "metadata": ("note", "with damaged metadata", "it is ignored"),
-    "passed_over": ("note", "passed over", "they are no images, or cannot be reached"),
+
+class FindingKind(NamedTuple):
+    """The texts of a kind of finding; `title` names the files or the problem, in lower case."""
+
+    level: Level
+    title: str
+    advice: str
+
+
+# Name of a finding -> its kind. Findings are reported in this order.
+FINDING_KINDS = {
+    "unreadable": FindingKind(
+        "error", "unreadable files",
+        "Remove or replace them: training stops at the first one.",
+    ),
+    "truncated": FindingKind(
+        "error", "files that are cut off in the middle",
+        "Copy or download them again, or remove them.",
+    ),
+    "too_large": FindingKind(
+        "error", "files over 89 megapixels, or with too much compressed data",
+        "Save smaller versions of them.",
+    ),
+    "killed": FindingKind(
+        "error", "files that crash or stall the program that reads them",
+        "Remove them: they would end a training run.",
+    ),
+    "few": FindingKind(
+        "warning", "too few images",
+        "A network that is trained on few images learns them by heart. Add more.",
+    ),
+    "no_test": FindingKind(
+        "warning", "no test images",
+        "Put a tenth of the images aside in testA and testB, or set data.validation.",
+    ),
+    "across_splits": FindingKind(
+        "warning", "images that are both in training and in test",
+        "Remove one of each: they make the test results look better than they are.",
+    ),
+    "across_domains": FindingKind(
+        "warning", "images that are in both domains",
+        "Remove them: they teach the network to change nothing.",
+    ),
+    "constant": FindingKind(
+        "warning", "images of almost a single colour",
+        "Remove them: instance normalization divides by their tiny standard deviation, and the "
+        "losses explode.",
+    ),
+    "small": FindingKind(
+        "warning", "images much smaller than the training crops",
+        "They have to be enlarged. Use a smaller data.load_size and data.crop_size.",
+    ),
+    "in_split": FindingKind(
+        "info", "images that are in a folder more than once",
+        "Each copy counts as an image of its own in training.",
+    ),
+    "narrow": FindingKind(
+        "info", "images more than three times as long as wide",
+        "Crop them, or use data.fit=short_side.",
+    ),
+    "sizes": FindingKind(
+        "info", "very different image sizes",
+        "What is a small detail in one image can fill another one.",
+    ),
+    "colours": FindingKind(
+        "info", "the domains differ in colour",
+        "The larger the difference, the smaller method.identity_weight should be.",
+    ),
+    "grey": FindingKind(
+        "info", "images without colour",
+        "Among colour images they teach the network to remove colour.",
+    ),
+    "deep": FindingKind(
+        "info", "images with more than 8 bits per channel", "They are scaled to 8 bits."
+    ),
+    "alpha": FindingKind(
+        "info", "images with transparency", "They are placed on a white background."
+    ),
+    "colour_space": FindingKind(
+        "info", "images in CMYK, Lab or with a palette", "They are converted to RGB."
+    ),
+    "icc": FindingKind(
+        "info", "images with a colour profile other than sRGB", "They are converted to sRGB."
+    ),
+    "exif_turned": FindingKind(
+        "info", "images that are rotated or mirrored by EXIF",
+        "They are read upright. Other programs may ignore EXIF.",
+    ),
+    "animated": FindingKind(
+        "info", "files with several frames or pages", "Only the first one is used."
+    ),
+    "misnamed": FindingKind(
+        "info", "files with the suffix of another format",
+        "They are read by their content. Other programs may fail on them.",
+    ),
+    "metadata": FindingKind("info", "files with damaged metadata", "The metadata is ignored."),
+    "passed_over": FindingKind(
+        "info", "ignored files", "They are not images, or they cannot be opened."
+    ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One occurrence: the files it is about (none where it is about a whole set) and its detail."""
+class Occurrence:
+    """One occurrence of a finding: in some files, or in a whole set (`files` is empty)."""
 
     files: list[Path]
-    place: str  # the set's label, or two of them
-    text: str
+    place: str  # labels of the sets, or names of the domains
+    detail: str
 
 
 @dataclass(frozen=True)
 class Finding:
-    """All occurrences of one kind."""
+    """All occurrences of one kind of finding."""
 
     name: str
-    entries: list[Entry]
+    occurrences: list[Occurrence]
 
     @property
     def level(self) -> Level:
-        return KINDS[self.name][0]
+        return FINDING_KINDS[self.name].level
 
     @property
     def title(self) -> str:
-        return KINDS[self.name][1]
+        return FINDING_KINDS[self.name].title
 
     @property
     def advice(self) -> str:
-        return KINDS[self.name][2]
+        return FINDING_KINDS[self.name].advice
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything the doctor says; lists of files stand in the order of the folders."""
+    """Everything that the doctor reports; lists of files are in the order of the folders."""
 
     sets: list[ImageSet]
-    examined: list[list[Examined]]  # of each set
-    figures: dict[str, ImageStatistics]  # by a set's label
+    examined: list[list[ExaminedFile]]  # of each set
+    statistics: dict[str, ImageStatistics]  # by the label of a set
     gaps: list[ColorGap]
     findings: list[Finding]
     recommendations: list[Recommendation]
@@ -88,66 +164,71 @@ class Diagnosis:
 
     @property
     def usable(self) -> bool:
-        return all(finding.level != "unusable" for finding in self.findings)
+        return all(finding.level != "error" for finding in self.findings)
 
 
 def diagnose(
-    root: Path | None, sets: Sequence[ImageSet], examined: Sequence[Sequence[Examined]]
+    root: Path | None, sets: Sequence[ImageSet], examined: Sequence[Sequence[ExaminedFile]]
 ) -> Diagnosis:
-    """Draw conclusions from what was seen in the files of each set."""
-    seen = [list(entries) for entries in examined]
-    figures = {
-        each.label: image_statistics(entries) for each, entries in zip(sets, seen, strict=True)
+    """Return the findings and recommendations for the examined files of each set."""
+    files_by_set = [list(files) for files in examined]
+    statistics = {
+        each.label: image_statistics(files) for each, files in zip(sets, files_by_set, strict=True)
     }
-    trained = {each.domain: figures[each.label] for each in sets if each.split != "test"}
-    gaps = color_gaps(trained) if trained else []
-    crop = crop_for(trained)
-    by_name: dict[str, list[Entry]] = {name: [] for name in KINDS}
-    sources = (_of_files(sets, seen, crop), _copies(sets, seen), _of_sets(sets, figures, gaps))
+    training = {each.domain: statistics[each.label] for each in sets if each.split != "test"}
+    gaps = color_gaps(training) if training else []
+    crop = crop_for(training)
+    by_name: dict[str, list[Occurrence]] = {name: [] for name in FINDING_KINDS}
+    sources = (
+        _in_files(sets, files_by_set, crop),
+        _copies(sets, files_by_set),
+        _in_sets(sets, statistics, gaps),
+    )
     for source in sources:
-        for name, entry in source:
-            by_name[name].append(entry)
-    name = root.resolve().name if root else "-".join(trained)
-    advice = recommend(trained, gaps, name)
+        for name, occurrence in source:
+            by_name[name].append(occurrence)
+    name = root.resolve().name if root else "-".join(training)
+    recommendations = recommend(training, gaps, name)
     return Diagnosis(
-        list(sets), seen, figures, gaps,
-        [Finding(name, entries) for name, entries in by_name.items() if entries],
-        advice, command_of(advice, root, sets),
+        list(sets), files_by_set, statistics, gaps,
+        [Finding(name, occurrences) for name, occurrences in by_name.items() if occurrences],
+        recommendations, command_of(recommendations, root, sets),
     )  # fmt: skip
 
 
-def _of_files(
-    sets: Sequence[ImageSet], seen: Sequence[Sequence[Examined]], crop: int
-) -> Iterator[tuple[str, Entry]]:
-    for each, entries in zip(sets, seen, strict=True):
-        for path, reason in each.passed_over:
-            yield "passed_over", Entry([path], each.label, reason)
-        for file in entries:
+def _in_files(
+    sets: Sequence[ImageSet], examined: Sequence[Sequence[ExaminedFile]], crop: int
+) -> Iterator[tuple[str, Occurrence]]:
+    """Yield the findings about single files."""
+    for each, files in zip(sets, examined, strict=True):
+        for path, reason in each.ignored:
+            yield "passed_over", Occurrence([path], each.label, reason)
+        for file in files:
             if file.fault:
-                yield file.fault, Entry([file.path], each.label, file.reason)
+                yield file.fault, Occurrence([file.path], each.label, file.reason)
                 continue
             for name, detail in file.oddities.items():
-                yield name, Entry([file.path], each.label, detail)
+                yield name, Occurrence([file.path], each.label, detail)
             if file.header and min(file.header.width, file.header.height) < crop / 2:
                 size = f"{file.header.width}x{file.header.height}"
-                yield "small", Entry([file.path], each.label, f"{size}, for a crop of {crop}")
+                yield "small", Occurrence([file.path], each.label, f"{size}, for a crop of {crop}")
 
 
 def _copies(
-    sets: Sequence[ImageSet], seen: Sequence[Sequence[Examined]]
-) -> Iterator[tuple[str, Entry]]:
-    """Yield each group of equal pictures once, under the gravest of what it crosses."""
-    files = [(each, file) for each, entries in zip(sets, seen, strict=True) for file in entries]
-    files = [(each, file) for each, file in files if file.print is not None]
-    first_of: dict[str, int] = {}
+    sets: Sequence[ImageSet], examined: Sequence[Sequence[ExaminedFile]]
+) -> Iterator[tuple[str, Occurrence]]:
+    """Yield each group of equal images once: across splits, else across domains, else in a set."""
+    files = [(each, file) for each, group in zip(sets, examined, strict=True) for file in group]
+    files = [(each, file) for each, file in files if file.luminance is not None]
+    first_of: dict[str, int] = {}  # digest -> number of the first file
     exact: list[tuple[int, int]] = []
     for number, (_, file) in enumerate(files):
         first = first_of.setdefault(file.digest, number)
         if first != number:
             exact.append((first, number))
-    singles = list(first_of.values())
-    prints = [print_ for n in singles if (print_ := files[n][1].print) is not None]
-    near = [(singles[i], singles[j]) for i, j in near_duplicates(prints)]
+    distinct = list(first_of.values())
+    luminances = [light for n in distinct if (light := files[n][1].luminance) is not None]
+    near = [(distinct[i], distinct[j]) for i, j in near_duplicates(luminances)]
     for group in groups_of([*exact, *near]):
         members = [files[number] for number in group]
         domains = {each.domain for each, _ in members}
@@ -159,37 +240,44 @@ def _copies(
             if len(domains) > 1
             else "in_split"
         )
-        same = len({file.digest for _, file in members}) == 1
-        text = "the same bytes" if same else "one picture, stored differently"
+        is_exact = len({file.digest for _, file in members}) == 1
+        detail = "identical files" if is_exact else "the same image, stored differently"
         places = " and ".join(dict.fromkeys(each.label for each, _ in members))
-        yield name, Entry([file.path for _, file in members], places, text)
+        yield name, Occurrence([file.path for _, file in members], places, detail)
 
 
-def _of_sets(
-    sets: Sequence[ImageSet], figures: Mapping[str, ImageStatistics], gaps: Sequence[ColorGap]
-) -> Iterator[tuple[str, Entry]]:
+def _in_sets(
+    sets: Sequence[ImageSet], statistics: Mapping[str, ImageStatistics], gaps: Sequence[ColorGap]
+) -> Iterator[tuple[str, Occurrence]]:
+    """Yield the findings about whole sets and pairs of domains."""
     for each in sets:
-        numbers = figures[each.label]
-        if each.split != "test" and numbers.images < FEW:
-            words = (
-                "are far too few"
-                if numbers.images < MOST_FEW
-                else f"are few; {FEW} and more are better"
+        one = statistics[each.label]
+        if each.split != "test" and one.images < RECOMMENDED_IMAGES:
+            comment = (
+                "far too few"
+                if one.images < MIN_IMAGES
+                else f"{RECOMMENDED_IMAGES} or more are better"
             )
-            yield "few", Entry([], each.label, f"{numbers.images} images {words}")
-        low, high = numbers.quantile(0.05), numbers.quantile(0.95)
-        if low and high / low > 4:
-            text = f"short sides from {low:.0f} to {high:.0f} pixels, the extremes left out"
-            yield "sizes", Entry([], each.label, text)
-    trained = {each.domain for each in sets if each.split == "train"}
+            images = "1 image" if one.images == 1 else f"{one.images} images"
+            yield "few", Occurrence([], each.label, f"{each.label} has {images}, {comment}")
+        low, high = one.short_side_quantile(0.05), one.short_side_quantile(0.95)
+        if low and high / low > MAX_SIZE_RATIO:
+            detail = (
+                f"in {each.label}, 9 of 10 short sides are between {low:.0f} and {high:.0f} pixels"
+            )
+            yield "sizes", Occurrence([], each.label, detail)
+    training = {each.domain for each in sets if each.split == "train"}
     for domain in sorted(
-        trained - {each.domain for each in sets if each.split == "test" and each.files}
+        training - {each.domain for each in sets if each.split == "test" and each.files}
     ):
-        yield "no_test", Entry([], domain, f"{domain} has no test images")
+        yield "no_test", Occurrence([], domain, f"{domain} has no test images")
     for gap in gaps:
-        if gap.largest >= 20:
-            text = f"means differ by {_levels(gap.mean)} of 255 levels, deviations by {_levels(gap.spread)}"
-            yield "colours", Entry([], f"{gap.first} and {gap.second}", text)
+        if gap.largest >= LARGE_COLOR_GAP:
+            detail = (
+                f"from {gap.first} to {gap.second} the means change by {_levels(gap.mean)} of 255 "
+                f"levels, the standard deviations by {_levels(gap.std)}"
+            )
+            yield "colours", Occurrence([], f"{gap.first} and {gap.second}", detail)
 
 
 def _levels(values: Sequence[float]) -> str:

@@ -1,10 +1,11 @@
-"""Find pictures that stand in a set more than once, at a cost that grows with the set and not its square.
+"""Find near-duplicate images by locality-sensitive hashing, without comparing all pairs.
 
-A picture's fingerprint is its detail: what is left of its luminance without brightness, contrast and
-gradients. It survives compression, another size and another tint; a crop, a mirroring or a turn is another
-picture to it. Twelve tables of buckets hold the pictures by a few numbers of their detail, in cells
-wider than what a copy is moved; only those that share a bucket are compared. Photographs of a plain sky
-are alike in everything but noise: a picture without detail resembles nothing but its exact copy.
+The descriptor of an image is its detail: its luminance without brightness, contrast and gradients.
+It survives compression, resizing and recoloring, but not cropping, mirroring or rotation. A few
+random projections of the detail are quantized into hash keys, in cells wider than the change of a
+copy; twelve hash tables collect the candidates, and only images in a common bucket are compared.
+Photographs of a plain sky differ by nothing but noise; images without detail therefore have no
+near-duplicates, only exact copies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,43 +14,43 @@ import numpy as np
 from PIL import Image
 
 GRID = 32  # cells of luminance along a side
-NUMBERS = 24  # projections of the detail, each of deviation 1 among pictures
-TABLES, KEYS = 12, 6  # tables, and projections that make a key in each
-CELL = 0.7  # copies after JPEG 75 and a tenth less size are moved by 0.1
-APART = 0.6  # what no projection of a copy is moved by
-DETAIL = 3.0  # levels of the second differences below which little but noise is left
-ALIKE = 0.8  # correlation of details; copies stay above 0.95, other photographs below 0.4
-CROWD = 16  # comparisons for one picture in one bucket
-AT_ONCE = 2048  # pictures whose details are held at once: 8 MiB
+PROJECTIONS = 24  # random projections of the detail, each of standard deviation 1 over images
+TABLES, KEY_PROJECTIONS = 12, 6  # hash tables, and projections in the key of each
+CELL_WIDTH = 0.7  # of a projection; JPEG quality 75 and resizing by a tenth change one by 0.1
+MAX_CHANGE = 0.6  # of any projection between copies
+MIN_DETAIL = 3.0  # standard deviation of the detail in levels; below it is little but noise
+MIN_CORRELATION = 0.8  # of details; copies are above 0.95, different photographs below 0.4
+MAX_NEIGHBORS = 16  # comparisons for one image in one bucket
+CHUNK = 2048  # images whose details are in memory at once: 8 MiB
 
 
-def luminance_thumbnail(picture: Image.Image) -> np.ndarray:
-    """Return a picture's luminance averaged over 32x32 areas, in 8-bit levels, float16 [32, 32]."""
-    # In floats, since means that are rounded to a level would hide the detail of a calm picture.
-    grey = picture.convert("L").convert("F")
+def luminance_thumbnail(image: Image.Image) -> np.ndarray:
+    """Return luminance averaged over 32x32 areas, in 8-bit levels, float16 [32, 32]."""
+    # In floats: means rounded to a level would lose the detail of an image of low contrast.
+    grey = image.convert("L").convert("F")
     return np.asarray(grey.resize((GRID, GRID), Image.Resampling.BOX)).astype(np.float16)
 
 
-def near_duplicates(prints: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Return the pairs (i, j), i < j, of prints that show one picture."""
-    if len(prints) < 2:
+def near_duplicates(luminances: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, of luminance thumbnails that show the same image."""
+    if len(luminances) < 2:
         return []
-    light = np.stack(prints)
-    plain = np.concatenate([_details(part).std(1) < DETAIL for part in _parts(light)])
-    rows = np.flatnonzero(~plain)
+    light = np.stack(luminances)
+    is_plain = np.concatenate([_details(chunk).std(1) < MIN_DETAIL for chunk in _chunks(light)])
+    rows = np.flatnonzero(~is_plain)
     if len(rows) < 2:
         return []
-    numbers = np.concatenate([_projected(part) for part in _parts(light[rows])])
+    projected = np.concatenate([_project(chunk) for chunk in _chunks(light[rows])])
     found: list[tuple[int, int]] = []
-    for pairs in _parts(_candidates(numbers)):
-        first, second = (_standardised(light[rows[pairs[:, side]]]) for side in (0, 1))
-        alike = np.einsum("pd,pd->p", first, second) / first.shape[1] > ALIKE
-        found += [(i, j) for i, j in rows[pairs[alike]].tolist()]
+    for pairs in _chunks(_candidates(projected)):
+        first, second = (_standardized_details(light[rows[pairs[:, side]]]) for side in (0, 1))
+        correlation = np.einsum("pd,pd->p", first, second) / first.shape[1]
+        found += [(i, j) for i, j in rows[pairs[correlation > MIN_CORRELATION]].tolist()]
     return sorted(found)
 
 
 def groups_of(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return the sets of numbers that pairs hold together, each sorted, in the order of their first."""
+    """Return the connected components of the pairs, each sorted, ordered by their first number."""
     parent: dict[int, int] = {}
 
     def root(number: int) -> int:
@@ -67,30 +68,31 @@ def groups_of(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _candidates(numbers: np.ndarray) -> np.ndarray:
-    """Return pairs [P, 2] of near rows that share a bucket, a bounded number for each row and table."""
+def _candidates(projected: np.ndarray) -> np.ndarray:
+    """Return pairs [P, 2] of rows that are near, in one bucket; at most 16 per row and table."""
     random = np.random.Generator(np.random.PCG64(0))
     found = [np.empty((0, 2), np.int64)]
     for table in range(TABLES):
-        chosen = random.choice(NUMBERS, KEYS, replace=False)
-        cells = np.floor(numbers[:, chosen] / CELL + random.random(KEYS)).astype(np.int64)
+        chosen = random.choice(PROJECTIONS, KEY_PROJECTIONS, replace=False)
+        offsets = random.random(KEY_PROJECTIONS)
+        cells = np.floor(projected[:, chosen] / CELL_WIDTH + offsets).astype(np.int64)
         bucket = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
-        # Sorted within a bucket: in a crowd, copies still stand close to each other.
-        order = np.lexsort((numbers[:, table], bucket))
-        for step in range(1, min(CROWD, len(order) - 1) + 1):
+        # Sorted within a bucket, so that copies are close to each other even in a full one.
+        order = np.lexsort((projected[:, table], bucket))
+        for step in range(1, min(MAX_NEIGHBORS, len(order) - 1) + 1):
             first, second = order[:-step], order[step:]
-            shared = bucket[first] == bucket[second]
-            if not shared.any():
+            same_bucket = bucket[first] == bucket[second]
+            if not same_bucket.any():
                 break
-            pairs = np.stack([first[shared], second[shared]], axis=1)
-            near = abs(numbers[pairs[:, 0]] - numbers[pairs[:, 1]]).max(1) < APART
-            found.append(np.sort(pairs[near], axis=1))
+            pairs = np.stack([first[same_bucket], second[same_bucket]], axis=1)
+            change = abs(projected[pairs[:, 0]] - projected[pairs[:, 1]]).max(1)
+            found.append(np.sort(pairs[change < MAX_CHANGE], axis=1))
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), AT_ONCE):
-        yield rows[start : start + AT_ONCE]
+def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
 
 
 def _details(light: np.ndarray) -> np.ndarray:
@@ -100,16 +102,16 @@ def _details(light: np.ndarray) -> np.ndarray:
     return (4 * light[:, 1:-1, 1:-1] - around).reshape(len(light), -1)
 
 
-def _standardised(light: np.ndarray) -> np.ndarray:
+def _standardized_details(light: np.ndarray) -> np.ndarray:
     details = _details(light)
     details -= details.mean(1, keepdims=True)
     return details / details.std(1, keepdims=True).clip(min=1e-6)
 
 
-def _projected(light: np.ndarray) -> np.ndarray:
-    """Return a few numbers [N, 24] of the detail in areas of twice the side, which copies keep best."""
+def _project(light: np.ndarray) -> np.ndarray:
+    """Return random projections [N, 24] of the detail at half resolution, the most robust one."""
     half = light.astype(np.float32).reshape(len(light), GRID // 2, 2, GRID // 2, 2).mean((2, 4))
-    details = _standardised(half)
+    details = _standardized_details(half)
     random = np.random.Generator(np.random.PCG64(1))
-    directions = np.linalg.qr(random.standard_normal((details.shape[1], NUMBERS)))[0]
+    directions = np.linalg.qr(random.standard_normal((details.shape[1], PROJECTIONS)))[0]
     return details @ directions.astype(np.float32)

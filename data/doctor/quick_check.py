@@ -1,4 +1,4 @@
-"""A look at some headers before a run, for surprises that would cost hours."""
+"""Check some image headers before a run, for problems that would cost hours of training."""
 
 import shlex
 import time
@@ -10,61 +10,63 @@ from pathlib import Path
 import numpy as np
 
 from data.config import DataConfig
-from data.doctor.findings import FEW, KINDS, MOST_FEW
-from data.doctor.headers import read_header
+from data.doctor.findings import FINDING_KINDS, MIN_IMAGES, RECOMMENDED_IMAGES
+from data.doctor.image_headers import read_header
 from data.folders import evenly_spaced, folder_of, scan_files
 
-LOOKED_AT = 200  # files of a domain
-SECONDS = 0.8  # for all of them
-STRIDE = 8  # an even part is seen first, in case the time runs out
-SURPRISES = ("exif_turned", "alpha", "deep", "grey")
+MAX_FILES = 200  # of a domain
+SECONDS = 0.8  # for all domains
+STRIDE = 8  # every eighth file is read first, in case the time runs out
+REPORTED = ("unreadable", "exif_turned", "alpha", "deep", "grey")  # names of findings
 
 
 @dataclass
 class _Sample:
-    """What the headers of one domain said."""
+    """The headers that were read from one domain."""
 
-    looked_at: int = 0
-    oddities: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    oddities: Counter[str] = field(default_factory=Counter)  # name of a finding -> number of files
     short_sides: list[int] = field(default_factory=list)
 
 
 def quick_check(
     files_by_domain: Mapping[str, Sequence[Path]], config: DataConfig, seconds: float = SECONDS
 ) -> list[str]:
-    """Return lines of advice on the training files, from the headers of an even sample; [] where all is well.
+    """Return warnings about the training files, one per line; [] if there are none.
 
-    At most 200 files of a domain, and no more than the time allows. Nothing is decoded and nothing raises.
+    Reads the headers of an evenly spaced sample: at most 200 files of a domain, and no more than
+    `seconds` permit for all domains. Nothing is decoded, and a bad file does not raise an error.
     """
-    until = time.monotonic() + seconds
+    start, seconds_each = time.monotonic(), seconds / max(len(files_by_domain), 1)
     samples = {
-        domain: _sample(files, until - (len(files_by_domain) - number - 1) * seconds / len(files_by_domain))
-        for number, (domain, files) in enumerate(files_by_domain.items())
-    }  # fmt: skip
+        domain: _sample(files, start + number * seconds_each)
+        for number, (domain, files) in enumerate(files_by_domain.items(), 1)
+    }
     channels = config.channels_of()
     lines = []
     for domain, sample in samples.items():
         count = len(files_by_domain[domain])
-        if count < FEW:
-            lines.append(
-                f"{domain}: {count} images are {'far too ' if count < MOST_FEW else ''}few"
-            )
-        lines += _passed_over(folder_of(config, "train", domain), domain)
-        lines += _surprises(domain, sample, channels.get(domain, 3))
+        if count < RECOMMENDED_IMAGES:
+            images = "1 image is" if count == 1 else f"{count} images are"
+            few = "far too few" if count < MIN_IMAGES else "few"
+            lines.append(f"{domain}: {images} {few}")
+        lines += _ignored_files(folder_of(config, "train", domain), domain)
+        lines += _oddities(domain, sample, channels.get(domain, 3))
         lines += _sizes(domain, sample, config)
-    lines += _apart(samples)
-    return [f"{line}; see: {_command(config)}" for line in lines]
+    lines += _size_differences(samples)
+    return [f"{line}; see: {_doctor_command(config)}" for line in lines]
 
 
-def _sample(files: Sequence[Path], until: float) -> _Sample:
-    chosen, sample = evenly_spaced(files, LOOKED_AT) if files else [], _Sample()
+def _sample(files: Sequence[Path], deadline: float) -> _Sample:
+    """Read headers until the deadline, but at least one."""
+    chosen, sample = evenly_spaced(files, MAX_FILES) if files else [], _Sample()
     for file in [file for start in range(STRIDE) for file in chosen[start::STRIDE]]:
-        if sample.looked_at and time.monotonic() > until:
+        if sample.files and time.monotonic() > deadline:
             break
-        sample.looked_at += 1
+        sample.files += 1
         try:
             header = read_header(file, fully=False)
-        except Exception:  # whatever is wrong with a file, the doctor and training say it in words
+        except Exception:  # the doctor, or training, reports what is wrong with the file
             sample.oddities["unreadable"] += 1
             continue
         sample.oddities.update(header.oddities.keys())
@@ -72,22 +74,24 @@ def _sample(files: Sequence[Path], until: float) -> _Sample:
     return sample
 
 
-def _passed_over(folder: Path, domain: str) -> list[str]:
+def _ignored_files(folder: Path, domain: str) -> list[str]:
     reasons = Counter(reason for _, reason in scan_files(folder) if reason)
     if not reasons:
         return []
-    shown = ", ".join(reason for reason, _ in reasons.most_common(2))
+    files = "1 file is ignored" if reasons.total() == 1 else f"{reasons.total()} files are ignored"
+    most_common = ", ".join(reason for reason, _ in reasons.most_common(2))
     more = ", ..." if len(reasons) > 2 else ""
-    return [f"{domain}: {reasons.total()} files passed over ({shown}{more})"]
+    return [f"{domain}: {files} ({most_common}{more})"]
 
 
-def _surprises(domain: str, sample: _Sample, channels: int) -> list[str]:
+def _oddities(domain: str, sample: _Sample, channels: int) -> list[str]:
     lines = []
-    for name in ("unreadable", *SURPRISES):
+    for name in REPORTED:
         count = sample.oddities[name]
-        kept = (name == "alpha" and channels in (2, 4)) or (name == "grey" and channels < 3)
-        if count and not kept:
-            lines.append(f"{domain}: {count} of {sample.looked_at} sampled {KINDS[name][1]}")
+        is_expected = (name == "alpha" and channels in (2, 4)) or (name == "grey" and channels < 3)
+        if count and not is_expected:
+            title = FINDING_KINDS[name].title
+            lines.append(f"{domain}: {title} ({count} of {sample.files} sampled)")
     return lines
 
 
@@ -96,24 +100,25 @@ def _sizes(domain: str, sample: _Sample, config: DataConfig) -> list[str]:
     small = sum(side < config.crop_size for side in sides)
     if small:
         lines.append(
-            f"{domain}: {small} of {len(sides)} sampled smaller than data.crop_size={config.crop_size}"
+            f"{domain}: images smaller than data.crop_size={config.crop_size} "
+            f"({small} of {len(sides)} sampled)"
         )
     if sides and np.quantile(sides, 0.95) > 4 * np.quantile(sides, 0.05):
-        lines.append(f"{domain}: short sides go from {min(sides)} to {max(sides)} pixels")
+        lines.append(f"{domain}: short sides range from {min(sides)} to {max(sides)} pixels")
     return lines
 
 
-def _apart(samples: Mapping[str, _Sample]) -> list[str]:
-    middles = {
+def _size_differences(samples: Mapping[str, _Sample]) -> list[str]:
+    medians = {
         d: float(np.median(each.short_sides)) for d, each in samples.items() if each.short_sides
     }
-    if not middles or max(middles.values()) <= 2 * min(middles.values()):
+    if not medians or max(medians.values()) <= 2 * min(medians.values()):
         return []
-    sizes = ", ".join(f"{middle:.0f} in {domain}" for domain, middle in middles.items())
-    return [f"the domains differ in size: the middle short side is {sizes} pixels"]
+    sizes = ", ".join(f"{median:.0f} pixels in {domain}" for domain, median in medians.items())
+    return [f"the domains differ in image size: the median short side is {sizes}"]
 
 
-def _command(config: DataConfig) -> str:
+def _doctor_command(config: DataConfig) -> str:
     words = [config.root] if config.root else []
     for split in ("train", "test"):
         words += [f"data.{split}.{d}={folder}" for d, folder in getattr(config, split).items()]

@@ -1,4 +1,4 @@
-"""The numbers of a set of images: how many, how large, of what shape, of what colours."""
+"""Summarize a set of images: number, sizes, aspect ratios and colors."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,74 +6,77 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.doctor.examine import Examined
+from data.doctor.examine_image import ExaminedFile
 
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What the usable images of a set are like; everything is 0 or empty where there are none."""
+    """The statistics of the usable images of a set; 0 or empty if there are none."""
 
-    images: int
+    images: int  # that can be used
     unusable: int
     short_sides: list[int]  # pixels
     aspects: list[float]  # width over height, as displayed
-    megapixels: float  # of the middle one
+    megapixels: float  # median
     mean: list[float]  # R, G, B in 8-bit levels
-    spread: list[float]  # deviation over all pixels of all images
-    grey: float  # share without colour
-    channels: int  # what most of them hold: 1 grey, 3 colour, or an array's
+    std: list[float]  # R, G, B in 8-bit levels, over all pixels of all images
+    grey: float  # fraction of images without color
+    channels: int  # of most images: 1 grey, 3 color, or those of the arrays
 
-    def quantile(self, share: float) -> float:
-        """Return the short side that `share` of the images stay below."""
-        return float(np.quantile(self.short_sides, share)) if self.short_sides else 0.0
+    def short_side_quantile(self, fraction: float) -> float:
+        """Return the short side, in pixels, that `fraction` of the images do not exceed."""
+        return float(np.quantile(self.short_sides, fraction)) if self.short_sides else 0.0
 
 
 @dataclass(frozen=True)
 class ColorGap:
-    """How far the colours of two domains are apart, in 8-bit levels of R, G and B: second less first."""
+    """The color difference of two domains, second minus first, in 8-bit levels of R, G and B."""
 
     first: str
     second: str
     mean: list[float]
-    spread: list[float]
+    std: list[float]
 
     @property
     def largest(self) -> float:
-        return max(abs(value) for value in [*self.mean, *self.spread])
+        return max(abs(value) for value in [*self.mean, *self.std])
 
 
-def image_statistics(examined: Sequence[Examined]) -> ImageStatistics:
-    """Sum up what was seen of some files."""
-    good = [entry for entry in examined if not entry.fault]
-    headers = [entry.header for entry in good if entry.header]
+def image_statistics(examined: Sequence[ExaminedFile]) -> ImageStatistics:
+    """Return the statistics of examined files."""
+    usable = [file for file in examined if not file.fault]
+    headers = [file.header for file in usable if file.header]
     if not headers:
         return ImageStatistics(0, len(examined), [], [], 0.0, [], [], 0.0, 3)
-    means = np.array([entry.mean for entry in good])
-    within = np.array([entry.spread for entry in good]) ** 2
+    means = np.array([file.mean for file in usable])
+    variances = np.array([file.std for file in usable]) ** 2
     pixels = [header.width * header.height for header in headers]
-    grey = sum("grey" in entry.oddities for entry in good) / len(good)
+    grey = sum("grey" in file.oddities for file in usable) / len(usable)
     counts = Counter(header.channels for header in headers if header.format == "NPY")
-    channels = counts.most_common(1)[0][0] if 2 * counts.total() > len(good) else 3
+    channels = counts.most_common(1)[0][0] if 2 * counts.total() > len(usable) else 3
     return ImageStatistics(
-        images=len(good),
-        unusable=len(examined) - len(good),
+        images=len(usable),
+        unusable=len(examined) - len(usable),
         short_sides=[min(header.width, header.height) for header in headers],
         aspects=[header.width / header.height for header in headers],
         megapixels=float(np.median(pixels)) / 1e6,
         mean=means.mean(0).round(2).tolist(),
-        spread=np.sqrt(within.mean(0) + means.var(0)).round(2).tolist(),
+        std=np.sqrt(variances.mean(0) + means.var(0)).round(2).tolist(),
         grey=grey,
         channels=1 if channels == 3 and grey > 0.9 else channels,
     )
 
 
-def color_gaps(figures: dict[str, ImageStatistics]) -> list[ColorGap]:
-    """Return the gap of each domain to the first one; `figures` maps domains to their numbers."""
-    (first, start), *others = figures.items()
+def color_gaps(statistics: dict[str, ImageStatistics]) -> list[ColorGap]:
+    """Return the color difference of each domain to the first, from domain -> statistics."""
+    (first, reference), *others = statistics.items()
     return [
-        ColorGap(first, name, _difference(each.mean, start.mean), _difference(each.spread, start.spread))
+        ColorGap(
+            first, name,
+            _difference(each.mean, reference.mean), _difference(each.std, reference.std),
+        )
         for name, each in others
-        if each.images and start.images
+        if each.images and reference.images
     ]  # fmt: skip
 
 

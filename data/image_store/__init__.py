@@ -1,1 +1,1 @@
-"""Where decoded images come from: the files, memory, disk or the device."""
+"""Decoded training images, from their files, memory, a disk cache or device memory."""

@@ -1,4 +1,4 @@
-"""Training images in the device's memory: decoded and resized once, cropped and mirrored there."""
+"""Keep all training images in device memory, and crop and flip them there."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,27 +17,33 @@ from data.tensors import to_tensor
 
 
 class DeviceSamples(UnpairedSamples):
-    """The samples of `UnpairedSamples`, to the pixel, without reading processes or copies.
+    """The samples of `UnpairedSamples`, equal in every pixel, without workers or transfers.
 
-    For sets that fit the device's memory: 1,000 images of 286 pixels take 0.25 GB. Crops and flips are
-    those the augmentation library draws for a sample's key; rotation and colour need it whole.
+    For data sets that fit in device memory: 1,000 images of 286 pixels take 0.25 GB. Crops and
+    flips are those that albumentations draws for the key of a sample. Rotation and color jitter are
+    not supported, because they compute new pixel values.
     """
 
     def __init__(
-        self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int, device: torch.device,
+        self, files: Mapping[str, Sequence[Path]], config: DataConfig, seed: int,
+        device: torch.device,
         progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
     ) -> None:  # fmt: skip
-        """Decode all images to the device; UserError where they do not fit, or need more than a crop."""
+        """Decode all images to the device.
+
+        UserError if they do not fit in its memory, or data.rotate or data.color_jitter is set.
+        """
         if config.rotate or config.color_jitter:
             raise UserError(
-                "data.device_cache only crops and mirrors; set data.rotate=0 and data.color_jitter=0",
+                "data.device_cache supports only crops and flips; "
+                "set data.rotate=0 and data.color_jitter=0",
                 option="data.device_cache",
             )
         store = open_image_store(files, replace(config, memory_cache_gb=0), progress)
         super().__init__(files, config, seed, store)
         self.device = device
         self.images: dict[str, list[Tensor]] = {}
-        self._places: dict[tuple[int, int], np.ndarray] = {}
+        self._coordinate_images: dict[tuple[int, int], np.ndarray] = {}  # by (height, width)
         try:
             for domain, paths in self.files.items():
                 indices = zip(range(len(paths)), progress(paths), strict=False)
@@ -46,7 +52,7 @@ class DeviceSamples(UnpairedSamples):
                 ]
         except (torch.OutOfMemoryError, MemoryError):
             raise UserError(
-                f"data.device_cache: the images do not fit the memory of {device}; "
+                f"data.device_cache: the images do not fit in the memory of {device}; "
                 "use data.disk_cache=FOLDER",
                 option="data.device_cache",
             ) from None
@@ -55,28 +61,36 @@ class DeviceSamples(UnpairedSamples):
         self, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-        """Yield the batches of `UnpairedSamples`, on the device; `workers` and `pin_memory` have no effect."""
+        """Yield the batches of `UnpairedSamples` on the device.
+
+        `workers` and `pin_memory` have no effect.
+        """
         for step in range(first_step, last_step):
-            seen = positions(batch_size, step, part)
+            batch = positions(batch_size, step, part)
             yield {
-                domain: torch.stack([self._view(domain, position) for position in seen])
+                domain: torch.stack([self._sample(domain, position) for position in batch])
                 for domain in self.images
             }
 
-    def _view(self, domain: str, position: int) -> Tensor:
-        """Return the sample of a domain at a position, uint8 [C, crop, crop]."""
+    def _sample(self, domain: str, position: int) -> Tensor:
+        """Return the sample of a domain at a position, uint8 [C, crop, crop].
+
+        albumentations crops and flips an image whose pixels are their own coordinates; the upper
+        corners of the result are then the place and the direction of the crop.
+        """
         image = self.images[domain][self.index_of(domain, position)]
         _, height, width = image.shape
-        corners = self.augment(self._places_of(height, width), domain, position)[0, [0, -1]]
+        coordinates = self._coordinates(height, width)
+        corners = self.augment(coordinates, domain, position)[0, [0, -1]]
         (top, left), (_, right) = corners.astype(int) @ [[256, 0], [1, 0], [0, 256], [0, 1]]
         size = self.crop_at(position)
         crop = image[:, top : top + size, min(left, right) : min(left, right) + size]
         return crop.flip(2) if right < left else crop
 
-    def _places_of(self, height: int, width: int) -> np.ndarray:
-        """Return an image whose pixels say where they are: row and column, two bytes each."""
-        if (height, width) not in self._places:
+    def _coordinates(self, height: int, width: int) -> np.ndarray:
+        """Return an image whose pixels are their own row and column, in two bytes each."""
+        if (height, width) not in self._coordinate_images:
             rows, columns = np.indices((height, width))
-            places = np.stack([rows >> 8, rows & 255, columns >> 8, columns & 255], axis=2)
-            self._places[height, width] = places.astype(np.uint8)
-        return self._places[height, width]
+            coordinates = np.stack([rows >> 8, rows & 255, columns >> 8, columns & 255], axis=2)
+            self._coordinate_images[height, width] = coordinates.astype(np.uint8)
+        return self._coordinate_images[height, width]

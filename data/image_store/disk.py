@@ -1,4 +1,4 @@
-"""Images from one memory-mapped file of decoded pixels a domain, for runs that read them many times."""
+"""Cache decoded training images on disk, in one memory-mapped file per domain."""
 
 import fcntl
 import functools
@@ -24,7 +24,10 @@ class DiskStore:
     """Training images by domain and index, decoded once into the folder data.disk_cache."""
 
     def __init__(self, source: FileStore, folder: Path, progress: Progress = iter) -> None:
-        """Decode all images of `source` now, unless the folder has them. UserError where it cannot be written."""
+        """Decode all images of `source` into `folder`, unless it has them already.
+
+        UserError if the folder cannot be written.
+        """
         config = source.config
         self._domains: dict[str, PixelFile] = {}
         for domain, channels in source.channels.items():
@@ -42,7 +45,7 @@ class DiskStore:
 class PixelFile:
     """Images as uint8 [H, W, C], of any sizes, in one memory-mapped file.
 
-    Every process opens the file for itself; they share it through the system's page cache.
+    Every process opens the file itself; they share its pages through the page cache of the system.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +69,7 @@ class PixelFile:
 
 
 def cache_name(files: Sequence[Path], recipe: str) -> str:
-    """Return a name for these files decoded by `recipe`: another size or date gives another name."""
+    """Return a name for these files, decoded by `recipe`; it depends on their sizes and dates."""
     digest = hashlib.sha256(f"{VERSION} {recipe}".encode())
     for file in files:
         status = file.stat()
@@ -80,9 +83,9 @@ def open_pixel_file(
 ) -> PixelFile:  # fmt: skip
     """Return the images that `decode` returns for `files`, from `folder` if they are there.
 
-    They are built once: a process that finds another building waits for it. `progress` wraps the
-    iteration over the files. UserError where the folder cannot be written or the disk is full; a
-    half-built file is removed. BadImage as `decode` raises it.
+    They are built only once: other processes wait for the one that builds. `progress` wraps the
+    iteration over the files. UserError if the folder cannot be written or the disk is full; an
+    incomplete file is removed. BadImage if `decode` raises it.
     """
     path = parse_path(folder, "data.disk_cache") / f"{cache_name(files, recipe)}.u8"
     if not _is_complete(path, len(files)):
@@ -102,7 +105,7 @@ def open_pixel_file(
 
 
 def _is_complete(path: Path, count: int) -> bool:
-    """Return whether both files are there, whole, and of `count` images."""
+    """Return whether both files exist, are complete, and contain `count` images."""
     try:
         shapes = json.loads(path.with_suffix(".json").read_text())
         size = sum(int(np.prod(shape)) for shape in shapes)
@@ -114,7 +117,7 @@ def _is_complete(path: Path, count: int) -> bool:
 def _build(
     path: Path, files: Sequence[Path], decode: Callable[[Path], np.ndarray], progress: Progress
 ) -> None:
-    """Write both files; called by the process that holds the lock."""
+    """Write both files; the caller holds the lock."""
     shapes: list[list[int]] = []
 
     def write(out: IO[bytes]) -> None:

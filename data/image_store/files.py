@@ -1,4 +1,4 @@
-"""Images from their files: read, decoded and resized each time they are asked for."""
+"""Decode and resize training images from their files on every access."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from data.reading import BadImage, read_image
 
 
 class FileStore:
-    """Training images by domain and index, uint8 [H, W, C], resized for the random crop."""
+    """Training images by domain and index as uint8 [H, W, C], resized for the random crop."""
 
     def __init__(self, files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:
         self.files = {domain: list(paths) for domain, paths in files.items()}
@@ -20,11 +20,11 @@ class FileStore:
         self.resize = resize_transform(config, config.load_size)
 
     def pixels(self, domain: str, index: int) -> np.ndarray:
-        """Return image number `index` of a domain; BadImage where it cannot be used."""
+        """Return image number `index` of a domain; BadImage if it cannot be used."""
         return self.read(self.files[domain][index], self.channels[domain])
 
     def read(self, file: Path, channels: int) -> np.ndarray:
-        """Return a file's pixels resized for training; BadImage where it cannot be used."""
+        """Return the pixels of a file, resized for training; BadImage if it cannot be used."""
         config = self.config
         least = config.load_size if config.fit != "crop" else 0
         try:
@@ -40,7 +40,7 @@ class FileStore:
 
 
 def too_small(path: Path, height: int, width: int, crop: int) -> str:
-    """Return the line for an image that is smaller than the crop."""
+    """Return the error message for an image that is smaller than the crop."""
     return (
         f"{path}: {width}x{height} is smaller than data.crop_size={crop}; "
         "lower the crop or use data.fit=short_side"

@@ -1,4 +1,4 @@
-"""Decoded images kept in memory, so that only the first pass through a set decodes."""
+"""Cache decoded training images in memory that all worker processes share."""
 
 import contextlib
 import fcntl
@@ -15,28 +15,25 @@ import numpy as np
 
 from data.image_store.files import FileStore
 
-ENTRY = struct.Struct(
-    "=QQQQQ"
-)  # where the pixels begin (0: not kept), height, width, channels, seal
-SEAL = struct.Struct(
-    "=Q"
-)  # where they begin once more, written last: an entry without is not whole
+# An entry of the index: offset of the pixels (0: not cached), height, width, channels, seal.
+ENTRY = struct.Struct("=QQQQQ")
+# The seal repeats the offset and is written last: an entry without its seal is incomplete.
+SEAL = struct.Struct("=Q")
 
 
 class MemoryStore:
-    """Training images by domain and index, decoded in the first pass and kept in memory."""
+    """Training images by domain and index, decoded in the first pass and cached in memory."""
 
     def __init__(self, source: FileStore, max_bytes: int) -> None:
         self.source = source
         self.cache = SharedPixels(sum(map(len, source.files.values())), max_bytes)
         starts = np.cumsum([0, *map(len, source.files.values())]).tolist()
-        self._first = dict(
-            zip(source.files, starts, strict=False)
-        )  # number of a domain's first image
+        # Domain -> number of its first image in the cache.
+        self._first_number = dict(zip(source.files, starts, strict=False))
 
     def pixels(self, domain: str, index: int) -> np.ndarray:
-        """Return image number `index` of a domain; BadImage where it cannot be used."""
-        number = self._first[domain] + index
+        """Return image number `index` of a domain; BadImage if it cannot be used."""
+        number = self._first_number[domain] + index
         pixels = self.cache.get(number)
         if pixels is None:
             pixels = self.source.pixels(domain, index)
@@ -45,85 +42,90 @@ class MemoryStore:
 
 
 class SharedPixels:
-    """Images as uint8 [H, W, C], of any sizes, that all who read for one process put down and pick up.
+    """Images as uint8 [H, W, C], of any sizes, shared by a process and its worker processes.
 
-    They lie in a file without a name (in memory under Linux, elsewhere wherever temporary files are),
-    which the system removes with the last process that has it open. What does not fit in `most` bytes
-    is not kept. A process that dies on the way leaves nothing half written that another would read.
+    They are stored in an unnamed file (in memory on Linux, elsewhere in the folder of temporary
+    files), which the system deletes when the last process closes it. The file begins with an index:
+    entry 0 is the offset of the free space, entry n + 1 belongs to image n. Images that do not fit
+    in `max_bytes` are not cached. A process that dies while it writes leaves no incomplete image
+    that another process would read.
     """
 
     def __init__(self, count: int, max_bytes: int) -> None:
-        """Make room for `count` images in `most` bytes; none of it is taken before it is used."""
+        """Create a cache of `count` images in `max_bytes`; it takes memory only as it is filled."""
         self.count = count
         self.max_bytes = max_bytes
         self.full = False
         self._file: int | None = None
-        self._seen: mmap.mmap | None = None
+        self._map: mmap.mmap | None = None
         try:
-            self._own(_nameless_file())
-            os.ftruncate(
-                self._opened, self._first + max_bytes
-            )  # takes nothing: no page is written yet
-            os.pwrite(self._opened, ENTRY.pack(self._first, 0, 0, 0, 0), 0)  # where the next go
-        except OSError:  # no such file to be had: every pass decodes
+            self._own(_create_unnamed_file())
+            # The file is sparse: it takes no memory until pages are written.
+            os.ftruncate(self._descriptor, self._index_size + max_bytes)
+            os.pwrite(self._descriptor, ENTRY.pack(self._index_size, 0, 0, 0, 0), 0)
+        except OSError:  # no such file can be created: every pass decodes
             self._file = None
 
     @property
-    def _opened(self) -> int:
+    def _descriptor(self) -> int:
         assert self._file is not None
         return self._file
 
     @property
-    def _first(self) -> int:
+    def _index_size(self) -> int:
         return ENTRY.size * (self.count + 1)
 
     def _own(self, file: int) -> None:
+        """Use an open file, and close it together with this object."""
         self._file = file
         weakref.finalize(self, os.close, file)
 
     def get(self, index: int) -> np.ndarray | None:
-        """Return image number `index`, not to be written to, or None where it is not kept."""
+        """Return image number `index`, which must not be modified, or None if it is not cached."""
         if self._file is None:
             return None
-        if self._seen is None:
+        if self._map is None:
             try:
-                self._seen = mmap.mmap(
-                    self._file, self._first + self.max_bytes, prot=mmap.PROT_READ
+                self._map = mmap.mmap(
+                    self._file, self._index_size + self.max_bytes, prot=mmap.PROT_READ
                 )
             except OSError:  # more than this process may map
                 self._file = None
                 return None
-        entry = ENTRY.unpack_from(self._seen, ENTRY.size * (index + 1))
+        entry = ENTRY.unpack_from(self._map, ENTRY.size * (index + 1))
         start, height, width, channels, seal = entry
         if not start or seal != start:
             return None
         size = height * width * channels
-        pixels = np.frombuffer(self._seen, np.uint8, size, start)
+        pixels = np.frombuffer(self._map, np.uint8, size, start)
         return pixels.reshape(height, width, channels)
 
     def put(self, index: int, pixels: np.ndarray) -> None:
-        """Keep a copy of image number `index`, where there is room."""
+        """Cache a copy of image number `index`, if there is room."""
         if self._file is None or self.full:
             return
         try:
-            start = self._room(pixels.nbytes)
+            start = self._reserve(pixels.nbytes)
             if start is None:
                 return
             written = os.pwrite(self._file, np.ascontiguousarray(pixels).data, start)
-            if written == pixels.nbytes:  # then the entry, then its seal: who finds it finds all
+            if (
+                written == pixels.nbytes
+            ):  # then the entry, then its seal: readers see all or nothing
                 entry = ENTRY.size * (index + 1)
                 os.pwrite(self._file, ENTRY.pack(start, *pixels.shape, 0), entry)
                 os.pwrite(self._file, SEAL.pack(start), entry + ENTRY.size - SEAL.size)
-        except OSError:  # no memory, no space, no lock: the image is decoded again
+        except OSError:  # no memory, no disk space or no lock: the image is decoded again
             self.full = True
 
-    def _room(self, size: int) -> int | None:
-        """Return where `size` bytes may be written, for this process alone, or None."""
-        file = self._opened
-        fcntl.lockf(file, fcntl.LOCK_EX, ENTRY.size)  # the system lets go for a process that dies
+    def _reserve(self, size: int) -> int | None:
+        """Return the offset of `size` bytes reserved for this process, or None if it is full."""
+        file = self._descriptor
+        # The system releases this lock if the process dies.
+        fcntl.lockf(file, fcntl.LOCK_EX, ENTRY.size)
         try:
             start, *_ = ENTRY.unpack(os.pread(file, ENTRY.size, 0))
-            if start + size > self._first + self.max_bytes:
+            if start + size > self._index_size + self.max_bytes:
                 self.full = True
                 return None
             os.pwrite(file, ENTRY.pack(start + size, 0, 0, 0, 0), 0)
@@ -132,22 +134,22 @@ class SharedPixels:
             fcntl.lockf(file, fcntl.LOCK_UN, ENTRY.size)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A process that is being started is handed the file; what is copied otherwise keeps nothing.
-        handed = None
+        # Spawned processes inherit the file; any other pickled copy caches nothing.
+        inherited = None
         if self._file is not None and get_spawning_popen() is not None:
-            handed = DupFd(self._file)
-        return {**self.__dict__, "_file": handed, "_seen": None}
+            inherited = DupFd(self._file)
+        return {**self.__dict__, "_file": inherited, "_map": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        handed = state.pop("_file")
+        inherited = state.pop("_file")
         self.__dict__.update(state, _file=None)
-        if handed is not None:
-            self._own(handed.detach())
+        if inherited is not None:
+            self._own(inherited.detach())
 
 
-def _nameless_file() -> int:
-    """Return a new file that no folder lists."""
-    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it, and may forbid it
-        return os.memfd_create("kept_images")
+def _create_unnamed_file() -> int:
+    """Return the descriptor of a new file that is in no folder."""
+    with contextlib.suppress(AttributeError, OSError):  # available on Linux only, if permitted
+        return os.memfd_create("cached_images")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

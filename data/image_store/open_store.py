@@ -1,4 +1,4 @@
-"""Choose where decoded images come from: their files, memory, or a folder on disk."""
+"""Select where decoded training images come from: their files, memory, or a cache on disk."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from data.image_store.memory import MemoryStore
 
 
 class ImageStore(Protocol):
-    """Training images by domain and index."""
+    """Decoded training images by domain and index."""
 
     def pixels(self, domain: str, index: int) -> np.ndarray:
-        """Return image number `index` of a domain, uint8 [H, W, C], not to be written to."""
+        """Return image number `index` of a domain as uint8 [H, W, C], not to be modified."""
         ...
 
 
@@ -24,10 +24,10 @@ def open_image_store(
     files: Mapping[str, Sequence[Path]], config: DataConfig,
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> ImageStore:  # fmt: skip
-    """Return the store that data.disk_cache and data.memory_cache_gb choose.
+    """Return the store that data.disk_cache and data.memory_cache_gb select.
 
-    With data.disk_cache all images are decoded now; `progress` wraps the iteration over them. UserError
-    where the folder cannot be written, BadImage where an image cannot be used.
+    With data.disk_cache all images are decoded now; `progress` wraps the iteration over them.
+    UserError if the folder cannot be written, BadImage if an image cannot be used.
     """
     source = FileStore(files, config)
     if config.disk_cache:

@@ -1,1 +1,1 @@
-"""Several processes that train one run, through torch.distributed."""
+"""Train one run with several processes, through torch.distributed."""

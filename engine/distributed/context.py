@@ -1,4 +1,4 @@
-"""The processes that train one run together: how they meet, agree, and end."""
+"""Start, connect and end the processes that train one run together."""
 
 import contextlib
 import os
@@ -18,27 +18,33 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from common.command import print_error
 from common.errors import Interrupted, PeerExit, RunError, UserError, one_line
+from common.run_main import print_error
 from engine.distributed.hang_detector import exit_when
-from engine.distributed.rendezvous import agree_on_store_prefix
+from engine.distributed.store_prefix import agree_on_store_prefix
 from engine.hardware.device import RuntimeConfig, choose_device
 
-GRACE = 5.0  # seconds that a process which hangs waits longer than those that notice it
+GRACE_SECONDS = 5.0  # that a hanging process waits longer than the processes that notice it
+PEER_ENDED = (
+    "another process of this run has ended; checkpoints are intact, the same command continues"
+)
 Result = TypeVar("Result")
 
 
 class DistributedContext:
-    """The processes that train one run together, as torchrun started them; mostly there is but one.
+    """The processes that train one run together, as torchrun started them; without torchrun, one.
 
-    All make the same calls in the same order. Where one has ended or hangs, the others leave with exit
-    code 1, and one of them says so. Entered, all but the first are silent.
+    All ranks make the same calls in the same order. Where one has ended or hangs, the others exit
+    with code 1, and one of them prints why. While the context is entered, only rank 0 prints.
     """
 
     def __init__(
         self, rank: int = 0, world_size: int = 1, local_rank: int = 0, local_world_size: int = 0
     ) -> None:
-        """Take our number among `count` processes, and among those `beside` us on this machine."""
+        """Take this process's rank among `world_size` processes, and those of its machine.
+
+        `local_world_size` of 0 means that all processes are on this machine.
+        """
         self.rank = rank
         self.world_size = world_size
         self.local_rank = local_rank
@@ -54,7 +60,10 @@ class DistributedContext:
 
     @classmethod
     def from_env(cls) -> Self:
-        """Return who torchrun's variables say we are; without them we are alone."""
+        """Return the context of torchrun's environment variables; one process without them.
+
+        UserError where they are not numbers.
+        """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         if not all(name in os.environ for name in names):
             return cls()
@@ -63,26 +72,27 @@ class DistributedContext:
             local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
         except ValueError:
             raise UserError(
-                f"{', '.join(names[:3])} are set and are no numbers; start with torchrun, or unset them"
+                f"{', '.join(names[:3])} are set but are not numbers; "
+                "start with torchrun, or unset them"
             ) from None
         return cls(rank, world_size, local_rank, local_world_size)
 
     @property
     def is_main_process(self) -> bool:
-        """Say whether this is the process that writes and speaks."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
     @property
     def is_distributed(self) -> bool:
-        """Say whether there is nobody to talk to."""
+        """Whether there is more than one process."""
         return self.world_size > 1
 
     def __enter__(self) -> Self:
         self._stderr = sys.stderr
         if not self.is_main_process:
-            nowhere = self._redirects.enter_context(open(os.devnull, "w"))
-            self._redirects.enter_context(contextlib.redirect_stdout(nowhere))
-            self._redirects.enter_context(contextlib.redirect_stderr(nowhere))
+            devnull = self._redirects.enter_context(open(os.devnull, "w"))
+            self._redirects.enter_context(contextlib.redirect_stdout(devnull))
+            self._redirects.enter_context(contextlib.redirect_stderr(devnull))
         return self
 
     def __exit__(
@@ -92,11 +102,13 @@ class DistributedContext:
         if not self.is_distributed:
             return
         agreed = isinstance(error, Interrupted) or getattr(error, "exit_code", None) == 3
-        if error is None or agreed:  # all are here, and wait until the first has written everything
+        if error is None or agreed:
+            # All ranks end here, and wait until rank 0 has written everything.
             if dist.is_initialized():
                 with self._peer_failure_as_exit():
                     dist.barrier()
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, when one has left
+                # torchrun sends it to the others when one process has ended.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 dist.destroy_process_group()
             if error is not None and not self.is_main_process:
                 raise PeerExit(error.exit_code)  # pyright: ignore[reportAttributeAccessIssue]
@@ -104,7 +116,10 @@ class DistributedContext:
         self._exit_now(error)
 
     def init_process_group(self, config: RuntimeConfig) -> None:
-        """Meet the others, with the library that suits the device; UserError where a device is missing."""
+        """Connect to the other processes, with NCCL for CUDA tensors and gloo for the others.
+
+        UserError where the device is missing, RunError where a process cannot be reached.
+        """
         if not self.is_distributed:
             return
         self._starting = True
@@ -114,29 +129,29 @@ class DistributedContext:
             raise RunError(
                 f"the processes cannot reach each other ({one_line(error, 120)})"
             ) from None
-        name = agree_on_store_prefix(store, self.rank, self.world_size, config.timeout)
-        self._store = PrefixStore(name, store)
+        prefix = agree_on_store_prefix(store, self.rank, self.world_size, config.timeout)
+        self._store = PrefixStore(prefix, store)
         device = choose_device(config.device, self.local_rank, self.world_size)
         cuda = device.type == "cuda"
         if cuda:
             torch.cuda.set_device(device)
         self.timeout = config.timeout
-        # What CUDA waits for cannot be interrupted: there the watch below ends the process.
-        limit = timedelta(seconds=config.timeout + (2 * GRACE if cuda else 0))
+        # A wait for CUDA cannot be interrupted: there `exit_when_hung` ends the process first.
+        limit = timedelta(seconds=config.timeout + (2 * GRACE_SECONDS if cuda else 0))
         with self._peer_failure_as_exit():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if cuda else "gloo", store=self._store,
                 rank=self.rank, world_size=self.world_size, timeout=limit,
             )  # fmt: skip
 
-    def call_on_main(self, find: Callable[[], Result], wait_forever: bool = False) -> Result:
-        """Return what `find` finds in the first process; `wait_forever` waits however long that takes."""
+    def call_on_main(self, function: Callable[[], Result], wait_forever: bool = False) -> Result:
+        """Call `function` on rank 0, return its result on all; `wait_forever`: without timeout."""
         if not self.is_distributed:
-            return find()
-        box: list[Any] = [find() if self.is_main_process else None]
+            return function()
+        box: list[Any] = [function() if self.is_main_process else None]
         if wait_forever:
             self._broadcast_count += 1
-            name = f"answer {self._broadcast_count}"
+            name = f"broadcast {self._broadcast_count}"
             if self.is_main_process:
                 self._store.set(name, b"")
             while not self._store.check([name]):
@@ -146,7 +161,7 @@ class DistributedContext:
         return box[0]
 
     def scatter_object(self, parts: Sequence[Result]) -> Result:
-        """Return part number `rank` of the first process's `parts`."""
+        """Return element `rank` of the `parts` that rank 0 passes."""
         if not self.is_distributed:
             return parts[0]
         box: list[Any] = [None]
@@ -155,7 +170,7 @@ class DistributedContext:
         return box[0]
 
     def gather_object(self, value: Result) -> list[Result]:
-        """Return everybody's value, in the order of ranks, to the first process; to others nothing."""
+        """Return the values of all ranks, in order, on rank 0; an empty list on the others."""
         if not self.is_distributed:
             return [value]
         box: list[Any] | None = [None] * self.world_size if self.is_main_process else None
@@ -164,7 +179,7 @@ class DistributedContext:
         return box or []
 
     def all_reduce_max(self, number: int) -> int:
-        """Return the largest of everybody's numbers."""
+        """Return the largest number of all ranks."""
         if not self.is_distributed:
             return number
         numbers = torch.tensor([number])
@@ -173,7 +188,7 @@ class DistributedContext:
         return int(numbers)
 
     def all_reduce_mean(self, values: Tensor) -> Tensor:
-        """Return the mean of everybody's tensor; what is no number anywhere is none everywhere."""
+        """Return the mean of a tensor over all ranks; a NaN on any rank becomes NaN on all."""
         if not self.is_distributed:
             return values
         mean = values / self.world_size
@@ -181,35 +196,35 @@ class DistributedContext:
         return mean
 
     def all_reduce_async(self, flat: Tensor) -> Any:
-        """Begin to add up everybody's tensor in place; `finish` waits for the sum."""
+        """Start to sum a tensor over all ranks, in place; `wait` waits for the result."""
         with self._peer_failure_as_exit():
             return dist.all_reduce(flat, async_op=True)
 
     def wait(self, work: Any) -> None:
-        """Wait for a sum: on CUDA the stream does, not the host."""
+        """Wait for an all-reduce; on CUDA the stream waits, not the host."""
         with self._peer_failure_as_exit():
             work.wait()
 
     def barrier(self) -> None:
-        """Wait until all are here, however long it takes."""
+        """Wait until all ranks have called this, without a timeout."""
         if not self.is_distributed:
             return
         self._barrier_count += 1
-        place = f"here {self._barrier_count}"
-        self._store.add(place, 1)
-        while self._store.add(place, 0) < self.world_size:
+        key = f"barrier {self._barrier_count}"
+        self._store.add(key, 1)
+        while self._store.add(key, 0) < self.world_size:
             time.sleep(0.05)
 
     @contextmanager
     def exit_when_hung(self) -> Iterator[None]:
-        """End this process where it does not talk to the others for longer than they would wait."""
+        """End this process if it does not communicate for longer than the others wait for it."""
         if not self.is_distributed:
             yield
             return
         self._last_contact = time.monotonic()
 
         def is_hung() -> bool:
-            return time.monotonic() - self._last_contact > self.timeout + GRACE
+            return time.monotonic() - self._last_contact > self.timeout + GRACE_SECONDS
 
         def exit_process() -> None:
             self._print_last_error(self._hang_message())
@@ -219,52 +234,50 @@ class DistributedContext:
             yield
 
     def is_peer_failure(self, error: Exception) -> bool:
-        """Say whether an error means that another process is gone."""
+        """Return whether an error means that another process has ended or hangs."""
         text = str(error).lower()
-        named = isinstance(error, dist.DistError) or "gloo" in text or "nccl" in text
-        return self.is_distributed and named
+        is_communication = isinstance(error, dist.DistError) or "gloo" in text or "nccl" in text
+        return self.is_distributed and is_communication
 
     def peer_failure_exit(self, error: Exception) -> PeerExit:
-        """Say, if nobody did, that another process is gone; return what to raise."""
-        late = "imed out" in str(error) or "imeout" in str(error)
-        self._print_last_error(
-            self._hang_message() if late else
-            "another process of this run has ended; checkpoints are intact, the same command continues"
-        )  # fmt: skip
+        """Print once per run that another process has ended or hangs; return what to raise."""
+        timed_out = "imed out" in str(error) or "imeout" in str(error)
+        self._print_last_error(self._hang_message() if timed_out else PEER_ENDED)
         return PeerExit(1)
 
     def _hang_message(self) -> str:
         return (
-            f"a process hangs: nothing was heard of it for {self.timeout:g} s (runtime.timeout); "
+            f"a process hangs: it did not communicate for {self.timeout:g} s (runtime.timeout); "
             "checkpoints are intact, the same command continues"
         )
 
     @contextmanager
     def _peer_failure_as_exit(self) -> Iterator[None]:
-        """Turn what a library says of a lost process into one line."""
+        """Turn a library's error about a lost process into one line and a `PeerExit`."""
         try:
             yield
         except (RuntimeError, ConnectionError) as error:
-            if "DataLoader worker" in str(error):  # it is raised at any moment
+            if "DataLoader worker" in str(error):  # of this process, whatever it was waiting for
                 raise
             raise self.peer_failure_exit(error) from None
         self._last_contact = time.monotonic()
 
     def _print_last_error(self, text: str) -> None:
-        """Print why the run ends, if no other process did."""
+        """Print why the run ends, if no other process has."""
         if self._claims_error_report():
             print(f"error: {one_line(RuntimeError(text))}", file=self._stderr, flush=True)
 
     def _claims_error_report(self) -> bool:
-        if self._store is None:  # before they meet all know the same; then each what stops it
+        # Without a store all ranks end for the same reason, except while they connect.
+        if self._store is None:
             return self.is_main_process or self._starting
         try:
-            return self._store.add("spoken", 1) == 1
-        except RuntimeError:  # the store went with torchrun
+            return self._store.add("error reported", 1) == 1
+        except RuntimeError:  # the store has ended with torchrun
             return True
 
     def _exit_now(self, error: BaseException) -> None:
-        """End the process at once: the others are elsewhere, and the libraries would wait for them."""
+        """End the process at once: the libraries would wait for the other processes."""
         code = getattr(error, "exit_code", 1)
         if isinstance(error, UserError | RunError):
             code = print_error(error, aloud=self._claims_error_report())

@@ -1,4 +1,4 @@
-"""Gradients of a turn, averaged over the processes that share its batch."""
+"""Average the gradients of an update over the processes that share its batch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -6,20 +6,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BUCKET_BYTES = 25 * 2**20  # bytes that travel at once, while the next are being gathered
+BUCKET_BYTES = 25 * 2**20  # sent at once, while the next bucket is filled
 
 
 def average_gradients(
-    gradients: Sequence[Tensor], losses: Mapping[str, Tensor], world_size: int, transfer_dtype: torch.dtype | None,
-    all_reduce_async: Callable[[Tensor], Any], wait: Callable[[Any], None],
+    gradients: Sequence[Tensor], losses: Mapping[str, Tensor], world_size: int,
+    transfer_dtype: torch.dtype | None, all_reduce_async: Callable[[Tensor], Any],
+    wait: Callable[[Any], None],
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Put the mean over `processes` in the place of each gradient; return the means of the losses.
+    """Replace each gradient by its mean over all processes; return the means of the losses.
 
-    `begin_sum` adds a flat tensor up over all processes, in place, and `finish` waits for it. Gradients
-    travel as `wire`, losses as float32. A gradient must be there on all processes or on none.
+    `all_reduce_async` starts to sum a flat tensor over all processes, in place, and `wait` waits
+    for the result. Gradients are sent as `transfer_dtype` (None: as they are), losses as float32. A
+    gradient must exist on all processes or on none.
     """
     values = torch.stack([loss.float() for loss in losses.values()]) / world_size
-    sent = all_reduce_async(values)
+    losses_work = all_reduce_async(values)
     pending = []
     for bucket in make_buckets(gradients):
         flat = torch.cat([gradient.flatten() for gradient in bucket]).div_(world_size)
@@ -30,19 +32,19 @@ def average_gradients(
         pieces = flat.split([gradient.numel() for gradient in bucket])
         for gradient, piece in zip(bucket, pieces, strict=True):
             gradient.copy_(piece.view(gradient.shape))
-    wait(sent)
+    wait(losses_work)
     return dict(zip(losses, values.unbind(), strict=True))
 
 
 def make_buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield gradients in groups of at most BUCKET bytes, a larger one alone."""
-    group: list[Tensor] = []
+    """Yield buckets of at most BUCKET_BYTES of gradients; a larger gradient has its own bucket."""
+    bucket: list[Tensor] = []
     size = 0
     for gradient in gradients:
-        if group and size + gradient.nbytes > BUCKET_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(gradient)
+        if bucket and size + gradient.nbytes > BUCKET_BYTES:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
         size += gradient.nbytes
-    if group:
-        yield group
+    if bucket:
+        yield bucket

@@ -1,8 +1,8 @@
-"""What the processes of a run have in common, and what each remembers of its own part of the images.
+"""Separate the state that each process has of its own from the state that all processes share.
 
-Weights, optimizers and averages are the same everywhere. The extra state of a method's modules (the
-images of a history, the maps of a queue) is a process's own: every checkpoint holds that of all, and a
-run that is continued by another number of processes deals it out anew.
+Weights, optimizers and the EMA are the same on all ranks. The extra state of a method's modules
+(the images of an image pool, the feature maps of a queue) differs between ranks: a checkpoint holds
+that of all ranks, and a run that resumes with another number of processes redistributes it.
 """
 
 import hashlib
@@ -14,29 +14,31 @@ from torch import Tensor
 
 from common.errors import RunError
 
-EXTRA_STATE_SUFFIX = (
-    "_extra_state"  # how torch ends the names of what is no parameter and no buffer
-)
+EXTRA_STATE_SUFFIX = "_extra_state"  # torch's, for state that is not a parameter or buffer
 INTEGER_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 RankState = dict[str, Any]
-"""Name in the method's state -> what one process remembers under it."""
+"""Key in the method's state dict -> the extra state of one rank."""
 
 
 def rank_state(state: Mapping[str, Any]) -> RankState:
-    """Return what in a method's state is the process's own."""
+    """Return the part of a method's state dict that each rank has of its own."""
     return {name: value for name, value in state.items() if name.endswith(EXTRA_STATE_SUFFIX)}
 
 
 def reshard(rank_states: Sequence[RankState], rank: int, count: int) -> RankState:
-    """Return what process `rank` of `count` is to remember of what some processes remembered.
+    """Return the state of rank `rank` of `count`, from the states of all ranks that saved them.
 
-    As many processes get back each its own. Others get every count-th entry of all, and are filled up
-    with entries of the others to what a process remembered before, or to their share of all where
-    that is more: a history that was full is full again, and takes from a longer one what it holds.
+    The same number of ranks get back their own. Otherwise a rank gets every count-th entry of all,
+    and is filled up with other ranks' entries to the length that a rank had before, or to its share
+    of all entries where that is more: a full image pool is full again, and a module drops what it
+    has no room for.
     """
     if len(rank_states) == count:
         return rank_states[rank]
-    return {name: _reshard([m[name] for m in rank_states], rank, count) for name in rank_states[0]}
+    return {
+        name: _reshard([state[name] for state in rank_states], rank, count)
+        for name in rank_states[0]
+    }
 
 
 def _reshard(parts: Sequence[Any], rank: int, count: int) -> Any:
@@ -45,39 +47,38 @@ def _reshard(parts: Sequence[Any], rank: int, count: int) -> Any:
     rows = [part for part in parts if isinstance(part, Tensor) and part.ndim]
     if not rows or any(part.shape[1:] != rows[0].shape[1:] for part in rows):
         return parts[rank % len(parts)]
-    places = sorted((i, number) for number, part in enumerate(rows) for i in range(len(part)))
-    own = list(range(rank, len(places), count))
-    others = [place for place in range(len(places)) if place % count != rank]
-    room = max(len(part) for part in rows) * max(1, -(-len(parts) // count))
-    chosen = [
-        places[place] for place in sorted([*own, *others][:room])
-    ]  # the oldest first, as before
+    entries = sorted((i, number) for number, part in enumerate(rows) for i in range(len(part)))
+    own = list(range(rank, len(entries), count))
+    others = [index for index in range(len(entries)) if index % count != rank]
+    length = max(len(part) for part in rows) * max(1, -(-len(parts) // count))
+    chosen = [entries[index] for index in sorted([*own, *others][:length])]  # still oldest first
     return torch.stack([rows[number][i] for i, number in chosen]) if chosen else rows[0]
 
 
-def check_ranks_agree(fingerprints: Sequence[str]) -> None:
-    """Raise RunError where the processes do not have the same weights."""
-    for rank, found in enumerate(fingerprints):
-        if found != fingerprints[0]:
+def check_ranks_agree(checksums: Sequence[str]) -> None:
+    """Raise RunError where the `state_checksum` of a rank is not that of rank 0."""
+    for rank, checksum in enumerate(checksums):
+        if checksum != checksums[0]:
             raise RunError(
-                f"process {rank} has other weights than the first: this is a defect, of the machine or "
-                "the software; checkpoints are intact"
+                f"process {rank} has other weights than process 0: the machine or the software is "
+                "defective; checkpoints are intact"
             )
 
 
 def state_checksum(state: Mapping[str, Any]) -> str:
-    """Return a short text that is the same for the same tensors, extra state left out."""
+    """Return a checksum of all tensors but the extra state, 16 hexadecimal digits."""
     sums = [bits.sum(dtype=torch.int64) for bits in _as_integers(state)]
     numbers = torch.stack([x.cpu() for x in sums]).tolist() if sums else []
     return hashlib.sha256(repr(numbers).encode()).hexdigest()[:16]
 
 
 def _as_integers(state: Any) -> Iterator[Tensor]:
-    """Yield every tensor in nested containers as whole numbers."""
+    """Yield every tensor in nested mappings but the extra state, its bits as integers."""
     if isinstance(state, Mapping):
         for name, value in state.items():
             if not str(name).endswith(EXTRA_STATE_SUFFIX):
                 yield from _as_integers(value)
     elif isinstance(state, Tensor):
-        exact = state.detach().contiguous()
-        yield exact.view(INTEGER_TYPES[exact.itemsize]) if exact.is_floating_point() else exact
+        tensor = state.detach().contiguous()
+        is_float = tensor.is_floating_point()
+        yield tensor.view(INTEGER_TYPES[tensor.itemsize]) if is_float else tensor

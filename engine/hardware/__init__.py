@@ -1,1 +1,1 @@
-"""Devices, CUDA graphs, compilation and memory."""
+"""Choose and use the hardware: devices, CUDA graphs, compilation and memory."""

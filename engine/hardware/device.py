@@ -1,4 +1,4 @@
-"""Options of the hardware, and the choice of the device."""
+"""Define the options of the hardware, and choose the device."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,29 +30,38 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= MAX_THREADS:
-            raise UserError(f"runtime.threads must be 0 to {MAX_THREADS}, got {self.threads}")
+            raise UserError(
+                f"runtime.threads must be 0 to {MAX_THREADS}, got {self.threads}",
+                option="runtime.threads",
+            )
         if self.timeout <= 0:
-            raise UserError(f"runtime.timeout must be more than 0, got {self.timeout}")
+            raise UserError(
+                f"runtime.timeout must be more than 0, got {self.timeout}", option="runtime.timeout"
+            )
 
 
 def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.device:
-    """Return the device of process number `local` on its machine; UserError where it is not there.
+    """Return the device of process `local_rank` of a machine; UserError where it is missing.
 
-    `processes` is how many train together, on all machines.
+    `world_size` is the number of processes that train together, on all machines.
     """
     device = _device(name)
     if world_size == 1 or device.type == "cpu":
         return device
     if device.type != "cuda":
-        raise UserError(f"several processes need runtime.device=cuda or cpu, not {device.type}")
+        raise UserError(
+            f"several processes need runtime.device=cuda or cpu, not {device.type}",
+            option="runtime.device",
+        )
     if device.index is not None:
         raise UserError(
-            f"runtime.device={name} is one device for several processes; leave out the number"
+            f"runtime.device={name} is one device for several processes; leave out the number",
+            option="runtime.device",
         )
     if local_rank >= torch.cuda.device_count():
         raise UserError(
             f"this machine has {torch.cuda.device_count()} GPU(s); start as many processes "
-            "(--nproc-per-node)"
+            "(torchrun --nproc-per-node)"
         )
     return torch.device("cuda", local_rank)
 
@@ -66,13 +75,18 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(
-            f"runtime.device: no device is called '{name}'; use auto, cpu, cuda or mps"
+            f"runtime.device: no device is called '{name}'; use auto, cpu, cuda or mps",
+            option="runtime.device",
         ) from None
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if missing.get(device.type, device.type != "cpu"):
-        raise UserError(f"runtime.device={name} is not available on this machine; use auto or cpu")
+        raise UserError(
+            f"runtime.device={name} is not available on this machine; use auto or cpu",
+            option="runtime.device",
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"runtime.device={name}: this machine has {torch.cuda.device_count()} GPU(s)"
+            f"runtime.device={name}: this machine has {torch.cuda.device_count()} GPU(s)",
+            option="runtime.device",
         )
     return device

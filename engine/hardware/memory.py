@@ -1,4 +1,4 @@
-"""What memory there is, how a process keeps it, and how it says that there was too little."""
+"""Measure free memory, reuse freed memory, and recognize errors of too little memory."""
 
 import contextlib
 import ctypes
@@ -12,10 +12,10 @@ from common.errors import RunError
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep large blocks for the next step instead of returning them.
+    """Let the C library keep freed blocks for the next step instead of returning them.
 
-    A step frees and takes the same blocks again; each return costs the kernel thousands of page
-    faults. glibc's own limit for this is 32 MiB a block; elsewhere there is nothing to do.
+    Each step frees and allocates the same blocks; each return costs thousands of page faults. glibc
+    allows this for blocks of up to 32 MiB; with another C library this does nothing.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     with contextlib.suppress(OSError, AttributeError):
@@ -25,37 +25,37 @@ def keep_freed_memory() -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that this process may still take: of the device, or of machine and limits."""
+    """Return the bytes that can still be allocated: on a CUDA device, or of RAM within limits."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = [2**40]
+    bounds = [2**40]
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable")]
+        bounds += [1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable")]
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
         limit, used = ((group / f"memory.{x}").read_text() for x in ("max", "current"))
-        found.append(int(limit) - int(used))
+        bounds.append(int(limit) - int(used))
     with contextlib.suppress(OSError, ValueError, IndexError):
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        found += [limit - taken] if limit != resource.RLIM_INFINITY else []
-    return max(min(found), 0)
+        bounds += [limit - taken] if limit != resource.RLIM_INFINITY else []
+    return max(min(bounds), 0)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error means that memory ran out, of the device or the machine."""
+    """Return whether an error means that memory ran out, of the device or the machine."""
     text = str(error).lower()
-    unmapped = "failed to map segment" in text  # a library that is imported when it is first needed
+    unmapped = "failed to map segment" in text  # of a library that is imported late
     return isinstance(error, MemoryError) or unmapped or ("memory" in text and "alloc" in text)
 
 
 def out_of_memory(error: Exception) -> RunError:
-    """Return the line for a run that does not fit, with the size that was asked for where it is known."""
-    found = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
+    """Return the error of a run that does not fit, with the requested size where it is known."""
+    requested = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
     return RunError(
-        f"out of memory{f' (asked for {found[1]})' if found else ''}; lower batch_size (or compute it in "
-        "parts with accumulate), data.crop_size or method.generator.channels, or set "
-        "runtime.precision=bf16 or runtime.activation_checkpointing=true; plan=true measures what fits; "
-        "checkpoints are intact"
+        f"out of memory{f' (asked for {requested[1]})' if requested else ''}; lower batch_size "
+        "(or split it with microbatches), data.crop_size or method.generator.channels, or set "
+        "runtime.precision=bf16 or runtime.activation_checkpointing=true; "
+        "plan=true measures what fits; checkpoints are intact"
     )

@@ -1,1 +1,1 @@
-"""Weights & Biases: runs, artifacts, its API and its offline files."""
+"""Connect runs to Weights & Biases: logs, artifacts, its API and its offline files."""

@@ -1,4 +1,4 @@
-"""What a run hands to W&B to keep: what its images are, its checkpoints, and what was exported from it."""
+"""Describe and upload the W&B artifacts of a run: data record, checkpoints and exported bundles."""
 
 import json
 from collections.abc import Mapping
@@ -7,22 +7,22 @@ from typing import Any
 
 from data.config import DataConfig
 from engine.checkpoint import MANIFEST, Checkpoints
-from engine.run_record import DATA, fingerprints, read_data
+from engine.provenance_files import DATA, fingerprints, read_data
 from engine.tracking.wandb_run import WandbRun, wandb_run_id
 
 ArtifactSpec = tuple[str, str, dict[str, Path], dict[str, Any]]
-"""Name, type, file by its name inside, metadata."""
+"""Name, type, name inside the artifact -> file, metadata."""
 
 
 def dataset_artifact(run: Path, config: DataConfig) -> ArtifactSpec:
-    """Return what the images are: names, sizes and hashes, and none of the images."""
+    """Return the artifact of data.json: names, sizes and hashes of the images, but no image."""
     name = Path(config.root or next(iter(config.train.values()), "images")).name
     facts = fingerprints(read_data(run))
     return f"data-{name}", "dataset", {DATA: run / DATA}, {"fingerprint": facts}
 
 
 def model_name(run: Path) -> str:
-    """Return what the checkpoints of a run are called in W&B."""
+    """Return the artifact name of a run's checkpoints."""
     return f"{run.resolve().name}-{wandb_run_id(run)}"
 
 
@@ -48,7 +48,7 @@ def upload_checkpoints(wandb: WandbRun, run: Path, facts: Mapping[str, Any]) -> 
 def bundle_artifact(
     run: Path, folder: Path, direction: str, facts: Mapping[str, Any]
 ) -> ArtifactSpec:
-    """Return an exported bundle, whole."""
+    """Return the artifact of an exported bundle, with all its files."""
     files = {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
     }

@@ -1,4 +1,4 @@
-"""Weights & Biases: the mirror of a run's record, and the one door to its library."""
+"""Log a run to Weights & Biases; the only module that imports its library."""
 
 import math
 import netrc
@@ -20,13 +20,13 @@ from common.files import write_text
 from data.fingerprint import Fingerprint
 
 Job = Literal["train", "eval", "export"]
-FINISHED, UPLOADED = 60, 3600  # seconds that the end of a run waits for the server; with artifacts
+FINISH_TIMEOUT, UPLOAD_TIMEOUT = 60, 3600  # seconds, without and with artifacts to upload
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
 @dataclass(frozen=True)
 class LogConfig:
-    """What is logged, how often, and where."""
+    """The log of a run: how often it is written, and where to."""
 
     every: int = 20  # steps between two lines of metrics.jsonl
     previews_every: int = 500  # steps between two preview grids; 0: one at the end
@@ -39,18 +39,19 @@ class LogConfig:
     fingerprint: Fingerprint = "contents"  # hash images by contents, or only by name and size
 
     def __post_init__(self) -> None:
-        for option, least in (("every", 1), ("previews_every", 0), ("previews", 0)):
-            if getattr(self, option) < least:
+        for option, smallest in (("every", 1), ("previews_every", 0), ("previews", 0)):
+            if (value := getattr(self, option)) < smallest:
                 raise UserError(
-                    f"log.{option} must be at least {least}, got {getattr(self, option)}"
+                    f"log.{option} must be at least {smallest}, got {value}", option=f"log.{option}"
                 )
 
 
 class WandbRun:
-    """A run in Weights & Biases; whatever goes wrong there, training goes on.
+    """A run in Weights & Biases; whatever fails there, training goes on.
 
-    Steps are the run's own, so a resumed run continues its curves; `images` is the x axis of every
-    chart, so that batch sizes can be compared.
+    Steps are those of the run, so a resumed run continues its charts; `images` is the x axis of
+    every chart, so that batch sizes can be compared. `message` describes the state for the
+    terminal.
     """
 
     def __init__(
@@ -60,17 +61,17 @@ class WandbRun:
         self.run: Any = None
         self.job = job
         self.best: dict[str, float] = {}
-        self.uploads = False  # artifacts, only where the server has the run
+        self.uploads = False  # whether artifacts are uploaded: only if the run is online
         self.message = "W&B: disabled"
         mode = wandb_mode(config.wandb)
         if mode == "disabled":
             return
-        keyless = mode == "online" and not has_key()  # the library would ask, and wait for ever
-        mode = "offline" if keyless else mode
+        lacks_key = mode == "online" and not has_key()  # the library would ask for one and wait
+        mode = "offline" if lacks_key else mode
         try:
             self._start(config, mode, run_folder, run_id, resolved)
-            self.message += " (no key for online: wandb login)" if keyless else ""
-        except Exception as error:  # the library raises its own, the network's and the server's
+            self.message += " (no key for online: wandb login)" if lacks_key else ""
+        except Exception as error:  # of the library, the network or the server
             self.message = f"W&B: not available ({one_line(error, 120)}); "
             if mode == "offline":
                 self.message += "logging to metrics.jsonl only"
@@ -78,24 +79,24 @@ class WandbRun:
             try:
                 self._start(config, "offline", run_folder, run_id, resolved)
                 self.message = f"W&B: online failed ({one_line(error, 120)}); logging offline"
-            except Exception as second:
-                self.message += f"offline failed too ({one_line(second, 80)})"
+            except Exception as offline_error:
+                self.message += f"offline failed too ({one_line(offline_error, 80)})"
 
     def _start(
         self, config: LogConfig, mode: str, folder: Path, run_id: str, resolved: Mapping[str, Any]
     ) -> None:
         wandb = import_wandb()
         name = clean_name(folder.resolve().name) + ("" if self.job == "train" else f"-{self.job}")
-        swept = "WANDB_SWEEP_ID" in os.environ and self.job == "train"  # an agent chose the id
+        in_sweep = "WANDB_SWEEP_ID" in os.environ and self.job == "train"  # the agent sets the id
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or config.project,
             name=os.environ.get("WANDB_NAME") or name, job_type=self.job,
-            id=None if swept else run_id, resume=None if swept else "allow",
+            id=None if in_sweep else run_id, resume=None if in_sweep else "allow",
             dir=os.environ.get("WANDB_DIR") or str(folder), config=dict(resolved),
             group=clean_name(config.group) if config.group else None, tags=config.tags, mode=mode,
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=30,
-                finish_timeout=UPLOADED if config.artifacts else FINISHED,
+                finish_timeout=UPLOAD_TIMEOUT if config.artifacts else FINISH_TIMEOUT,
                 x_save_requirements=False,
             ),
         )  # fmt: skip
@@ -109,11 +110,11 @@ class WandbRun:
             self.message += f" at {self.run.url}"
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
-        """Log numbers under their names at the run's own step."""
+        """Log numbers by name at a step of the run."""
         self._safely(lambda: self.run.log(dict(values), step=step))
 
     def update_best(self, scores: Mapping[str, float]) -> None:
-        """Keep the lowest of each score/NAME so far as best/NAME in the summary, for sweeps and tables."""
+        """Set best/NAME in the summary to the lowest score/NAME so far, for sweeps and tables."""
         for name, value in scores.items():
             best = f"best/{name.removeprefix('score/')}"
             self.best[best] = min(value, self.best.get(best, math.inf))
@@ -121,7 +122,7 @@ class WandbRun:
             self.update_summary(self.best)
 
     def update_summary(self, values: Mapping[str, Any]) -> None:
-        """Set values of the summary, which tables of runs show."""
+        """Set values of the summary, which W&B shows in its tables of runs."""
         self._safely(lambda: self.run.summary.update(dict(values)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -137,32 +138,38 @@ class WandbRun:
     def use_artifact(
         self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
     ) -> None:
-        """Say what the run was made from: an artifact of these files, made where the server has none."""
-        self._kept(name, lambda: self.run.use_artifact(make_artifact(name, kind, files, metadata)))
+        """Record an artifact of these files as an input; create it where the server has none."""
+        self._with_artifact(
+            name, lambda: self.run.use_artifact(make_artifact(name, kind, files, metadata))
+        )
 
     def use_known_artifact(self, name: str) -> None:
-        """Say that the run was made from an artifact that the server has."""
-        self._kept(name, lambda: self.run.use_artifact(name))
+        """Record as an input an artifact that the server has."""
+        self._with_artifact(name, lambda: self.run.use_artifact(name))
 
     def log_artifact(
         self, name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any],
         aliases: Sequence[str],
     ) -> None:  # fmt: skip
-        """Upload files under their names in an artifact; they must stay as they are until `finish`."""
+        """Upload an artifact of files by name inside it; they must not change until `finish`."""
 
         def send() -> None:
             self.run.log_artifact(make_artifact(name, kind, files, metadata), aliases=list(aliases))
 
-        self._kept(name, send)
+        self._with_artifact(name, send)
 
     def mark_preempting(self) -> None:
-        """Say that the run is stopped from outside and means to go on."""
+        """Mark the run as stopped from outside and to be continued."""
         self._safely(lambda: self.run.mark_preempting())  # noqa: PLW0108 (there may be no run)
 
     def images(
-        self, grids: Mapping[str, np.ndarray], captions: Mapping[str, str], step: int, seen: int
+        self,
+        grids: Mapping[str, np.ndarray],
+        captions: Mapping[str, str],
+        step: int,
+        images_seen: int,
     ) -> None:
-        """Log uint8 pictures [H, W, 3] under previews/NAME, `seen` images into the run."""
+        """Log uint8 pictures [H, W, 3] as previews/NAME; `images_seen` is the x axis."""
 
         def send() -> None:
             pictures = {
@@ -171,12 +178,12 @@ class WandbRun:
                 )
                 for name, grid in grids.items()
             }
-            self.run.log(pictures | {"images": seen}, step=step)
+            self.run.log(pictures | {"images": images_seen}, step=step)
 
         self._safely(send)
 
     def alert(self, title: str, text: str, step: int) -> None:
-        """Send a warning to whom it concerns."""
+        """Send a warning through W&B's alerts."""
         self._safely(lambda: self.run.alert(title[:120], f"{text} (step {step})", level="WARN"))
 
     def finish(self, exit_code: int = 0) -> None:
@@ -184,10 +191,11 @@ class WandbRun:
         self._safely(lambda: self.run.finish(exit_code=exit_code))
         self.run = None
 
-    def _kept(self, name: str, action: Callable[[], object]) -> None:
-        """Do something with an artifact, if artifacts are uploaded; it may fail, or take too long, alone.
+    def _with_artifact(self, name: str, action: Callable[[], object]) -> None:
+        """Run an action on an artifact, if artifacts are uploaded; print a note where it fails.
 
-        The library waits for the server for as long as it takes: a thread waits in the run's place.
+        The library waits for the server without a limit, so a thread waits for FINISH_TIMEOUT
+        instead.
         """
         if self.run is None or not self.uploads:
             return
@@ -202,11 +210,12 @@ class WandbRun:
 
         thread = threading.Thread(target=attempt, daemon=True)
         thread.start()
-        thread.join(FINISHED)
+        thread.join(FINISH_TIMEOUT)
         if problems:
             print(f"note: {name} is not in W&B ({problems[0]})")
 
-    def _safely(self, action: Any) -> None:
+    def _safely(self, action: Callable[[], object]) -> None:
+        """Run an action if there is a W&B run; where it fails, print a note and stop logging."""
         if self.run is None:
             return
         try:
@@ -217,23 +226,23 @@ class WandbRun:
 
 
 def wandb_run_id(folder: Path) -> str:
-    """Return the id that the run in a folder keeps over restarts: a sweep's, or one drawn once."""
+    """Return the W&B id of the run in a folder: a sweep's or a random one, stored in `wandb_id`."""
     path = folder / "wandb_id"
     if not path.exists():
-        swept = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
-        write_text(path, clean_name(swept or "") if swept else secrets.token_hex(4))
+        sweep_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
+        write_text(path, clean_name(sweep_id) if sweep_id else secrets.token_hex(4))
     return path.read_text().strip()
 
 
 def import_wandb() -> Any:
-    """Return W&B's library; a second that nobody should wait for who has switched it off."""
+    """Import W&B's library, which takes a second: only where it is used."""
     import wandb
 
     return wandb
 
 
 def import_record_types() -> Any:
-    """Return the classes of the records that an offline run's file holds."""
+    """Return the module with the record classes of an offline run's file."""
     from wandb.proto import wandb_internal_pb2
 
     return wandb_internal_pb2
@@ -242,7 +251,7 @@ def import_record_types() -> Any:
 def make_artifact(
     name: str, kind: str, files: Mapping[str, Path], metadata: Mapping[str, Any]
 ) -> Any:
-    """Return an artifact that holds the files themselves: no copy of them is made."""
+    """Return an artifact that refers to the files themselves, without a copy in W&B's cache."""
     artifact = import_wandb().Artifact(clean_name(name), type=kind, metadata=dict(metadata))
     for inside, path in files.items():
         artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
@@ -251,19 +260,19 @@ def make_artifact(
 
 @contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
-    """Let the library copy what a table holds into `folder`, and not the home folder, unless told where."""
+    """Let the library stage tables in `folder`, not at home, unless WANDB_DATA_DIR is set."""
     name = "WANDB_DATA_DIR"
-    chosen = os.environ.get(name)
-    os.environ[name] = chosen or str(folder)
+    configured = os.environ.get(name)
+    os.environ[name] = configured or str(folder)
     try:
         yield
     finally:
-        if chosen is None:
+        if configured is None:
             del os.environ[name]
 
 
 def wandb_mode(wanted: str) -> str:
-    """Return online, offline or disabled; `auto` asks WANDB_MODE, then whether a key is configured."""
+    """Return online, offline or disabled; `auto` is WANDB_MODE, else online if there is a key."""
     if wanted != "auto":
         return wanted
     environment = os.environ.get("WANDB_MODE", "")
@@ -273,7 +282,7 @@ def wandb_mode(wanted: str) -> str:
 
 
 def has_key() -> bool:
-    """Say whether a key for the W&B server is configured."""
+    """Return whether a key for the W&B server is configured."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
@@ -284,10 +293,10 @@ def has_key() -> bool:
 
 
 def clean_name(text: str) -> str:
-    """Return a text as a name that W&B, and every file system, takes: letters, digits, . _ -, at most 128."""
+    """Return a text as a name for W&B and file systems: 128 letters, digits, . _ - at most."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip(".-") or "run"
 
 
 def with_sections(losses: Mapping[str, float]) -> dict[str, float]:
-    """Put names under the sections that W&B groups charts by: `loss/` where they have none."""
+    """Return values by names with a section, by which W&B groups charts: `loss/` by default."""
     return {name if "/" in name else f"loss/{name}": value for name, value in losses.items()}

@@ -1,1 +1,1 @@
-"""Translate large pictures in strips, with the result of the whole picture."""
+"""Translate large pictures in strips, with the same result as in one piece."""

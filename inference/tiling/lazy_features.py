@@ -1,4 +1,4 @@
-"""Features of a picture as maps whose rows are computed when somebody asks for them."""
+"""Feature maps of a picture whose rows are computed on demand."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from data.tensors import normalize
 from models.networks.layers.blur import blur_down
-from models.networks.layers.kernels import EPSILON
 from models.networks.layers.norm_act_pad import NormActPad
+from models.networks.layers.op_backends import EPSILON
 
-BYTES_A_VALUE = 4  # float32
+BYTES_PER_VALUE = 4  # float32
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Moments:
 
 
 class LazyFeatureMap:
-    """Features [C, H, W] of which any rows can be asked for."""
+    """Features [C, H, W] whose rows are computed on demand."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         self.channels = channels
@@ -34,12 +34,12 @@ class LazyFeatureMap:
         self.width = width
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return rows first .. last - 1 as [1, C, last - first, W]."""
+        """Return the rows first to last - 1 as [1, C, last - first, W]."""
         raise NotImplementedError
 
 
 class PictureMap(LazyFeatureMap):
-    """The rows of a uint8 picture [H, W, C], in [-1, 1] on the device."""
+    """A uint8 picture [H, W, C]; its rows are in [-1, 1], on the device."""
 
     def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
         super().__init__(pixels.shape[2], pixels.shape[0], pixels.shape[1])
@@ -52,7 +52,7 @@ class PictureMap(LazyFeatureMap):
 
 
 class StoredMap(LazyFeatureMap):
-    """Rows that were computed once and lie in a temporary file, one after the other."""
+    """Features that are computed once and stored in a temporary file, row after row."""
 
     def __init__(self, channels: int, height: int, width: int, device: torch.device) -> None:
         super().__init__(channels, height, width)
@@ -60,13 +60,13 @@ class StoredMap(LazyFeatureMap):
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the map)
 
     def write(self, first: int, rows: Tensor) -> None:
-        """Put [1, C, n, W] in its place."""
-        self.file.seek(first * self.channels * self.width * BYTES_A_VALUE)
+        """Store the rows [1, C, n, W] from row number `first` on; OSError if the disk is full."""
+        self.file.seek(first * self.channels * self.width * BYTES_PER_VALUE)
         self.file.write(rows[0].float().transpose(0, 1).contiguous().cpu().numpy().data)
 
     def rows(self, first: int, last: int) -> Tensor:
         rows = torch.empty(last - first, self.channels, self.width)
-        self.file.seek(first * self.channels * self.width * BYTES_A_VALUE)
+        self.file.seek(first * self.channels * self.width * BYTES_PER_VALUE)
         self.file.readinto(rows.numpy().data)
         return rows.transpose(0, 1).contiguous()[None].to(self.device)
 
@@ -80,18 +80,18 @@ class Padded(LazyFeatureMap):
         self.padding = padding
 
     def rows(self, first: int, last: int) -> Tensor:
-        top, bottom = 0, self.source.height - 1
-        wanted = np.arange(first - self.padding, last - self.padding)
-        wanted = bottom - abs(bottom - abs(wanted - top))
-        low, high = int(wanted.min()), int(wanted.max())
+        bottom = self.source.height - 1
+        indices = np.arange(first - self.padding, last - self.padding)
+        indices = bottom - abs(bottom - abs(indices))
+        low, high = int(indices.min()), int(indices.max())
         x = self.source.rows(low, high + 1)
-        if len(wanted) != high + 1 - low or (np.diff(wanted) != 1).any():
-            x = x.index_select(2, torch.from_numpy(wanted - low).to(x.device))
+        if len(indices) != high + 1 - low or (np.diff(indices) != 1).any():
+            x = x.index_select(2, torch.from_numpy(indices - low).to(x.device))
         return F.pad(x, (self.padding, self.padding, 0, 0), mode="reflect")
 
 
 class Convolved(LazyFeatureMap):
-    """A convolution, zero-padded as it says."""
+    """A convolution with the zero padding of its layer."""
 
     def __init__(self, source: LazyFeatureMap, layer: nn.Conv2d) -> None:
         self.kernel, self.stride = int(layer.kernel_size[0]), int(layer.stride[0])
@@ -124,7 +124,7 @@ class Upconvolved(LazyFeatureMap):
         self.layer = layer
 
     def rows(self, first: int, last: int) -> Tensor:
-        # Row r is made of the source's rows (r - 1) / 2 to (r + 1) / 2.
+        # Row r depends on the source's rows (r - 1) / 2 to (r + 1) / 2.
         low, high = first // 2, min(last // 2, self.source.height - 1)
         x = self.source.rows(low, high + 1)
         layer = self.layer
@@ -135,7 +135,7 @@ class Upconvolved(LazyFeatureMap):
 
 
 class Upsampled(LazyFeatureMap):
-    """Every pixel four times."""
+    """Nearest-neighbour upsampling to twice the size."""
 
     def __init__(self, source: LazyFeatureMap) -> None:
         super().__init__(source.channels, 2 * source.height, 2 * source.width)
@@ -149,14 +149,14 @@ class Upsampled(LazyFeatureMap):
 
 
 class Interpolated(LazyFeatureMap):
-    """Twice the size, bilinear between pixel centres."""
+    """Bilinear upsampling to twice the size (align_corners=False)."""
 
     def __init__(self, source: LazyFeatureMap) -> None:
         super().__init__(source.channels, 2 * source.height, 2 * source.width)
         self.source = source
 
     def rows(self, first: int, last: int) -> Tensor:
-        # A row lies between two of the source; one more on either side keeps the ends out of it.
+        # A row is between two of the source; with one more on each side, no row is at an edge of x.
         low, high = max(first // 2 - 1, 0), min((last - 1) // 2 + 1, self.source.height - 1)
         x = self.source.rows(low, high + 1)
         y = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -164,7 +164,7 @@ class Interpolated(LazyFeatureMap):
 
 
 class Blurred(LazyFeatureMap):
-    """Half the size, blurred before: `BlurDown` by rows."""
+    """The layer `BlurDown`: blurring, then downsampling to half the size."""
 
     def __init__(self, source: LazyFeatureMap) -> None:
         super().__init__(source.channels, (source.height + 1) // 2, (source.width + 1) // 2)
@@ -175,7 +175,7 @@ class Blurred(LazyFeatureMap):
 
 
 class Normed(LazyFeatureMap):
-    """A norm with known statistics, a shortcut or activation behind it."""
+    """A norm with known statistics, followed by the shortcut or activation of its layer."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class Normed(LazyFeatureMap):
 
 
 class Applied(LazyFeatureMap):
-    """A function of each value."""
+    """A function applied to each value."""
 
     def __init__(self, source: LazyFeatureMap, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__(source.channels, source.height, source.width)

@@ -1,1 +1,1 @@
-"""Losses: pure functions of tensors that know no network and no weight."""
+"""Losses: pure functions of tensors, without networks and without weights."""

@@ -1,6 +1,7 @@
-"""Adversarial objectives: for each, what the generator and what the discriminator minimise.
+"""Adversarial losses: for each GAN mode, one for the generator and one for the discriminator.
 
-Scores are any shape, unbounded; every function returns a float32 scalar, the mean over all scores.
+Scores are unbounded tensors of any shape; every function returns a float32 scalar, a mean over all
+scores.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,8 @@ def lsgan_generator(fake: Tensor) -> Tensor:
 def lsgan_discriminator(real: Tensor, fake: Tensor, label: float = 1.0) -> Tensor:
     """(E[(D(y) - 1)^2] + E[D(G(x))^2]) / 2: CycleGAN halves it to slow D down (Sec. 7.1).
 
-    `label` is what reals are worth; below 1 it is smoothed (Salimans et al. 2016, arXiv:1606.03498).
+    `label` is the target for real scores; below 1: label smoothing (Salimans et al. 2016,
+    arXiv:1606.03498).
     """
     return 0.5 * ((real.float() - label).square().mean() + fake.float().square().mean())
 
@@ -33,12 +35,12 @@ def vanilla_generator(fake: Tensor) -> Tensor:
 def vanilla_discriminator(real: Tensor, fake: Tensor, label: float = 1.0) -> Tensor:
     """-E[log sigmoid D(y)] - E[log(1 - sigmoid D(G(x)))] (Goodfellow et al. 2014, Eq. 1).
 
-    `label` is the probability that reals are worth; below 1 it is smoothed.
+    `label` is the target probability of real images; below 1: label smoothing.
     """
-    of_real = softplus(-real.float()).mean()
+    real_loss = softplus(-real.float()).mean()
     if label != 1.0:
-        of_real = label * of_real + (1 - label) * softplus(real.float()).mean()
-    return of_real + softplus(fake.float()).mean()
+        real_loss = label * real_loss + (1 - label) * softplus(real.float()).mean()
+    return real_loss + softplus(fake.float()).mean()
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def wgan_generator(fake: Tensor) -> Tensor:
 
 
 def wgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """E[D(G(x))] - E[D(y)] (Arjovsky et al. 2017, Eq. 2); wants a Lipschitz D to be bounded."""
+    """E[D(G(x))] - E[D(y)] (Arjovsky et al. 2017, Eq. 2); unbounded unless D is Lipschitz."""
     return fake.float().mean() - real.float().mean()
 
 
@@ -75,8 +77,8 @@ GAN_MODES: dict[str, AdversarialLoss] = {
     "wgan": AdversarialLoss(wgan_generator, wgan_discriminator),
 }
 
-# Discriminators' losses that know what a real is worth: (real scores, fake scores, label).
-SMOOTHED: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+# Discriminator losses that take the label of real images: (real scores, fake scores, label).
+SMOOTHABLE_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "lsgan": lsgan_discriminator,
     "vanilla": vanilla_discriminator,
 }

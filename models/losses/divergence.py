@@ -1,4 +1,4 @@
-"""How far a distribution of codes is from the one it should be."""
+"""Divergences between the distribution of latent codes and a prior."""
 
 from torch import Tensor
 
@@ -6,7 +6,8 @@ from torch import Tensor
 def unit_gaussian_kl(mean: Tensor) -> Tensor:
     """Return the mean square of the means [B, ...] of Gaussians of variance 1, a float32 scalar.
 
-    That is twice their KL divergence from N(0, I) for each number of a code: KL = mean^2 / 2
-    (Kingma & Welling 2014, arXiv:1312.6114, App. B, with sigma = 1). UNIT's code leaves the half out.
+    This is twice their KL divergence from N(0, I) per dimension of the code: KL = mean^2 / 2
+    (Kingma & Welling 2014, arXiv:1312.6114, App. B, with sigma = 1). UNIT's code omits the factor
+    1/2.
     """
     return mean.float().square().mean()

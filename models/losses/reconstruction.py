@@ -1,4 +1,4 @@
-"""How far an image is from the one it should be."""
+"""Distances between a tensor and its target."""
 
 from torch import Tensor
 
@@ -8,6 +8,6 @@ def l1(image: Tensor, target: Tensor) -> Tensor:
     return (image.float() - target.float()).abs().mean()
 
 
-def l2(found: Tensor, target: Tensor) -> Tensor:
+def l2(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference of two tensors of one shape, a float32 scalar."""
-    return (found.float() - target.float()).square().mean()
+    return (prediction.float() - target.float()).square().mean()

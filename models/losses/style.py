@@ -1,15 +1,15 @@
-"""What a texture is: statistics of features, whatever their places, and how far two of them are apart."""
+"""Style losses: distances between statistics of features that ignore positions."""
 
 import torch
 from torch import Tensor
 
 from models.losses.reconstruction import l2
 
-EPSILON = 1e-5  # keeps the deviation of a constant channel, and its gradient, finite
+EPSILON = 1e-5  # keeps the std of a constant channel above 0, and its gradient finite
 
 
 def gram(features: Tensor) -> Tensor:
-    """Return which channels of [B, C, H, W] go together: [B, C, C], float32, over C H W.
+    """Return the Gram matrices of features [B, C, H, W], divided by C H W: [B, C, C], float32.
 
     Johnson et al. 2016 (arXiv:1603.08155), Eq. 3; Gatys et al. do not divide.
     """
@@ -18,31 +18,36 @@ def gram(features: Tensor) -> Tensor:
         return flat @ flat.transpose(1, 2) / flat[0].numel()
 
 
-def gram_energy(found: Tensor, target: Tensor) -> Tensor:
-    """Return E_l of Gatys et al. 2015 (arXiv:1508.06576), Eq. 4, of Grams [B, C, C] over C H W: a scalar.
+def gram_energy(grams: Tensor, target: Tensor) -> Tensor:
+    """Return E_l of Gatys et al. 2015 (arXiv:1508.06576), Eq. 4, for [B, C, C] of `gram`: a scalar.
 
-    The paper's sum over 4 N^2 M^2 of plain Grams is a quarter of the sum of these, and then pictures
-    of two sizes can be compared.
+    The paper sums squared differences of undivided Gram matrices and divides by 4 N^2 M^2. A
+    quarter of the sum for matrices divided by C H W is equal, and also compares images of two
+    sizes.
     """
-    return (found - target).square().sum(dim=(1, 2)).mean() / 4
+    return (grams - target).square().sum(dim=(1, 2)).mean() / 4
 
 
-def mean_and_deviation(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each channel's mean and standard deviation over places, [B, C, 1, 1] each, float32."""
+def mean_and_std(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each channel's mean and standard deviation over positions, [B, C, 1, 1], float32."""
     variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0, keepdim=True)
     return mean, (variance + EPSILON).sqrt()
 
 
 def statistics_distance(features: Tensor, target: Tensor) -> Tensor:
-    """Return how far means and deviations of two [B, C, H, W] are apart, a scalar.
+    """Return the distance between channel means plus that between standard deviations, a scalar.
 
-    A layer's term of Huang & Belongie 2017 (arXiv:1703.06868), Eq. 13, squared as in their code.
+    Both arguments are [B, C, H, W]. One layer's term of Huang & Belongie 2017 (arXiv:1703.06868),
+    Eq. 13, squared as in their code.
     """
-    pairs = zip(mean_and_deviation(features), mean_and_deviation(target), strict=True)
-    return torch.stack([l2(found, wanted) for found, wanted in pairs]).sum()
+    pairs = zip(mean_and_std(features), mean_and_std(target), strict=True)
+    return torch.stack([l2(statistic, wanted) for statistic, wanted in pairs]).sum()
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """Return the mean squared difference of neighbours, down plus across, a float32 scalar."""
+    """Return the mean squared difference of neighbouring pixels, a float32 scalar.
+
+    The means over vertical and over horizontal neighbours are added.
+    """
     down, across = image.float().diff(dim=2), image.float().diff(dim=3)
     return down.square().mean() + across.square().mean()

@@ -1,4 +1,4 @@
-"""The methods, one file each. The file's name is the method's name; nothing is registered."""
+"""Finds methods by name: each is a file of this package, and the file's name is its name."""
 
 import importlib
 import inspect
@@ -14,20 +14,20 @@ def names() -> list[str]:
 
 
 def find(name: str) -> type[Method]:
-    """Return the Method class in the file `name`; KeyError where there is no such file."""
+    """Return the Method class in the file `name`; KeyError if that file does not exist."""
     if name not in names():
         raise KeyError(name)
     module = importlib.import_module(f"{__name__}.{name}")
-    (found,) = (
-        value for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module.__name__
-    )  # fmt: skip
-    return found
+    classes = (value for value in vars(module).values() if inspect.isclass(value))
+    (method,) = (
+        cls for cls in classes if issubclass(cls, Method) and cls.__module__ == module.__name__
+    )
+    return method
 
 
 def build(config: Method.Config, channels: Mapping[str, int]) -> Method:
-    """Return the method that `config` names, for the domains `channels` (name -> channel count).
+    """Return the method `config.name` for the domains `channels` (name -> channel count).
 
-    ValueError, in one line that names the option, where they do not fit together.
+    ValueError, in one line that names the option, where options and domains do not fit together.
     """
     return find(config.name)(config, channels)

@@ -2,7 +2,7 @@
 Image-to-Image Translation. ECCV 2020. arXiv:2007.15651.
 
 The weights are those of the authors' code, which halves the two contrastive losses where the paper
-adds them (Eq. 5), and learns with 0.0002 where the paper says 0.002.
+adds them (Eq. 5), and has a learning rate of 0.0002 where the paper has 0.002.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, check_crop, two_domains
+from models.checks import check_at_least, check_crop, two_domains
 from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.contrastive import layers_nce
 from models.method import Batch, Method, Update
@@ -23,7 +23,10 @@ from models.translator import build_translators
 
 
 class CUT(Method):
-    """One generator, no way back: patches of the output must be told by their patches of the input."""
+    """One-sided translation: each output patch must match its own patch of the input.
+
+    A contrastive loss compares features of the patches; an inverse generator is not needed.
+    """
 
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
@@ -34,18 +37,20 @@ class CUT(Method):
         discriminator: PatchDiscriminator.Config = field(
             default_factory=lambda: PatchDiscriminator.Config(antialiased=True, init_type="xavier")
         )
-        nce_weight: float = 1.0  # of the contrastive loss: 1 in CUT, 10 in FastCUT
-        nce_identity: bool = True  # also between real images of the target and their translation
-        temperature: float = 0.07  # of the contrastive loss
-        patches: int = 256  # of each layer
-        features: int = 256  # of each patch
-        flip_equivariance: bool = False  # mirror half of the inputs, and their features back
+        nce_weight: float = 1.0  # weight of the contrastive loss: 1 in CUT, 10 in FastCUT
+        nce_identity: bool = True  # contrastive loss also for translated images of the target
+        temperature: float = 0.07  # temperature of the contrastive loss
+        patches: int = 256  # sampled from each layer
+        features: int = 256  # embedding dimensions of a patch
+        flip_equivariance: bool = False  # flip half of the inputs, and their features back
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            at_least(0, self, "nce_weight")
+            check_at_least(0, self, "nce_weight")
             if self.generator.kind != "resnet":
-                raise ValueError("method.generator.kind must be resnet: its features are compared")
+                raise ValueError(
+                    "method.generator.kind must be resnet: the contrastive loss reads its features"
+                )
             if self.temperature <= 0 or self.patches < 1 or self.features < 1:
                 raise ValueError(
                     "method.temperature, method.patches and method.features must be more than 0"
@@ -57,7 +62,7 @@ class CUT(Method):
         (self.a, a_channels), (self.b, b_channels) = two_domains("cut", channels)
         if a_channels != b_channels:
             raise ValueError(
-                "cut reads both domains with one encoder; their channels must be equal"
+                "data.channels must be equal for both domains: cut encodes them with one encoder"
             )
         self.generator_ab = ResnetGenerator(a_channels, b_channels, config.generator)
         self.discriminator_b = PatchDiscriminator(b_channels, config.discriminator)
@@ -94,18 +99,24 @@ class CUT(Method):
             )
         weight = config.nce_weight * (0.5 if config.nce_identity else 1.0)
         losses["nce_a"] = weight * self.nce_loss(real_a, fake_b, flip)  # Eq. 4
-        if idt_b is not None:  # Eq. 5, its last term
+        if idt_b is not None:  # last term of Eq. 5
             losses["nce_b"] = weight * self.nce_loss(real_b, idt_b, flip)
         yield Update("generator", "sampler", losses=losses)
 
     def nce_loss(self, source: Tensor, translation: Tensor, flip: Tensor | bool) -> Tensor:
-        """Return the contrastive loss, the mean over the layers that are compared."""
-        query = [flip_where(layer, flip) for layer in self.generator_ab.features(translation)]
+        """Return the contrastive loss between source and translation, a mean over layers.
+
+        `flip` is whether the translation was made of the flipped source.
+        """
+        translation_features = [
+            flip_where(layer, flip) for layer in self.generator_ab.features(translation)
+        ]
         with torch.no_grad():  # no gradient reaches the source's features
-            key = self.generator_ab.features(source)
-            places = self.sampler.sample_patch_ids(key, self.config.patches)
-            keys = self.sampler(key, places)
-        return layers_nce(self.sampler(query, places), keys, self.config.temperature)
+            source_features = self.generator_ab.features(source)
+            patch_ids = self.sampler.sample_patch_ids(source_features, self.config.patches)
+            keys = self.sampler(source_features, patch_ids)
+        queries = self.sampler(translation_features, patch_ids)
+        return layers_nce(queries, keys, self.config.temperature)
 
     def translators(self) -> nn.ModuleDict:
         return build_translators(self.channels, (self.generator_ab, self.a, self.b))
@@ -115,5 +126,5 @@ class CUT(Method):
 
 
 def flip_where(x: Tensor, flip: Tensor | bool) -> Tensor:
-    """Return [B, C, H, W] with left and right exchanged where `flip` (a tensor, or False) says so."""
+    """Return [B, C, H, W], flipped left to right if `flip` (a boolean tensor, or False) is true."""
     return torch.where(flip, x.flip(3), x) if isinstance(flip, Tensor) else x

@@ -1,9 +1,10 @@
 """Jun-Yan Zhu, Taesung Park, Phillip Isola, Alexei A. Efros: Unpaired Image-to-Image Translation
 using Cycle-Consistent Adversarial Networks. ICCV 2017. arXiv:1703.10593.
 
-Two generators, G: A -> B (`to_b`) and F: B -> A (`to_a`), and two discriminators, D_Y (`judge_b`) and
-D_X (`judge_a`). Where paper and published code differ, this follows the code; docs/decisions.md
-lists the places.
+The paper's domains X and Y are a and b here. Two generators, G: X -> Y (`generator_ab`) and
+F: Y -> X (`generator_ba`), and two discriminators, D_Y (`discriminator_b`) and D_X
+(`discriminator_a`). Where the paper and the published code differ, this follows the code;
+docs/decisions.md lists the places.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from models.checks import at_least, check_crop, not_both_zero, two_domains
+from models.checks import check_at_least, check_crop, check_not_both_zero, two_domains
 from models.gan_loss import GANLoss, GANLossConfig
 from models.image_pool import ImagePool
 from models.losses.reconstruction import l1
@@ -24,13 +25,13 @@ from models.translator import build_translators
 
 
 class CycleGAN(Method):
-    """Adversarial losses both ways, made one-to-one by the cycle A -> B -> A and B -> A -> B."""
+    """Adversarial losses in both directions, with cycle consistency A -> B -> A and B -> A -> B."""
 
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
         name: str = "cyclegan"  # Zhu et al. 2017
-        cycle_weight: float = 10.0  # lambda of Eq. 3; 0 leaves the cycle out
-        identity_weight: float = 0.5  # identity loss as a share of cycle_weight; 0 leaves it out
+        cycle_weight: float = 10.0  # weight of the cycle loss, lambda of Eq. 3; 0 disables it
+        identity_weight: float = 0.5  # identity loss as a fraction of cycle_weight; 0 disables it
         identity_every: int = 1  # apply it every N steps, N times as strong (lazy regularization)
         pool_size: int = 50  # past fakes in the image pool; 0: discriminators see new fakes only
         generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -38,9 +39,9 @@ class CycleGAN(Method):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            at_least(0, self, "cycle_weight", "identity_weight", "pool_size")
-            at_least(1, self, "identity_every")
-            not_both_zero(self, "adversarial_weight", "cycle_weight")
+            check_at_least(0, self, "cycle_weight", "identity_weight", "pool_size")
+            check_at_least(1, self, "identity_every")
+            check_not_both_zero(self, "adversarial_weight", "cycle_weight")
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
         super().__init__(config, channels)
@@ -48,15 +49,15 @@ class CycleGAN(Method):
         (self.a, a_channels), (self.b, b_channels) = two_domains("cyclegan", channels)
         if config.identity_weight and config.cycle_weight and a_channels != b_channels:
             raise ValueError(
-                f"the identity loss needs domains of equal channels ({self.a} has {a_channels}, "
-                f"{self.b} has {b_channels}); set method.identity_weight=0"
+                f"method.identity_weight needs domains of equal channels ({self.a} has "
+                f"{a_channels}, {self.b} has {b_channels}); set method.identity_weight=0"
             )
-        self.generator_ab = build_generator(a_channels, b_channels, config.generator)
-        self.generator_ba = build_generator(b_channels, a_channels, config.generator)
-        self.discriminator_a = PatchDiscriminator(a_channels, config.discriminator)
-        self.discriminator_b = PatchDiscriminator(b_channels, config.discriminator)
-        self.gan_loss_a = GANLoss(config, "a")
-        self.gan_loss_b = GANLoss(config, "b")
+        self.generator_ab = build_generator(a_channels, b_channels, config.generator)  # G
+        self.generator_ba = build_generator(b_channels, a_channels, config.generator)  # F
+        self.discriminator_a = PatchDiscriminator(a_channels, config.discriminator)  # D_X
+        self.discriminator_b = PatchDiscriminator(b_channels, config.discriminator)  # D_Y
+        self.gan_loss_a = GANLoss(config, "a")  # L_GAN(F, D_X)
+        self.gan_loss_b = GANLoss(config, "b")  # L_GAN(G, D_Y)
         self.image_pool_a = ImagePool(config.pool_size)
         self.image_pool_b = ImagePool(config.pool_size)
 
@@ -70,51 +71,53 @@ class CycleGAN(Method):
         config = self.config
         real_a, real_b = batch[self.a], batch[self.b]
 
-        if self.learns_identity(step):
-            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)
-            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)
+        if self.has_identity_at(step):
+            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)  # G(x), G(y)
+            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)  # F(y), F(x)
         else:
             fake_b, fake_a = self.generator_ab(real_a), self.generator_ba(real_b)
             idt_a = idt_b = None
 
         losses: dict[str, Tensor] = {}
-        if config.adversarial_weight:  # Eq. 1
+        if config.adversarial_weight:  # Eq. 1: L_GAN(G, D_Y), and L_GAN(F, D_X)
             losses["adversarial_b"] = self.gan_loss_b.generator_loss(
                 self.discriminator_b, fake_b, step
             )
             losses["adversarial_a"] = self.gan_loss_a.generator_loss(
                 self.discriminator_a, fake_a, step
             )
-        if config.cycle_weight:  # Eq. 2 and 3
+        if config.cycle_weight:  # Eq. 2, weighted as in Eq. 3: |F(G(x)) - x| + |G(F(y)) - y|
             losses["cycle_a"] = config.cycle_weight * l1(self.generator_ba(fake_b), real_a)
             losses["cycle_b"] = config.cycle_weight * l1(self.generator_ab(fake_a), real_b)
-        if idt_a is not None and idt_b is not None:  # Sec. 5.2, L_identity
+        if idt_a is not None and idt_b is not None:  # Sec. 5.2, L_identity: |F(x) - x| + |G(y) - y|
             weight = config.cycle_weight * config.identity_weight * config.identity_every
             losses["identity_a"] = weight * l1(idt_a, real_a)
             losses["identity_b"] = weight * l1(idt_b, real_b)
         yield Update("generators", losses=losses)
 
-        pooled_fake_a, pooled_fake_b = (
-            self.image_pool_a(fake_a),
-            self.image_pool_b(fake_b),
-        )  # Sec. 7.1
-        yield Update("discriminators", losses={
-            **self.gan_loss_a.discriminator_losses(self.discriminator_a, real_a, pooled_fake_a, step),
-            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, pooled_fake_b, step),
+        pooled_fake_a = self.image_pool_a(fake_a)  # Sec. 7.1
+        pooled_fake_b = self.image_pool_b(fake_b)
+        yield Update("discriminators", losses={  # Eq. 1, for D_X and D_Y
+            **self.gan_loss_a.discriminator_losses(
+                self.discriminator_a, real_a, pooled_fake_a, step
+            ),
+            **self.gan_loss_b.discriminator_losses(
+                self.discriminator_b, real_b, pooled_fake_b, step
+            ),
         })  # fmt: skip
 
-    def learns_identity(self, step: int) -> bool:
-        """Say whether step number `step` has the identity loss."""
+    def has_identity_at(self, step: int) -> bool:
+        """Return whether step number `step` has the identity loss."""
         config = self.config
-        weighs = config.cycle_weight > 0 and config.identity_weight > 0
-        return weighs and step % config.identity_every == 0
+        is_enabled = config.cycle_weight > 0 and config.identity_weight > 0
+        return is_enabled and step % config.identity_every == 0
 
     def lazy_terms(self) -> dict[str, tuple[str, int]]:
         period = self.config.identity_every if self.config.identity_weight else 1
         return {**super().lazy_terms(), "generators": ("identity_every", period)}
 
     def cuda_graph_key(self, step: int) -> Hashable:
-        return self.learns_identity(step), super().cuda_graph_key(step)
+        return self.has_identity_at(step), super().cuda_graph_key(step)
 
     def translators(self) -> nn.ModuleDict:
         directions = ((self.generator_ab, self.a, self.b), (self.generator_ba, self.b, self.a))

@@ -2,8 +2,8 @@
 Unsupervised Image-to-Image Translation. NTIRE, CVPR Workshops 2021. arXiv:2104.07689.
 
 The weights are those of the authors' code: every term is a mean over the two directions, and the
-contrastive one counts twice. Its samplers learn with Adam's defaults, five times as fast as the other
-networks: rates.samplers=5.
+contrastive term has weight 2. There the patch samplers train with Adam's default learning rate,
+five times that of the other networks: lr_multipliers.samplers=5.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, check_crop, two_domains
+from models.checks import check_at_least, check_crop, two_domains
 from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.contrastive import layers_nce
 from models.losses.reconstruction import l1
@@ -23,9 +23,12 @@ from models.networks.generators.resnet_generator import ResnetGenerator, forward
 from models.networks.patch_sampler import PatchSampler
 from models.translator import build_translators
 
+Embedder = tuple[ResnetGenerator, PatchSampler]
+"""The encoder, the first half of a generator, and the patch sampler that embed one domain."""
+
 
 class DCLGAN(Method):
-    """CUT in both directions at once, each domain with an encoder and a sampler of its own."""
+    """CUT in both directions, each domain with an encoder and a patch sampler of its own."""
 
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
@@ -36,19 +39,21 @@ class DCLGAN(Method):
         discriminator: PatchDiscriminator.Config = field(
             default_factory=lambda: PatchDiscriminator.Config(antialiased=True, init_type="xavier")
         )
-        nce_weight: float = 2.0  # of the contrastive losses
-        identity_weight: float = 1.0  # of leaving the target's images as they are; 0 leaves it out
-        temperature: float = 0.07  # of the contrastive loss
-        patches: int = 256  # of each layer
-        features: int = 256  # of each patch
+        nce_weight: float = 2.0  # weight of the contrastive losses
+        identity_weight: float = 1.0  # weight of the identity loss; 0 disables it
+        temperature: float = 0.07  # temperature of the contrastive losses
+        patches: int = 256  # sampled from each layer
+        features: int = 256  # embedding dimensions of a patch
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.nce_weight <= 0:  # the samplers would have nothing to learn from
+            if self.nce_weight <= 0:  # otherwise the samplers would have no loss
                 raise ValueError(f"method.nce_weight must be more than 0, got {self.nce_weight}")
-            at_least(0, self, "identity_weight")
+            check_at_least(0, self, "identity_weight")
             if self.generator.kind != "resnet":
-                raise ValueError("method.generator.kind must be resnet: its features are compared")
+                raise ValueError(
+                    "method.generator.kind must be resnet: the contrastive loss reads its features"
+                )
             if self.temperature <= 0 or self.patches < 1 or self.features < 1:
                 raise ValueError(
                     "method.temperature, method.patches and method.features must be more than 0"
@@ -59,7 +64,7 @@ class DCLGAN(Method):
         (self.a, a_channels), (self.b, b_channels) = two_domains("dclgan", channels)
         if a_channels != b_channels:
             raise ValueError(
-                "dclgan reads either domain with both encoders; their channels must be equal"
+                "data.channels must be equal for both domains: each dclgan encoder reads both"
             )
         self.config = config
         self.generator_ab = ResnetGenerator(a_channels, b_channels, config.generator)
@@ -68,7 +73,7 @@ class DCLGAN(Method):
         self.discriminator_b = PatchDiscriminator(b_channels, config.discriminator)
         self.gan_loss_a = GANLoss(config, "a")
         self.gan_loss_b = GANLoss(config, "b")
-        widths = self.generator_ab.feature_widths()[1:]  # not the image itself
+        widths = self.generator_ab.feature_widths()[1:]  # without the input image
         self.sampler_a = PatchSampler(widths, config.features)
         self.sampler_b = PatchSampler(widths, config.features)
 
@@ -102,36 +107,30 @@ class DCLGAN(Method):
             losses["adversarial_a"] = 0.5 * self.gan_loss_a.generator_loss(
                 self.discriminator_a, fake_a, step
             )
-        weight, a, b = 0.5 * config.nce_weight, self.a_side(), self.b_side()
-        losses["nce_a"] = weight * self.nce_loss(real_a, fake_b, a, b)  # Eq. 4
-        losses["nce_b"] = weight * self.nce_loss(real_b, fake_a, b, a)  # Eq. 5
+        weight = 0.5 * config.nce_weight
+        embedder_a = (self.generator_ab, self.sampler_a)
+        embedder_b = (self.generator_ba, self.sampler_b)
+        losses["nce_a"] = weight * self.nce_loss(real_a, fake_b, embedder_a, embedder_b)  # Eq. 4
+        losses["nce_b"] = weight * self.nce_loss(real_b, fake_a, embedder_b, embedder_a)  # Eq. 5
         if idt_a is not None and idt_b is not None:  # Eq. 6
             losses["identity_a"] = 0.5 * config.identity_weight * l1(idt_a, real_a)
             losses["identity_b"] = 0.5 * config.identity_weight * l1(idt_b, real_b)
         yield Update("generators", "samplers", losses=losses)
 
-    def a_side(self) -> tuple[ResnetGenerator, PatchSampler]:
-        """Return the encoder and the sampler that images of the first domain go through."""
-        return self.generator_ab, self.sampler_a
-
-    def b_side(self) -> tuple[ResnetGenerator, PatchSampler]:
-        """Return the encoder and the sampler that images of the second domain go through."""
-        return self.generator_ba, self.sampler_b
-
     def nce_loss(
-        self, source: Tensor, translation: Tensor, source_side: tuple[ResnetGenerator, PatchSampler],
-        target_side: tuple[ResnetGenerator, PatchSampler],
+        self, source: Tensor, translation: Tensor, source_embedder: Embedder,
+        target_embedder: Embedder,
     ) -> Tensor:  # fmt: skip
-        """Return the contrastive loss, the mean over the layers that are compared.
+        """Return the contrastive loss between source and translation, a mean over layers.
 
-        Each domain is embedded by its own side (Sec. 3.2).
+        Images of each domain are embedded by the encoder and sampler of their domain (Sec. 3.2).
         """
-        (encoder, sampler), (target_encoder, target_sampler) = source_side, target_side
+        (encoder, sampler), (target_encoder, target_sampler) = source_embedder, target_embedder
         with torch.no_grad():  # no gradient reaches the source's features
-            found: Sequence[Tensor] = encoder.features(source)[1:]
-            places = sampler.sample_patch_ids(found, self.config.patches)
-            keys = sampler(found, places)
-        queries = target_sampler(target_encoder.features(translation)[1:], places)
+            features: Sequence[Tensor] = encoder.features(source)[1:]
+            patch_ids = sampler.sample_patch_ids(features, self.config.patches)
+            keys = sampler(features, patch_ids)
+        queries = target_sampler(target_encoder.features(translation)[1:], patch_ids)
         return layers_nce(queries, keys, self.config.temperature)
 
     def translators(self) -> nn.ModuleDict:

@@ -2,9 +2,9 @@
 Geometry-Consistent Generative Adversarial Networks for One-Sided Unsupervised Domain Mapping.
 CVPR 2019. arXiv:1809.05852.
 
-The weights are those of the authors' code: 20 for the consistency, 5 for the identity. Its two
-directions of the consistency stop each other's gradient, as they do here. `geometry=none` is the
-baseline that the paper compares itself with, a GAN alone.
+The weights are those of the authors' code: 20 for the geometry consistency, 5 for the identity
+loss. As there, each of the two consistency terms detaches the translation that it compares with.
+`geometry=none` is the paper's baseline, a plain GAN.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, check_crop, not_both_zero, two_domains
+from models.checks import check_at_least, check_crop, check_not_both_zero, two_domains
 from models.gan_loss import GANLoss, GANLossConfig
 from models.image_pool import ImagePool
 from models.losses.reconstruction import l1
@@ -29,25 +29,29 @@ Geometry = Literal["rotation", "flip", "none"]
 
 
 class GcGAN(Method):
-    """One generator, no way back: turning an image before or after its translation is the same."""
+    """One-sided translation that commutes with a geometric transformation.
+
+    Rotating (or flipping) an image and then translating it must give the same as translating first.
+    Names with `turned` belong to the transformed images.
+    """
 
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
         name: str = "gcgan"  # Fu et al. 2019
-        geometry: Geometry = "rotation"  # by 90 degrees; flip is upside down; none, a GAN alone
-        geometry_weight: float = 20.0  # of translating the turned image alike
-        identity_weight: float = 5.0  # of leaving the target's images as they are; 0 leaves it out
+        geometry: Geometry = "rotation"  # by 90 degrees; flip: upside down; none: plain GAN
+        geometry_weight: float = 20.0  # weight of the geometry consistency loss
+        identity_weight: float = 5.0  # weight of the identity loss; 0 disables it
         pool_size: int = 50  # past fakes in the image pool; 0: discriminators see new fakes only
         generator: GeneratorConfig = field(default_factory=GeneratorConfig)
         discriminator: PatchDiscriminator.Config = field(default_factory=PatchDiscriminator.Config)
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            at_least(0, self, "geometry_weight", "identity_weight", "pool_size")
-            not_both_zero(self, "adversarial_weight", "geometry_weight")
+            check_at_least(0, self, "geometry_weight", "identity_weight", "pool_size")
+            check_not_both_zero(self, "adversarial_weight", "geometry_weight")
             if self.geometry == "none" and not self.adversarial_weight:
                 raise ValueError(
-                    "method.geometry=none leaves only the adversary to learn from; "
+                    "method.geometry=none leaves only the adversarial loss, so "
                     "method.adversarial_weight must be more than 0"
                 )
 
@@ -56,8 +60,8 @@ class GcGAN(Method):
         (self.a, a_channels), (self.b, b_channels) = two_domains("gcgan", channels)
         if config.identity_weight and a_channels != b_channels:
             raise ValueError(
-                f"the identity loss needs domains of equal channels ({self.a} has {a_channels}, "
-                f"{self.b} has {b_channels}); set method.identity_weight=0"
+                f"method.identity_weight needs domains of equal channels ({self.a} has "
+                f"{a_channels}, {self.b} has {b_channels}); set method.identity_weight=0"
             )
         self.config = config
         self.generator_ab = build_generator(a_channels, b_channels, config.generator)
@@ -70,10 +74,9 @@ class GcGAN(Method):
             self.image_pool_turned = ImagePool(config.pool_size)
 
     def optimizer_groups(self) -> dict[str, nn.Module]:
-        alone = self.config.geometry == "none"
-        discriminators = (
-            [self.discriminator_b] if alone else [self.discriminator_b, self.discriminator_turned]
-        )
+        discriminators = [self.discriminator_b]
+        if self.config.geometry != "none":
+            discriminators.append(self.discriminator_turned)
         return {"generator": self.generator_ab, "discriminators": nn.ModuleList(discriminators)}
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
@@ -93,7 +96,7 @@ class GcGAN(Method):
             losses["identity_turned"] = config.identity_weight * l1(idt_turned, turned_b)
         else:
             fake_b, fake_turned = forward_batched(self.generator_ab, real_a, turned_a)
-        if config.adversarial_weight:  # Eq. 1, for both
+        if config.adversarial_weight:  # Eq. 1, for both images
             losses["adversarial_b"] = self.gan_loss_b.generator_loss(
                 self.discriminator_b, fake_b, step
             )
@@ -106,17 +109,19 @@ class GcGAN(Method):
             losses["geometry_turned"] = weight * l1(fake_turned, self.transform(fake_b).detach())
         yield Update("generator", losses=losses)
 
-        pooled_fake_b, pooled_fake_turned = (
-            self.image_pool_b(fake_b),
-            self.image_pool_turned(fake_turned),
-        )
+        pooled_fake_b = self.image_pool_b(fake_b)
+        pooled_fake_turned = self.image_pool_turned(fake_turned)
         yield Update("discriminators", losses={
-            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, pooled_fake_b, step),
-            **self.gan_loss_turned.discriminator_losses(self.discriminator_turned, turned_b, pooled_fake_turned, step),
+            **self.gan_loss_b.discriminator_losses(
+                self.discriminator_b, real_b, pooled_fake_b, step
+            ),
+            **self.gan_loss_turned.discriminator_losses(
+                self.discriminator_turned, turned_b, pooled_fake_turned, step
+            ),
         })  # fmt: skip
 
     def gan_only_updates(self, batch: Batch, step: int) -> Iterator[Update]:
-        """Yield the turns of the baseline: nothing is turned, the identity alone keeps the content."""
+        """Yield the updates of the baseline: a GAN, with the identity loss where it is enabled."""
         real_a, real_b = batch[self.a], batch[self.b]
 
         losses: dict[str, Tensor] = {}
@@ -137,12 +142,12 @@ class GcGAN(Method):
         )
 
     def transform(self, image: Tensor) -> Tensor:
-        """Return [B, C, H, W] turned clockwise by 90 degrees, or upside down."""
+        """Return [B, C, H, W] rotated clockwise by 90 degrees, or flipped upside down."""
         rotates = self.config.geometry == "rotation"
         return torch.rot90(image, -1, (2, 3)) if rotates else image.flip(2)
 
     def inverse_transform(self, image: Tensor) -> Tensor:
-        """Undo `turned`."""
+        """Undo `transform`."""
         rotates = self.config.geometry == "rotation"
         return torch.rot90(image, 1, (2, 3)) if rotates else image.flip(2)
 

@@ -1,14 +1,14 @@
-"""Dmitrii Torbunov, Yi Huang, Haiwang Yu, Jin Huang, Shinjae Yoo, Meifeng Lin, Brett Viren, Yihui Ren:
-UVCGAN: UNet Vision Transformer Cycle-Consistent GAN for Unpaired Image-to-Image Translation.
-WACV 2023. arXiv:2203.02557, Sec. 3.2 (after BEiT, Bao et al. 2022, arXiv:2106.08254).
+"""Dmitrii Torbunov, Yi Huang, Haiwang Yu, Jin Huang, Shinjae Yoo, Meifeng Lin, Brett Viren,
+Yihui Ren: UVCGAN: UNet Vision Transformer Cycle-Consistent GAN for Unpaired Image-to-Image
+Translation. WACV 2023. arXiv:2203.02557, Sec. 3.2 (after BEiT, Bao et al. 2022, arXiv:2106.08254).
 
-What comes before `uvcgan_v2`: one generator learns to fill in patches that were taken out of the images
-of both domains. It is saved under the names of both of uvcgan_v2's generators, so that
+Pre-training for `uvcgan_v2`: one generator learns to fill in patches that were masked in images of
+both domains. It is saved under the names of both generators of uvcgan_v2, so that
 
     python train.py uvcgan_v2 init_from=RUN init_strict=false ...
 
-begins with it twice. The authors use AdamW and restart a cosine schedule; here it is Adam and the
-schedule of the options.
+initializes both with it. The authors use AdamW and restart a cosine schedule; here it is Adam and
+the schedule of the options.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,27 +17,27 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, check_sides, two_domains
+from models.checks import check_at_least, check_sides, two_domains
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
 from models.networks.generators.modulated_unet import ModulatedUnet
 from models.translator import build_translators
 
-BLACK = -1.0  # what stands where a patch was taken out
+BLACK = -1.0  # the value of masked pixels
 
 
 class Inpainting(Method):
-    """One generator that makes images whole, whichever domain they are of."""
+    """One generator that fills in masked patches, for images of both domains."""
 
     @dataclass(frozen=True)
     class Config(Method.Config):
         name: str = "inpainting"  # Torbunov et al. 2022: pre-training for uvcgan_v2
-        mask_patch_size: int = 32  # side in pixels of the squares that are taken out
-        mask_ratio: float = 0.4  # share of them that is
+        mask_patch_size: int = 32  # side of the masked squares in pixels
+        mask_ratio: float = 0.4  # probability that a square is masked
         generator: ModulatedUnet.Config = field(default_factory=ModulatedUnet.Config)
 
         def __post_init__(self) -> None:
-            at_least(1, self, "mask_patch_size")
+            check_at_least(1, self, "mask_patch_size")
             if not 0 <= self.mask_ratio <= 1:
                 raise ValueError(f"method.mask_ratio must be in [0, 1], got {self.mask_ratio}")
 
@@ -47,11 +47,11 @@ class Inpainting(Method):
         (self.a, a_channels), (self.b, b_channels) = two_domains("inpainting", channels)
         if a_channels != b_channels:
             raise ValueError(
-                f"inpainting learns from both domains with one generator, which needs equal channels "
-                f"({self.a} has {a_channels}, {self.b} has {b_channels})"
+                "data.channels: inpainting trains one generator on both domains, which needs "
+                f"equal channels ({self.a} has {a_channels}, {self.b} has {b_channels})"
             )
         self.generator_ab = ModulatedUnet(a_channels, a_channels, config.generator)
-        self.generator_ba = self.generator_ab  # one network under the names of two
+        self.generator_ba = self.generator_ab  # one network under both names
 
     def optimizer_groups(self) -> dict[str, nn.Module]:
         return {"generator": self.generator_ab}
@@ -63,16 +63,19 @@ class Inpainting(Method):
         })  # fmt: skip
 
     def mask_patches(self, image: Tensor) -> Tensor:
-        """Return [B, C, H, W] with squares of `mask_patch_size` pixels black, each with probability `mask_ratio`."""
+        """Return [B, C, H, W] with random squares of `mask_patch_size` pixels set to black.
+
+        Each square of the grid is masked with probability `mask_ratio`.
+        """
         count, _, height, width = image.shape
-        patch = self.config.mask_patch_size
-        squares = (count, 1, -(-height // patch), -(-width // patch))
-        hidden = torch.rand(squares, device=image.device) < self.config.mask_ratio
-        hidden = hidden.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)
-        return image.masked_fill(hidden[:, :, :height, :width], BLACK)
+        side = self.config.mask_patch_size
+        grid = (count, 1, -(-height // side), -(-width // side))
+        mask = torch.rand(grid, device=image.device) < self.config.mask_ratio
+        mask = mask.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+        return image.masked_fill(mask[:, :, :height, :width], BLACK)
 
     def translators(self) -> nn.ModuleDict:
-        """Return how images of each domain are made whole."""
+        """Return "a_to_a" and "b_to_b": the generator as an inpainter of each domain."""
         directions = ((self.generator_ab, domain, domain) for domain in (self.a, self.b))
         return build_translators(self.channels, *directions)
 

@@ -1,9 +1,9 @@
 """Xun Huang, Ming-Yu Liu, Serge Belongie, Jan Kautz: Multimodal Unsupervised Image-to-Image
 Translation. ECCV 2018. arXiv:1804.04732.
 
-For each domain a content encoder E^c, a style encoder E^s, a decoder G and a discriminator. The
-weights are those of the authors' code. Its domain-invariant perceptual loss, which needs a network
-that was trained elsewhere, is left out; for most of the paper's data its weight is 0.
+Each domain has a content encoder E^c, a style encoder E^s, a decoder G and a discriminator. The
+weights are those of the authors' code. Its domain-invariant perceptual loss, which needs a
+pretrained network, is left out; for most of the paper's data sets its weight is 0.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checks import at_least, check_crop, not_both_zero, two_domains
+from models.checks import check_at_least, check_crop, check_not_both_zero, two_domains
 from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
@@ -27,16 +27,16 @@ from models.translator import StyledTranslator
 
 
 class MUNIT(Method):
-    """Content is shared by the domains, style is not: keep the one, draw the other anew."""
+    """Translation that keeps an image's content code and samples a style code of the target."""
 
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
         name: str = "munit"  # Huang et al. 2018
-        discriminator_weight: float = 2.0  # of telling apart; 2 leaves out the half of lsgan
-        reconstruction_weight: float = 10.0  # lambda_x: of an image from its own content and style
-        content_weight: float = 1.0  # lambda_c: of the content of a translation
-        style_weight: float = 1.0  # lambda_s: of the style that a translation was drawn with
-        cycle_weight: float = 0.0  # there and back with one's own style; 10 for seasons and streets
+        discriminator_weight: float = 2.0  # of the discriminator loss; 2 undoes LSGAN's factor 1/2
+        reconstruction_weight: float = 10.0  # lambda_x: of images from their content and style
+        content_weight: float = 1.0  # lambda_c: of content codes from translations
+        style_weight: float = 1.0  # lambda_s: of sampled style codes from translations
+        cycle_weight: float = 0.0  # style-augmented cycle loss; 10 for seasons and streets
         generator: StyledConfig = field(default_factory=StyledConfig)
         discriminator: MultiscaleDiscriminator.Config = field(
             default_factory=MultiscaleDiscriminator.Config
@@ -44,11 +44,11 @@ class MUNIT(Method):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            at_least(
+            check_at_least(
                 0, self, "reconstruction_weight", "content_weight", "style_weight", "cycle_weight"
             )
-            # Else nothing would teach the style encoders.
-            not_both_zero(self, "reconstruction_weight", "style_weight")
+            # Otherwise the style encoders would have no loss.
+            check_not_both_zero(self, "reconstruction_weight", "style_weight")
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
         super().__init__(config, channels)
@@ -80,18 +80,23 @@ class MUNIT(Method):
         content_a, content_b = self.content_a(real_a), self.content_b(real_b)
 
         with torch.no_grad():
-            detached_fake_a = self.decoder_a(content_b, self.prior(real_b))
-            detached_fake_b = self.decoder_b(content_a, self.prior(real_a))
+            detached_fake_a = self.decoder_a(content_b, self.sample_prior(real_b))
+            detached_fake_b = self.decoder_b(content_a, self.sample_prior(real_a))
         yield Update("discriminators", losses={  # Eq. 4
-            **self.gan_loss_a.discriminator_losses(self.discriminator_a, real_a, detached_fake_a, step),
-            **self.gan_loss_b.discriminator_losses(self.discriminator_b, real_b, detached_fake_b, step),
+            **self.gan_loss_a.discriminator_losses(
+                self.discriminator_a, real_a, detached_fake_a, step
+            ),
+            **self.gan_loss_b.discriminator_losses(
+                self.discriminator_b, real_b, detached_fake_b, step
+            ),
         })  # fmt: skip
 
-        # The generators have not moved: the contents still hold.
+        # The generators are not updated yet: the content codes are still valid.
         style_a, style_b = self.style_a(real_a), self.style_b(real_b)
-        drawn_a, drawn_b = self.prior(real_b), self.prior(real_a)
-        fake_a, fake_b = self.decoder_a(content_b, drawn_a), self.decoder_b(content_a, drawn_b)
-        again_a, again_b = self.content_b(fake_b), self.content_a(fake_a)
+        random_style_a, random_style_b = self.sample_prior(real_b), self.sample_prior(real_a)
+        fake_a = self.decoder_a(content_b, random_style_a)
+        fake_b = self.decoder_b(content_a, random_style_b)
+        recovered_a, recovered_b = self.content_b(fake_b), self.content_a(fake_a)
         losses: dict[str, Tensor] = {}
         if config.adversarial_weight:  # Eq. 4
             losses["adversarial_a"] = self.gan_loss_a.generator_loss(
@@ -104,18 +109,18 @@ class MUNIT(Method):
             losses["reconstruction_a"] = weight * l1(self.decoder_a(content_a, style_a), real_a)
             losses["reconstruction_b"] = weight * l1(self.decoder_b(content_b, style_b), real_b)
         if weight := config.content_weight:  # Eq. 2
-            losses["content_a"] = weight * l1(again_a, content_a)
-            losses["content_b"] = weight * l1(again_b, content_b)
+            losses["content_a"] = weight * l1(recovered_a, content_a)
+            losses["content_b"] = weight * l1(recovered_b, content_b)
         if weight := config.style_weight:  # Eq. 3
-            losses["style_a"] = weight * l1(self.style_a(fake_a), drawn_a)
-            losses["style_b"] = weight * l1(self.style_b(fake_b), drawn_b)
+            losses["style_a"] = weight * l1(self.style_a(fake_a), random_style_a)
+            losses["style_b"] = weight * l1(self.style_b(fake_b), random_style_b)
         if weight := config.cycle_weight:  # Sec. 4, style-augmented cycle consistency
-            losses["cycle_a"] = weight * l1(self.decoder_a(again_a, style_a), real_a)
-            losses["cycle_b"] = weight * l1(self.decoder_b(again_b, style_b), real_b)
+            losses["cycle_a"] = weight * l1(self.decoder_a(recovered_a, style_a), real_a)
+            losses["cycle_b"] = weight * l1(self.decoder_b(recovered_b, style_b), real_b)
         yield Update("generators", losses=losses)
 
-    def prior(self, images: Tensor) -> Tensor:
-        """Draw a style [B, style_dim] from N(0, I) for each of the images [B, C, H, W]."""
+    def sample_prior(self, images: Tensor) -> Tensor:
+        """Draw a style code from N(0, I) for each image [B, C, H, W]: [B, style_dim]."""
         return torch.randn(len(images), self.config.generator.style_dim, device=images.device)
 
     def translators(self) -> nn.ModuleDict:
@@ -124,7 +129,7 @@ class MUNIT(Method):
             (self.content_b, self.style_a, self.decoder_a, self.b, self.a),
         )
         return nn.ModuleDict({
-            f"{source}_to_{target}": StyleSwap(
+            f"{source}_to_{target}": MUNITTranslator(
                 content, style, decoder, self.config.generator.style_dim,
                 source, target, self.channels[source], self.channels[target],
             )
@@ -135,22 +140,19 @@ class MUNIT(Method):
         check_crop(height, width, self.style_a, self.discriminator_a)
 
 
-class StyleSwap(StyledTranslator):
-    """Decode the content of an image with a style of the other domain."""
+class MUNITTranslator(StyledTranslator):
+    """Decode the content code of an image with a style code of the target domain."""
 
     def __init__(
-        self, content_encoder: ContentEncoder, style_encoder: MunitStyleEncoder, decoder: StyledDecoder,
-        style_dim: int, source: str, target: str, in_channels: int, out_channels: int,
+        self, content_encoder: ContentEncoder, style_encoder: MunitStyleEncoder,
+        decoder: StyledDecoder, style_dim: int,
+        source: str, target: str, in_channels: int, out_channels: int,
     ) -> None:  # fmt: skip
-        """Take the content encoder of the source, style encoder and decoder of the target."""
+        """Take the content encoder of the source, and style encoder and decoder of the target."""
         super().__init__(
-            source,
-            target,
-            in_channels,
-            out_channels,
-            MunitStyleEncoder.multiple,
-            MunitStyleEncoder.minimum,
-        )
+            source, target, in_channels, out_channels,
+            MunitStyleEncoder.multiple, MunitStyleEncoder.minimum,
+        )  # fmt: skip
         self.content_encoder = content_encoder
         self.style_encoder = style_encoder
         self.decoder = decoder

@@ -1,9 +1,10 @@
 """Yunjey Choi, Youngjung Uh, Jaejun Yoo, Jung-Woo Ha: StarGAN v2: Diverse Image Synthesis for
 Multiple Domains. CVPR 2020. arXiv:1912.01865.
 
-One generator G for any number of domains, told by a style how to look. Styles come from noise (the
-mapping network F) or from an image (the style encoder E); the discriminator D has a score for each
-domain. Order of play and weights are those of the authors' code; docs/decisions.md lists what differs.
+One generator G for any number of domains, conditioned on a style code. Style codes come from noise
+(the mapping network F) or from an image (the style encoder E); the discriminator D has a score for
+each domain. The order of updates and the weights are those of the authors' code; docs/decisions.md
+lists the differences.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -14,38 +15,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.checks import at_least, not_both_zero
+from models.checks import check_at_least, check_not_both_zero
 from models.gan_loss import GANLoss, GANLossConfig, PenaltyName
 from models.losses.adversarial import GANMode
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
-from models.networks.discriminators.domain_networks import (
-    END,
-    ConvEncoder,
-    MappingNetwork,
-    MultiDomainDiscriminator,
-    StarGANv2StyleEncoder,
-)
-from models.networks.generators.style_generator import StyleGenerator
+from models.networks.discriminators.multi_domain_discriminator import MultiDomainDiscriminator
+from models.networks.generators.stargan_v2_generator import StyleGenerator
+from models.networks.layers.conv_encoder import FINAL_SIZE, ConvEncoder
+from models.networks.mapping_and_style_encoder import MappingNetwork, StarGANv2StyleEncoder
 from models.translator import StyledTranslator
 
 
 class StarGANv2(Method):
-    """Images of every domain become images of every other, in as many styles as there are."""
+    """Translation between all pairs of domains by one generator, in sampled or encoded styles."""
 
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
         name: str = "stargan_v2"  # Choi et al. 2020
-        gan_mode: GANMode = "vanilla"  # what the discriminator learns; the paper's
-        penalty: PenaltyName = "r1"  # on the discriminator's gradient; r1 is the paper's
+        gan_mode: GANMode = "vanilla"  # adversarial objective; vanilla is the paper's
+        penalty: PenaltyName = "r1"  # gradient penalty; r1, at real images, is the paper's
         penalty_weight: float = 1.0  # gamma of r1, lambda of wgan_gp and zero_centered
         size: int = 256  # side of training crops, a power of 2; the same as data.crop_size
-        style_dim: int = 64  # numbers that a style consists of
-        style_weight: float = 1.0  # lambda_sty: styles must be read back from the translations
-        diversity_weight: float = 2.0  # lambda_ds at first: 2 for animals, 1 for faces; 0 is off
-        diversity_steps: int = 100_000  # in which diversity_weight falls to 0, linearly
-        cycle_weight: float = 1.0  # lambda_cyc; 0 leaves the cycle out
-        own_domain: bool = True  # an image's own domain is among those it is translated to
+        style_dim: int = 64  # dimensions of a style code
+        style_weight: float = 1.0  # lambda_sty: weight of the style reconstruction
+        diversity_weight: float = 2.0  # initial lambda_ds: 2 for animals, 1 for faces; 0: off
+        diversity_steps: int = 100_000  # steps in which diversity_weight decays linearly to 0
+        cycle_weight: float = 1.0  # lambda_cyc: weight of the cycle loss; 0 disables it
+        own_domain: bool = True  # images are translated to their own domain too
         generator: StyleGenerator.Config = field(default_factory=StyleGenerator.Config)
         mapping: MappingNetwork.Config = field(default_factory=MappingNetwork.Config)
         style_encoder: ConvEncoder.Config = field(default_factory=ConvEncoder.Config)
@@ -55,12 +52,12 @@ class StarGANv2(Method):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            at_least(0, self, "style_weight", "diversity_weight", "cycle_weight")
-            at_least(1, self, "style_dim", "diversity_steps")
-            not_both_zero(self, "adversarial_weight", "cycle_weight")
-            if self.size < 2 * END or self.size & (self.size - 1):
+            check_at_least(0, self, "style_weight", "diversity_weight", "cycle_weight")
+            check_at_least(1, self, "style_dim", "diversity_steps")
+            check_not_both_zero(self, "adversarial_weight", "cycle_weight")
+            if self.size < 2 * FINAL_SIZE or self.size & (self.size - 1):
                 raise ValueError(
-                    f"method.size must be a power of 2 and at least {2 * END}, got {self.size}"
+                    f"method.size must be a power of 2 and at least {2 * FINAL_SIZE}, got {self.size}"
                 )
 
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
@@ -69,10 +66,10 @@ class StarGANv2(Method):
         self.domains = list(channels)
         count, image_channels = len(channels), next(iter(channels.values()))
         if count < 2:
-            raise ValueError(f"stargan_v2 needs at least 2 domains, data.domains names {count}")
+            raise ValueError(f"data.domains names {count}, but stargan_v2 needs at least 2 domains")
         if len(set(channels.values())) > 1:
             raise ValueError(
-                "stargan_v2 has one generator for all domains; their channels must be equal, got "
+                "data.channels must be equal: stargan_v2 has one generator for all domains, got "
                 + ", ".join(f"{domain}: {number}" for domain, number in channels.items())
             )
         self.generator = StyleGenerator(image_channels, config.style_dim, config.generator)
@@ -85,7 +82,7 @@ class StarGANv2(Method):
         )
         self.gan_loss_latent = GANLoss(config, "latent")
         self.gan_loss_reference = GANLoss(config, "reference")
-        self.diversity_weight_tensor: Tensor | None = None  # its weight, where a step is recorded
+        self.diversity_weight_tensor: Tensor | None = None  # a captured CUDA graph reads it
 
     def optimizer_groups(self) -> dict[str, nn.Module]:
         return {
@@ -96,9 +93,10 @@ class StarGANv2(Method):
         }
 
     def updates(self, batch: Batch, step: int) -> Iterator[Update]:
-        real = torch.cat([batch[domain] for domain in self.domains])  # row i of all: of its target
-        source = drawn_sources(len(self.domains), len(real), self.config.own_domain, real.device)
-        first, second = drawn_references(len(self.domains), len(real), real.device)
+        # Row i of every tensor below belongs to the target domain of row i of `real`.
+        real = torch.cat([batch[domain] for domain in self.domains])
+        source = sample_sources(len(self.domains), len(real), self.config.own_domain, real.device)
+        reference, other_reference = sample_references(len(self.domains), len(real), real.device)
         x = real[source]
         latent, other_latent = torch.randn(
             2, len(real), self.config.mapping.latent_dim, device=real.device
@@ -111,58 +109,68 @@ class StarGANv2(Method):
         ))  # fmt: skip
 
         with torch.no_grad():
-            fake = self.generator(x, self.style_encoder(real[first]))
+            fake = self.generator(x, self.style_encoder(real[reference]))
         yield Update("discriminator", losses=self.gan_loss_reference.discriminator_losses(
             self.discriminator, real, fake, step
         ))  # fmt: skip
 
-        style, own = self.mapping(latent), self.style_encoder(real)[source]
+        style, source_style = self.mapping(latent), self.style_encoder(real)[source]
         with torch.no_grad():
-            other = self.mapping(other_latent)
-        losses = self.generator_losses(self.gan_loss_latent, x, style, other, own, step)  # Eq. 5
+            other_style = self.mapping(other_latent)
+        losses = self.generator_losses(  # Eq. 5
+            self.gan_loss_latent, x, style, other_style, source_style, step
+        )
         yield Update("generator", "mapping", "style_encoder", losses=losses)
 
         with torch.no_grad():
             styles = self.style_encoder(real)
-        style, other, own = styles[first], styles[second], styles[source]
-        losses = self.generator_losses(self.gan_loss_reference, x, style, other, own, step)
+        style, other_style = styles[reference], styles[other_reference]
+        source_style = styles[source]
+        losses = self.generator_losses(
+            self.gan_loss_reference, x, style, other_style, source_style, step
+        )
         yield Update("generator", losses=losses)
 
     def generator_losses(
-        self, gan_loss: GANLoss, x: Tensor, style: Tensor, other: Tensor, own: Tensor, step: int
-    ) -> dict[str, Tensor]:
-        """Return the terms of Eq. 5 for images `x`, their own styles, and two styles of their targets."""
+        self, gan_loss: GANLoss, x: Tensor, style: Tensor, other_style: Tensor,
+        source_style: Tensor, step: int,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Return the terms of Eq. 5 for images `x` [B, C, H, W].
+
+        `style` and `other_style` [B, style_dim] are two styles of their target domains,
+        `source_style` is the style of `x` itself.
+        """
         config, name = self.config, gan_loss.domain
         losses: dict[str, Tensor] = {}
         fake = self.generator(x, style)
         if config.adversarial_weight:  # Eq. 1
             losses[f"adversarial_{name}"] = gan_loss.generator_loss(self.discriminator, fake, step)
         if config.style_weight:  # Eq. 2
-            read = self.style_encoder(fake)
-            losses[f"style_{name}"] = config.style_weight * l1(read, style)
-        if self.has_diversity_at(step):  # Eq. 3: the further apart the better
+            encoded_style = self.style_encoder(fake)
+            losses[f"style_{name}"] = config.style_weight * l1(encoded_style, style)
+        if self.has_diversity_at(step):  # Eq. 3, a distance that is maximised
             with torch.no_grad():
-                unlike = self.generator(x, other)
-            losses[f"diversity_{name}"] = -self.diversity(step) * l1(fake, unlike)
+                other_fake = self.generator(x, other_style)
+            weight = self.diversity_weight_input(step)
+            losses[f"diversity_{name}"] = -weight * l1(fake, other_fake)
         if config.cycle_weight:  # Eq. 4
-            losses[f"cycle_{name}"] = config.cycle_weight * l1(self.generator(fake, own), x)
+            restored = self.generator(fake, source_style)
+            losses[f"cycle_{name}"] = config.cycle_weight * l1(restored, x)
         return losses
 
     def diversity_weight(self, step: int) -> float:
-        """Return lambda_ds in step number `step`: it falls to 0 in `diversity_steps`, linearly."""
+        """Return lambda_ds at step number `step`; it decays linearly to 0 in `diversity_steps`."""
         return self.config.diversity_weight * max(0.0, 1 - step / self.config.diversity_steps)
 
     def has_diversity_at(self, step: int) -> bool:
-        """Say whether step number `step` has a diversity term."""
+        """Return whether step number `step` has a diversity term."""
         return self.diversity_weight(step) > 0
 
-    def diversity(self, step: int) -> Tensor | float:
-        """Return lambda_ds as a step reads it: from a tensor where it is recorded."""
-        return (
-            self.diversity_weight(step)
-            if self.diversity_weight_tensor is None
-            else self.diversity_weight_tensor
-        )
+    def diversity_weight_input(self, step: int) -> Tensor | float:
+        """Return lambda_ds as a number, or the tensor that a captured CUDA graph reads it from."""
+        if self.diversity_weight_tensor is None:
+            return self.diversity_weight(step)
+        return self.diversity_weight_tensor
 
     def cuda_graph_key(self, step: int) -> Hashable:
         return self.has_diversity_at(step), super().cuda_graph_key(step)
@@ -183,30 +191,26 @@ class StarGANv2(Method):
         size = self.config.size
         if (height, width) != (size, size):
             raise ValueError(
-                f"the style encoder and the discriminator take in method.size={size} pixels; "
-                f"data.crop_size must be the same, got {height}"
-                + (f"x{width}" if width != height else "")
+                f"data.crop_size must be method.size={size}, the size that the style encoder and "
+                f"the discriminator accept, got {height}" + (f"x{width}" if width != height else "")
             )
         if size < self.generator.minimum:
             raise ValueError(
-                f"method.size={size} is too small for a generator of {self.generator.num_downs} "
-                f"halvings, which needs {self.generator.minimum}; lower method.generator.layers"
+                f"method.size={size} is too small for a generator that downsamples "
+                f"{self.generator.num_downs} times and needs {self.generator.minimum}; "
+                "lower method.generator.layers"
             )
 
 
 class DomainTranslator(StyledTranslator):
-    """Translate to one domain, in a style that is drawn, or read from an image of that domain."""
+    """Translate to one domain, in a style sampled from noise or encoded from a reference image."""
 
     def __init__(self, method: StarGANv2, source: str, target: str) -> None:
         generator, channels = method.generator, method.channels
         super().__init__(
-            source,
-            target,
-            channels[source],
-            channels[target],
-            generator.multiple,
-            generator.minimum,
-        )
+            source, target, channels[source], channels[target],
+            generator.multiple, generator.minimum,
+        )  # fmt: skip
         self.generator = generator
         self.mapping = method.mapping
         self.style_encoder = method.style_encoder
@@ -216,15 +220,15 @@ class DomainTranslator(StyledTranslator):
         self.style_blocks = len(generator.decoder)
 
     def render(self, image: Tensor, style: Tensor) -> Tensor:
-        return self.generator(image, style).clamp(-1, 1)  # learning, nothing bounds it
+        return self.generator(image, style).clamp(-1, 1)  # the generator's output is unbounded
 
     def sample_style(self, count: int, seed: int = 0) -> Tensor:
-        noise = torch.Generator().manual_seed(seed)
-        latent = torch.randn(count, self.mapping.config.latent_dim, generator=noise)
+        generator = torch.Generator().manual_seed(seed)
+        latent = torch.randn(count, self.mapping.config.latent_dim, generator=generator)
         return self.mapping(latent.to(next(self.mapping.parameters()).device), self.domain)
 
     def encode_style(self, reference: Tensor) -> Tensor:
-        """Read the style of images; other sizes than the trained one are resized to it, as the authors do."""
+        """Return the style of images; they are resized to the training size, as the authors do."""
         if reference.shape[-2:] != (self.size, self.size):
             reference = F.interpolate(
                 reference.float(), (self.size, self.size), mode="bilinear", antialias=True
@@ -232,25 +236,26 @@ class DomainTranslator(StyledTranslator):
         return self.style_encoder(reference, self.domain)
 
 
-def drawn_sources(domains: int, rows: int, own: bool, device: torch.device) -> Tensor:
-    """Draw for each row, of a target domain, which row it is translated from, [rows] indices.
+def sample_sources(domains: int, rows: int, own_domain: bool, device: torch.device) -> Tensor:
+    """Draw for each row of a batch, of its target domain, the row to translate: [rows] indices.
 
-    Rows are equal shares of all domains, in order. A source has the row's place in a domain drawn
-    with equal chances, `own` says whether the target is among them.
+    The batch has equally many rows of every domain, in order. The source domain is uniform over all
+    domains, including the target itself if `own_domain`; the position within it is the same.
     """
-    place = torch.arange(rows, device=device)
-    away = torch.randint(0 if own else 1, domains, (rows,), device=device)
-    return (place + away * (rows // domains)) % rows
+    index = torch.arange(rows, device=device)
+    domain_offset = torch.randint(0 if own_domain else 1, domains, (rows,), device=device)
+    return (index + domain_offset * (rows // domains)) % rows
 
 
-def drawn_references(domains: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Draw for each row two different rows of its domain, the first not the row itself, [rows] indices.
+def sample_references(domains: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Draw for each row two different rows of its domain as references: two of [rows] indices.
 
-    Where a domain has two rows, the second is the row itself; where it has one, all are one, and two
-    styles of it have no distance.
+    The first is never the row itself. With two rows of a domain the second is the row itself; with
+    one row both are that row, and the distance between their styles is 0.
     """
-    share = rows // domains
-    place = torch.arange(rows, device=device)
-    start, row = place - place % share, place % share
-    away, further = torch.randint(1, max(share, 2), (2, rows), device=device)
-    return start + (row + away) % share, start + (row + away + further) % share
+    per_domain = rows // domains
+    index = torch.arange(rows, device=device)
+    start, position = index - index % per_domain, index % per_domain
+    offset, other_offset = torch.randint(1, max(per_domain, 2), (2, rows), device=device)
+    first, second = position + offset, position + offset + other_offset
+    return start + first % per_domain, start + second % per_domain

@@ -1,1 +1,1 @@
-"""Networks: modules that know no loss, no optimizer and no options file."""
+"""Networks: modules that depend on no loss, optimizer or options file."""

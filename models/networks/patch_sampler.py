@@ -1,4 +1,4 @@
-"""Features of patches for a contrastive loss (Park et al. 2020, arXiv:2007.15651, Sec. 3.2)."""
+"""Embed patches for a contrastive loss (Park et al. 2020, arXiv:2007.15651, Sec. 3.2)."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from models.networks.layers.initialization import init_weights
 
-SMALL = 1e-7  # keeps the length of a feature from being zero
+EPSILON = 1e-7  # avoids division by zero when an embedding is normalised
 
 
 class PatchSampler(nn.Module):
-    """Take features at random positions of several layers through a small network each, to length 1."""
+    """Map positions of several layers' features to unit vectors, by a two-layer MLP per layer."""
 
     def __init__(self, widths: Sequence[int], out_features: int) -> None:
-        """Take the channels of each layer; every layer gets two linear layers of its own."""
+        """Build one MLP per feature map; `widths` are the channels of the feature maps."""
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Sequential(
@@ -25,14 +25,14 @@ class PatchSampler(nn.Module):
         init_weights(self, "xavier")
 
     def sample_patch_ids(self, features: Sequence[Tensor], patches: int) -> list[Tensor]:
-        """Draw for each layer the positions of at most `patches` patches, the same for a whole batch."""
+        """Draw at most `patches` positions for each layer, the same for the whole batch."""
         counts = (layer.shape[2] * layer.shape[3] for layer in features)
         return [torch.rand(n, device=features[0].device).argsort()[:patches] for n in counts]
 
-    def forward(self, features: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor]:
-        """Map [B, C, H, W] and [P] of each layer to [B, P, out_features] of length 1."""
-        sampled = []
-        for layer, positions, network in zip(features, places, self.layers, strict=True):
-            found = network(layer.flatten(2).transpose(1, 2)[:, positions])
-            sampled.append(found / (found.norm(dim=2, keepdim=True) + SMALL))
-        return sampled
+    def forward(self, features: Sequence[Tensor], patch_ids: Sequence[Tensor]) -> list[Tensor]:
+        """Map [B, C, H, W] and positions [P] of each layer to unit vectors [B, P, out_features]."""
+        embeddings = []
+        for layer, positions, mlp in zip(features, patch_ids, self.layers, strict=True):
+            embedding = mlp(layer.flatten(2).transpose(1, 2)[:, positions])
+            embeddings.append(embedding / (embedding.norm(dim=2, keepdim=True) + EPSILON))
+        return embeddings

@@ -1,4 +1,4 @@
-"""Words that no file system could hold are answered in one line, wherever a path is expected."""
+"""Paths that no file system can hold are refused in one line, wherever a path is expected."""
 
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import train
 import translate
 from common.errors import UserError
 from common.user_paths import page_path, parse_path
-from comparison import preference, reproducibility, seeds, side_by_side
+from comparison import metrics_table as side_by_side
+from comparison import preference, reproducibility, seeds
 from data import download, scenes
 from deployment.templates import run_onnx
-from tests.conftest import call
+from tests.conftest import call, raises_user_error, refusal
 
 LONG = ["x" * 5000, "/".join(["y" * 200] * 40), "~/" + "z" * 300, "/".join(["w" * 200] * 19)]
 EXPECTED = {
@@ -45,55 +46,58 @@ EXPECTED = {
 
 @pytest.mark.parametrize("word", LONG, ids=["a name", "a path", "at home", "no room below"])
 @pytest.mark.parametrize("place", EXPECTED)
-def test_a_word_that_is_no_path_is_refused_in_a_short_line(place, word, trained, photos, tmp_path):
+def test_a_path_that_is_not_valid_is_refused_in_a_short_line(
+    place, word, trained, photos, tmp_path
+):
     command, words = EXPECTED[place]
     known = {"trained": trained, "photos": photos, "run": tmp_path / "run"}
-    code, line = call(command, *(w.format(word, **known) for w in words))
+    words = [w.format(word, **known) for w in words]
+    code, line = call(command, *words)
     assert code == 2
-    assert (
-        place not in ("run", "data.root", "data.disk_cache", "init_from", "inception")
-        or f"{place}=" in line
-    )
+    if place in ("run", "data.root", "data.disk_cache", "init_from", "inception"):
+        assert f"{place}=" in line
+        assert refusal(command, *words).option == place
     assert len(line.splitlines()) == 1 and len(line) < 200, line
 
 
-def test_a_path_is_what_a_shell_makes_of_it(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert parse_path("~/a") == Path("/home/somebody/a")
-    assert parse_path("~no-such-user/a") == Path("~no-such-user/a")  # no name of a user: a folder's
+def test_a_path_is_expanded_as_in_a_shell(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert parse_path("~/a") == Path("/home/me/a")
+    assert parse_path("~no-such-user/a") == Path("~no-such-user/a")  # then it is a folder's name
     assert parse_path("") == Path()
-    with pytest.raises(UserError, match="no path"):
-        parse_path("a\0b")
+    with raises_user_error(option="out", path="a\0b"):
+        parse_path("a\0b", "out")
 
 
 @pytest.mark.parametrize("module", [reproducibility, preference])
-def test_a_page_takes_no_other_files_place(module, trained, tmp_path):
+def test_a_page_does_not_overwrite_other_files(module, trained, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "loop.html").symlink_to(tmp_path / "loop.html")
     for out in ("", tmp_path, tmp_path / "notes.txt", tmp_path / "loop.html"):
         code, line = call(module, trained, trained, f"out={out}")
         assert code == 2 and (f"out={out}" in line or "evaluate" in line), line
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    with pytest.raises(UserError, match="is no page"):
+    with raises_user_error(option="out", path=tmp_path / "notes.txt"):
         page_path(tmp_path / "notes.txt")
     (tmp_path / "old.html").write_text("a page")
     assert page_path(tmp_path / "old.html") == tmp_path / "old.html"
 
 
-def test_what_is_echoed_leaves_room_for_the_way_out():
+def test_a_long_path_in_a_message_is_shortened_and_the_advice_is_not():
     assert str(UserError(f"/{'x' * 300}: no such folder; name one")).endswith(
         ": no such folder; name one"
     )
 
 
-def test_an_empty_place_and_a_loop_of_links_are_refused(trained, photos, tmp_path):
+def test_an_empty_output_and_a_loop_of_links_are_refused(trained, photos, tmp_path):
     assert call(translate, trained, photos, "", "direction=a_to_b")[0] == 2
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    code, line = call(translate, trained, photos, tmp_path / "loop", "direction=a_to_b")
-    assert code == 2 and "loop" in line
+    words = (trained, photos, tmp_path / "loop", "direction=a_to_b")
+    assert call(translate, *words)[0] == 2
+    assert refusal(translate, *words).path == str(tmp_path / "loop")
 
 
-def test_the_doctor_looks_at_its_folder_before_the_images(photos, tmp_path, capsys):
+def test_the_doctor_checks_its_output_folder_before_it_reads_images(photos, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file/below", ""):
         code, line = call(doctor, photos, f"out={out}")
@@ -103,6 +107,6 @@ def test_the_doctor_looks_at_its_folder_before_the_images(photos, tmp_path, caps
 
 
 @pytest.mark.parametrize("word", LONG[:3])
-def test_the_program_beside_a_bundle_refuses_them_too(word):
+def test_the_program_in_a_bundle_refuses_them_too(word):
     with pytest.raises(run_onnx.Mistake, match="too long"):
         run_onnx.named_path(word)

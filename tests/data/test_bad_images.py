@@ -1,10 +1,10 @@
-"""Odd sets of images: bad ones left out where a run was told to, and very few or unequal ones."""
+"""Unusual data sets: bad images that are left out, very few images, and unequal numbers."""
 
 import json
 
 import train
 from engine.checkpoint import Checkpoints
-from tests.conftest import TINY, call, write_images
+from tests.conftest import TINY, call, refusal, write_images
 
 
 def words(root, run, *more):
@@ -22,8 +22,8 @@ def broken_set(folder, good: int, bad: int):
 
 def test_one_bad_image_is_an_error_or_left_out_as_asked(tmp_path):
     root, run = broken_set(tmp_path, 3, 1), tmp_path / "run"
-    code, error = call(train, *words(root, run, "duration=20 steps"))
-    assert code == 2 and "bad0.png" in error
+    error = refusal(train, *words(root, run, "duration=20 steps"))
+    assert error.path == str(root / "trainA/bad0.png")
     assert call(train, *words(root, tmp_path / "two", "data.bad_images=skip")) == (0, "")
     skipped = json.loads((tmp_path / "two/skipped.json").read_text())
     assert [name.rpartition("/")[2] for name in skipped] == ["bad0.png"]
@@ -34,7 +34,7 @@ def test_one_bad_image_is_an_error_or_left_out_as_asked(tmp_path):
         for name in ("two", "three")
     )
     name = "generator_ab.encoder.1.weight"
-    assert (one[name] == other[name]).all()  # as if the bad one had never been there
+    assert (one[name] == other[name]).all()  # as if the bad image had never existed
 
 
 def test_a_run_goes_on_with_the_images_it_began_with(tmp_path):
@@ -43,15 +43,16 @@ def test_a_run_goes_on_with_the_images_it_began_with(tmp_path):
     before = (run / "skipped.json").read_text()
     (root / "trainA/bad0.png").unlink()
     write_images(root / "trainA", 1, size=(20, 20), first=70)
-    (root / "trainA/070.png").rename(root / "trainA/bad0.png")  # mended since
+    (root / "trainA/070.png").rename(root / "trainA/bad0.png")  # replaced by a good image
     assert call(train, *words(root, run, "data.bad_images=skip")) == (0, "")
     assert (run / "skipped.json").read_text() == before
 
 
 def test_more_than_one_in_a_hundred_is_no_accident(tmp_path):
     root = broken_set(tmp_path, 3, 2)
-    code, error = call(train, *words(root, tmp_path / "run", "data.bad_images=skip"))
-    assert code == 2 and "2 of 5 images of a cannot be used" in error and "bad0.png" in error
+    error = refusal(train, *words(root, tmp_path / "run", "data.bad_images=skip"))
+    assert (error.option, error.path) == ("data.bad_images", str(root / "trainA/bad0.png"))
+    assert "2 of 5" in str(error)
     assert not (tmp_path / "run/checkpoints").exists()
 
 
@@ -59,8 +60,8 @@ def test_a_damaged_record_is_named(tmp_path):
     root, run = broken_set(tmp_path, 3, 1), tmp_path / "run"
     assert call(train, *words(root, run, "data.bad_images=skip")) == (0, "")
     (run / "skipped.json").write_text("[1")
-    code, error = call(train, *words(root, run, "data.bad_images=skip"))
-    assert code == 2 and "skipped.json is damaged" in error
+    error = refusal(train, *words(root, run, "data.bad_images=skip"))
+    assert error.path == str(run / "skipped.json")
 
 
 def test_one_image_against_many_trains_an_epoch_of_the_many(tmp_path):
@@ -77,7 +78,7 @@ def test_one_image_against_many_trains_an_epoch_of_the_many(tmp_path):
     assert Checkpoints(tmp_path / "run/checkpoints").load_latest()["step"] == 60
 
 
-def test_the_images_kept_out_and_small_ones_are_looked_at_too(tmp_path):
+def test_validation_images_and_small_images_are_checked_too(tmp_path):
     root = broken_set(tmp_path, 9, 1)
     more = ("data.bad_images=skip", "data.validation=0.5", "validation_images=9")
     assert call(train, *words(root, tmp_path / "one", *more)) == (0, "")
@@ -94,17 +95,17 @@ def test_the_images_kept_out_and_small_ones_are_looked_at_too(tmp_path):
     assert names == ["bad0.png", "090.png"]
 
 
-def test_nothing_left_is_a_mistake(tmp_path):
+def test_a_domain_without_a_usable_image_is_refused(tmp_path):
     root = broken_set(tmp_path, 1, 1)
     (root / "trainA/000.png").unlink()
-    code, error = call(train, *words(root, tmp_path / "run", "data.bad_images=skip"))
-    assert code == 2 and "1 of 1 images of a cannot be used" in error
+    error = refusal(train, *words(root, tmp_path / "run", "data.bad_images=skip"))
+    assert error.option == "data.bad_images" and "1 of 1" in str(error)
 
 
-def test_other_data_are_looked_at_anew(tmp_path):
-    sound, broken = broken_set(tmp_path / "x", 3, 0), broken_set(tmp_path / "y", 3, 1)
+def test_other_data_are_checked_again(tmp_path):
+    good, broken = broken_set(tmp_path / "x", 3, 0), broken_set(tmp_path / "y", 3, 1)
     run = tmp_path / "run"
-    code, _ = call(train, *words(sound, run, "data.bad_images=skip", f"init_from={sound}"))
+    code, _ = call(train, *words(good, run, "data.bad_images=skip", f"init_from={good}"))
     assert code == 2 and (run / "skipped.json").read_text() == "{}\n"
     assert call(train, *words(broken, run, "data.bad_images=skip")) == (0, "")
     assert "bad0.png" in (run / "skipped.json").read_text()

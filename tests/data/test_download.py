@@ -1,4 +1,4 @@
-"""Fetching a data set: resumed, checked, unpacked safely, against a server on this machine."""
+"""Downloads are resumed, checked and unpacked safely, against a server on this machine."""
 
 import hashlib
 import http.server
@@ -13,7 +13,7 @@ import pytest
 from common.errors import UserError
 from data import download
 from data.download import ARCHIVES, Archive, unpack
-from tests.conftest import call
+from tests.conftest import call, raises_user_error
 
 
 def zipped(members: dict[str, bytes], links: tuple[str, ...] = ()) -> bytes:
@@ -104,7 +104,7 @@ def test_cut_connections_are_continued_from_where_they_ended(server, tmp_path, r
 
 def test_an_interrupted_transfer_is_kept_for_the_next_call(server, tmp_path):
     server.cuts = [500]
-    with pytest.raises(UserError, match="the same command continues"):
+    with raises_user_error(path=tmp_path / "out.zip.partial"):
         fetch(server, tmp_path / "out", pauses=())
     fetch(server, tmp_path / "out")
     assert server.requests == [None, "bytes=500-"]
@@ -126,19 +126,20 @@ def test_a_wrong_checksum_removes_the_file_and_says_both(server, tmp_path):
 def test_servers_that_fail_are_asked_again_and_those_that_refuse_are_not(server, tmp_path):
     server.statuses = [503, 500]
     fetch(server, tmp_path / "out")
-    server.statuses = [404]
-    with pytest.raises(UserError, match="answers 404"):
+    server.statuses, requests = [404, 404], len(server.requests)
+    with pytest.raises(UserError, match="404"):
         fetch(server, tmp_path / "other")
+    assert len(server.requests) == requests + 1
 
 
 def test_no_server_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="cannot be fetched"):
+    with raises_user_error(path=tmp_path / "out.zip.partial"):
         download.download(Archive("http://127.0.0.1:9/x.zip"), tmp_path / "out", ())
 
 
-def test_what_stands_is_not_overwritten(server, tmp_path):
+def test_an_existing_folder_is_not_overwritten(server, tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="exists already"):
+    with raises_user_error(path=tmp_path / "out"):
         fetch(server, tmp_path / "out")
     assert server.requests == []
 
@@ -157,13 +158,14 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, kind):
     (tmp_path / "x.zip").write_bytes(HOSTILE[kind])
-    with pytest.raises(UserError, match="refused"):
+    with pytest.raises(UserError, match="refused") as error:
         unpack(tmp_path / "x.zip", tmp_path / "in/out")
+    assert error.value.path == str(tmp_path / "x.zip")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["x.zip"]
 
 
 def special(kind: int) -> bytes:
-    """Return an archive with a member that is no plain file."""
+    """Return an archive with a member that is not a regular file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         member = zipfile.ZipInfo("odd")
@@ -175,7 +177,7 @@ def special(kind: int) -> bytes:
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
 def test_devices_and_pipes_are_refused(tmp_path, kind):
     (tmp_path / "x.zip").write_bytes(special(kind))
-    with pytest.raises(UserError, match="unsafe name"):
+    with pytest.raises(UserError, match="refused.*'odd'"):
         unpack(tmp_path / "x.zip", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -183,9 +185,9 @@ def test_devices_and_pipes_are_refused(tmp_path, kind):
 @pytest.mark.parametrize(("bound", "value"), [("MAX_FILES", 1), ("MAX_BYTES", 3)])
 def test_too_many_files_and_too_many_bytes_are_refused(tmp_path, monkeypatch, bound, value):
     (tmp_path / "x.zip").write_bytes(zipped({"a.txt": b"12", "b.txt": b"34"}))
-    unpack(tmp_path / "x.zip", tmp_path / "sound")
+    unpack(tmp_path / "x.zip", tmp_path / "within_limits")
     monkeypatch.setattr(download, bound, value)
-    with pytest.raises(UserError, match="unpacks to .* in 2 files; refused"):
+    with pytest.raises(UserError, match="refused.* in 2 files"):
         unpack(tmp_path / "x.zip", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -195,7 +197,7 @@ def test_too_many_files_and_too_many_bytes_are_refused(tmp_path, monkeypatch, bo
 )
 def test_a_damaged_archive_is_refused_removed_and_leaves_nothing(tmp_path, content):
     (tmp_path / "x.zip").write_bytes(content)
-    with pytest.raises(UserError, match="not a sound zip file"):
+    with raises_user_error(path=tmp_path / "x.zip"):
         unpack(tmp_path / "x.zip", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

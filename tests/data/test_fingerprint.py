@@ -1,11 +1,10 @@
-"""A data set has one name, and another image is another name."""
+"""A data set has one fingerprint, which changes with every image."""
 
 import hashlib
 import os
 
 import pytest
 
-from common.errors import UserError
 from data import fingerprint
 from data.fingerprint import (
     changed_names,
@@ -15,6 +14,7 @@ from data.fingerprint import (
     hash_files,
     to_json,
 )
+from tests.conftest import raises_user_error
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def files(folder):
     return [folder / name for name in ("deep/y.png", "x.png", "z.png")]
 
 
-def test_the_name_is_that_of_the_names_and_contents_in_order(folder):
+def test_the_fingerprint_hashes_the_names_and_contents_in_order(folder):
     # By hand: sha256 of the domain, and for each file its name, a zero, and its content's sha256.
     digest = hashlib.sha256(b"a")
     for name, content in ((b"y.png", b"three"), (b"x.png", b"one"), (b"z.png", b"two")):
@@ -40,7 +40,7 @@ def test_the_name_is_that_of_the_names_and_contents_in_order(folder):
 
 
 @pytest.mark.parametrize("change", ["content", "name", "domain", "order"])
-def test_another_image_is_another_name(folder, change):
+def test_another_image_gives_another_fingerprint(folder, change):
     before = fingerprint_files({"a": files(folder)})
     domain, paths = "a", files(folder)
     if change == "content":  # of the same size, and with its old date
@@ -67,9 +67,7 @@ def test_the_place_and_the_dates_of_the_images_do_not_matter(folder, tmp_path_fa
     assert fingerprint_files({"a": files(other)}) == before
 
 
-def test_an_image_that_is_known_is_read_again_only_where_its_size_or_date_changed(
-    folder, monkeypatch
-):
+def test_a_known_image_is_read_again_only_if_its_size_or_date_changed(folder, monkeypatch):
     known = from_json(to_json({"a": hash_files(folder, files(folder))}))["a"]
     read = []
     real = hashlib.file_digest
@@ -79,16 +77,16 @@ def test_an_image_that_is_known_is_read_again_only_where_its_size_or_date_change
         return real(file, kind)
 
     monkeypatch.setattr(hashlib, "file_digest", digest)
-    monkeypatch.setattr(fingerprint, "_seen", {})
+    monkeypatch.setattr(fingerprint, "_known_hashes", {})
     assert hash_files(folder, files(folder), known=known) == known and read == []
     (folder / "x.png").write_bytes(b"longer")
     os.utime(folder / "z.png", (5, 5))
     found = hash_files(folder, files(folder), known=known)
     assert sorted(read) == ["x.png", "z.png"]
-    assert changed_names(known, found) == ["x.png"]  # a new date is no new image
+    assert changed_names(known, found) == ["x.png"]  # a new date alone is not a change
 
 
-def test_sizes_alone_are_quick_and_say_so(folder):
+def test_a_fingerprint_of_sizes_alone_is_marked(folder):
     before = dataset_fingerprint({"a": hash_files(folder, files(folder), "sizes")})
     (folder / "x.png").write_bytes(b"0ne")
     assert dataset_fingerprint({"a": hash_files(folder, files(folder), "sizes")}) == before
@@ -98,7 +96,7 @@ def test_sizes_alone_are_quick_and_say_so(folder):
 
 
 def test_a_missing_file_is_named(folder):
-    with pytest.raises(UserError, match="gone.png: cannot be read"):
+    with raises_user_error(path=folder / "gone.png"):
         hash_files(folder, [folder / "gone.png"])
 
 
@@ -110,15 +108,16 @@ def test_missing_and_added_images_differ(folder):
 
 @pytest.mark.parametrize(
     "damaged",
-    [None, [], {"a": 3}, {"a": {"x": {}}}, {"a": {"x": {"bytes": "1", "modified": 1, "sha256": ""}}},
+    [None, [], {"a": 3}, {"a": {"x": {}}},
+     {"a": {"x": {"bytes": "1", "modified": 1, "sha256": ""}}},
      {"a": {"x": {"bytes": 1, "modified": 1, "sha256": "ff"}}},
      {"a": {"x": {"bytes": 1, "modified": 1, "sha256": "no hexadecimals"}}}],
 )  # fmt: skip
-def test_a_damaged_record_is_no_record(damaged):
+def test_a_damaged_record_is_ignored(damaged):
     assert from_json(damaged) == {}
 
 
-def test_a_name_that_is_no_utf8_is_recorded_escaped(tmp_path):
+def test_a_name_that_is_not_utf8_is_recorded_escaped(tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"\xff.png")
     with open(path, "wb") as file:
         file.write(b"x")

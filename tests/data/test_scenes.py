@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import UserError
 from data import scenes
 from data.scenes import HELD_OUT, SHADE, SHADES, TRANSLATIONS, draw_scene, generate, to_uint8
-from tests.conftest import call
+from tests.conftest import call, raises_user_error, refusal
 
 
 def content(folder):
@@ -67,14 +66,14 @@ def test_a_zebra_changes_in_its_ellipses_only():
         assert changed.any() == (scene.depth > 0).any()
 
 
-def test_what_stands_is_kept_and_other_content_is_not_overwritten(tmp_path, capsys):
+def test_a_finished_set_is_left_alone_and_other_content_is_not_overwritten(tmp_path, capsys):
     out = tmp_path / "out"
     assert call(scenes, "season", out, "train=2", "test=1")[0] == 0
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert call(scenes, "season", out, "train=2", "test=1")[0] == 0
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    code, error = call(scenes, "paint", out)
-    assert code == 2 and "holds something else" in error
+    assert refusal(scenes, "paint", out).path == str(out)
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
 
 @pytest.mark.parametrize(
@@ -95,5 +94,5 @@ def test_bad_words_are_answered_in_one_line(words):
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="holds something else"):
+    with raises_user_error(path=tmp_path / "file"):
         generate("season", tmp_path / "file", train=1, test=1)

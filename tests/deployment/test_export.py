@@ -1,4 +1,4 @@
-"""Bundles: what is in them, that it is the translator, and that nothing less is ever left behind."""
+"""Bundles hold files that equal the translator, and a failed export leaves no bundle."""
 
 import contextlib
 import dataclasses
@@ -21,28 +21,39 @@ import export
 import inference.exported_bundle
 import translate
 from common.errors import UserError
-from deployment.graph_export import AnySize
-from deployment.parity import GATES, Gate, noise, onnx_runner, real_images, samples, to_level
+from deployment.graph_export import AnySizeTranslator
+from deployment.parity import (
+    GATES,
+    Gate,
+    noise,
+    onnx_runner,
+    real_images,
+    round_to_8_bits,
+    sample_batches,
+)
 from engine.runtime import RuntimeConfig
 from inference.exported_bundle import build_translator, is_bundle, options_of_bundle, read_bundle
 from inference.open_run import open_run
 from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
-from tests.conftest import call, picture
+from tests.conftest import call, picture, raises_user_error, refusal
 
 for package in ("safetensors", "onnx", "onnxscript"):
     pytest.importorskip(package)
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
+SAFETENSORS = ("direction=a_to_b", "formats=[safetensors]")
+
+
 def exported(run, out, *more):
-    return call(export, run, f"out={out}", "direction=a_to_b", "formats=[safetensors]", *more)
+    return call(export, run, f"out={out}", *SAFETENSORS, *more)
 
 
 @pytest.fixture(scope="module")
 def made(trained, tmp_path_factory) -> tuple[Path, str]:
-    """A bundle with every format, and all that the terminal showed."""
+    """A bundle with every format, and everything that was printed."""
     out, screen = tmp_path_factory.mktemp("bundles") / "all", io.StringIO()
     with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
         answer = call(
@@ -76,7 +87,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
-def test_the_manifest_names_every_file_with_its_checksum_and_says_where_it_comes_from(bundle):
+def test_the_manifest_has_every_file_with_its_checksum_and_its_provenance(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text())
     files = {path.name for path in bundle.iterdir()} - {"manifest.json"}
     assert files == manifest["files"].keys()
@@ -98,7 +109,7 @@ def test_the_manifest_names_every_file_with_its_checksum_and_says_where_it_comes
     assert list(bundle.parent.iterdir()) == [bundle]
 
 
-def test_no_file_that_runs_names_a_folder_of_this_machine(bundle):
+def test_no_model_file_contains_a_path_of_this_machine(bundle):
     here = str(Path(export.__file__).parent).encode()
     for path in bundle.glob("model*"):
         assert here not in path.read_bytes(), path.name
@@ -120,7 +131,7 @@ def test_every_file_is_listed_in_the_parity_table_and_within_its_gate(bundle, re
     assert rows["model_fp16.onnx"]["difference"] <= 2e-2
 
 
-def test_the_terminal_shows_a_line_a_format_and_a_table_and_no_chatter(made):
+def test_the_terminal_shows_a_line_for_each_format_and_a_table_and_nothing_else(made):
     lines = made[1].splitlines()
     formats = ["safetensors", "onnx", "fp16", "int8", "pt2"]
     assert lines[:5] == [f"a_to_b: {name}" for name in formats]
@@ -142,14 +153,17 @@ def test_the_graphs_take_sizes_that_the_export_did_not_try(bundle, translator, s
 
 
 @pytest.mark.parametrize(("norm", "upsampling"), [("instance", "resize"), ("batch", "transposed")])
-def test_padding_by_indices_is_the_translators_padding_for_every_small_size(norm, upsampling):
+def test_padding_by_indices_equals_the_translators_padding_for_every_small_size(norm, upsampling):
     config = GeneratorConfig(channels=2, blocks=1, norm=norm, upsampling=upsampling)
     generator = ResnetGenerator(1, 2, config).eval()
     translator = DeterministicTranslator(generator, "a", "b", 1, 2, 4, 8)
     for height in range(1, 14):
         for width in (1, 3, 4, 6, 12, 13):
             image = torch.rand(1, 1, height, width)
-            assert torch.equal(AnySize(translator)(image), translator(image)), (height, width)
+            assert torch.equal(AnySizeTranslator(translator)(image), translator(image)), (
+                height,
+                width,
+            )
 
 
 def test_a_bundle_read_back_is_the_same_translator(bundle, translator, trained):
@@ -164,7 +178,7 @@ def test_a_bundle_read_back_is_the_same_translator(bundle, translator, trained):
 
 
 def test_a_damaged_missing_or_newer_bundle_is_refused_in_one_line(small):
-    def broken(name: str, content: bytes | None) -> str:
+    def assert_refused(name: str, content: bytes | None, part: str = "") -> None:
         before = (small / name).read_bytes()
         if content is None:
             (small / name).unlink()
@@ -174,28 +188,32 @@ def test_a_damaged_missing_or_newer_bundle_is_refused_in_one_line(small):
         with pytest.raises(UserError) as caught:
             build_translator(read_bundle(small))
         (small / name).write_bytes(before)
-        assert "\n" not in str(caught.value) and name in str(caught.value)
-        return str(caught.value)
+        assert caught.value.path == str(small / name)
+        assert part in str(caught.value) and "\n" not in str(caught.value)
 
     weights = bytearray((small / "model.safetensors").read_bytes())
     weights[-1] ^= 1
-    assert "checksum is wrong" in broken("model.safetensors", bytes(weights))
-    assert "cannot be read" in broken("model.safetensors", None)
-    assert "is missing" in broken("manifest.json", None)
-    assert "is damaged" in broken("manifest.json", b'{"kind": ')
-    assert "is no manifest of a bundle" in broken("manifest.json", b"[1]")
+    assert_refused("model.safetensors", bytes(weights), "checksum")
+    assert_refused("model.safetensors", None)
+    for content in (None, b'{"kind": ', b"[1]"):
+        assert_refused("manifest.json", content)
     manifest = json.loads((small / "manifest.json").read_text())
-    for change, says in [
-        ({"format": 3}, "use a newer version"), ({"step": None}, "it has no step"),
-        ({"files": {}}, "holds no model.safetensors"), ({"weights": "best"}, "is damaged"),
-        ({"options": "method: {name: none}"}, "unknown method.name"),
-    ]:  # fmt: skip
+    for change, part in (
+        ({"format": 3}, "format 3"),
+        ({"step": None}, "step"),
+        ({"weights": "best"}, ""),
+    ):
+        assert_refused("manifest.json", json.dumps({**manifest, **change}).encode(), part)
+    for change, option in (
+        ({"files": {}}, "formats"),
+        ({"options": "method: {name: none}"}, "method.name"),
+    ):
         (small / "manifest.json").write_text(json.dumps({**manifest, **change}))
-        with pytest.raises(UserError, match=says):
+        with raises_user_error(option=option):
             read_bundle(small)
     wider = manifest["options"].replace("channels: 4", "channels: 6")
     (small / "manifest.json").write_text(json.dumps({**manifest, "options": wider}))
-    with pytest.raises(UserError, match="do not fit its manifest"):
+    with raises_user_error(path=small):
         build_translator(read_bundle(small))
 
 
@@ -204,13 +222,13 @@ def perturbed(path, sha256):
     return {name: value + 1e-2 for name, value in state.items()}
 
 
-def test_a_file_that_is_not_the_translator_fails_the_export_and_leaves_what_was_there(
+def test_a_file_that_differs_from_the_translator_fails_the_export_and_keeps_the_old_bundle(
     trained, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
     monkeypatch.setattr(deployment.export, "read_weights", perturbed)
     code, error = exported(trained, out)
-    assert code == 1 and "a_to_b: model.safetensors is not the translator" in error
+    assert code == 1 and "a_to_b: model.safetensors does not equal the translator" in error
     assert not out.exists()
     monkeypatch.undo()
     assert exported(trained, out) == (0, "")
@@ -240,10 +258,10 @@ def test_an_earlier_bundle_is_replaced_whole_and_survives_a_kill_between_two_nam
     assert "license: mit" in (out / "a_to_b/README.md").read_text()
 
 
-def test_eight_bits_that_lose_too_much_are_left_out_with_a_line(
+def test_an_8_bit_file_that_loses_too_much_is_left_out_with_a_line(
     trained, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setitem(GATES, "model_int8.onnx", Gate(psnr=200))
+    monkeypatch.setitem(GATES, "model_int8.onnx", Gate(min_psnr=200))
     out = tmp_path / "out"
     assert exported(trained, out, "formats=[safetensors,int8]") == (0, "")
     assert "left out: model_int8.onnx, its PSNR is " in capsys.readouterr().out
@@ -253,14 +271,14 @@ def test_eight_bits_that_lose_too_much_are_left_out_with_a_line(
     assert files == {"README.md", "manifest.json", "model.safetensors"}
 
 
-def test_the_runner_without_torch_makes_the_pictures_of_translate(bundle, trained, tmp_path):
+def test_the_runner_without_torch_writes_the_same_pictures_as_translate(bundle, trained, tmp_path):
     source, random = tmp_path / "in", np.random.default_rng(0)
     (source / "deep").mkdir(parents=True)
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = random.integers(0, 256, (31, 45, 4), dtype=np.uint8)
     Image.fromarray(pixels[..., :3]).save(source / "deep/odd.png")
-    Image.fromarray(pixels[..., :3]).save(source / "turned.png", exif=exif)
+    Image.fromarray(pixels[..., :3]).save(source / "rotated.png", exif=exif)
     Image.fromarray(pixels).save(source / "alpha.png")
     Image.fromarray(pixels[:5, :7, 0]).save(source / "grey.webp", lossless=True)
     Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(source / "deep.png")
@@ -275,8 +293,8 @@ def test_the_runner_without_torch_makes_the_pictures_of_translate(bundle, traine
     for name in ours:
         one, other = picture(tmp_path / "ours" / name), picture(tmp_path / "theirs" / name)
         assert (one.size, one.mode, one.format) == (other.size, other.mode, other.format), name
-        apart = np.abs(np.array(one).astype(int) - np.array(other))
-        assert apart.max() <= 1, name
+        difference = np.abs(np.array(one).astype(int) - np.array(other))
+        assert difference.max() <= 1, name
 
 
 def runner(tmp_path, bundle, *words) -> subprocess.CompletedProcess:
@@ -284,36 +302,36 @@ def runner(tmp_path, bundle, *words) -> subprocess.CompletedProcess:
     (tmp_path / "stub").mkdir(exist_ok=True)
     (tmp_path / "stub/torch.py").write_text("raise RuntimeError('torch was imported')")
     return subprocess.run(
-        [sys.executable, "-W", "error", str(bundle / "run_onnx.py"), *map(str, words)], cwd=tmp_path,
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-W", "error", str(bundle / "run_onnx.py"), *map(str, words)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "stub"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-def test_the_runner_answers_mistakes_in_one_line_and_passes_bad_pictures_over(bundle, tmp_path):
+def test_the_runner_reports_mistakes_in_one_line_and_skips_unreadable_pictures(bundle, tmp_path):
     (tmp_path / "in").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "in/good.png")
     (tmp_path / "in/bad.png").write_bytes(b"x")
     done = runner(tmp_path, bundle, tmp_path / "in", tmp_path / "out", "model_raw.onnx")
     assert done.returncode == 1 and [p.name for p in (tmp_path / "out").iterdir()] == ["good.png"]
-    assert "bad.png: not a picture" in done.stderr and "error: 1 of 2 pictures" in done.stderr
-    for words, says in [
+    assert "bad.png: not an image" in done.stderr and "error: 1 of 2 images" in done.stderr
+    for words, part in [
         ((tmp_path / "none", "o"), "no such file or folder"),
         ((tmp_path / "in", tmp_path / "in"), "overwritten"),
         ((tmp_path / "in", "o", "x.onnx"), "no such model"),
-        ((tmp_path / "in/bad.png", "o"), "not a picture"),
+        ((tmp_path / "in/bad.png", "o"), "not an image"),
         ((tmp_path / "in", "o", tmp_path / "in/bad.png"), "not a model"),
     ]:
         done = runner(tmp_path, bundle, *words)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-        assert done.stderr.startswith("error: ") and says in done.stderr
+        assert done.stderr.startswith("error: ") and part in done.stderr
 
 
 @pytest.mark.parametrize(
     ("package", "words"),
     [("safetensors", "safetensors"), ("onnxscript", "fp16"), ("onnxruntime", "onnx")],
 )
-def test_a_missing_package_is_answered_with_what_installs_it(
+def test_a_missing_package_is_reported_with_the_install_command(
     trained, tmp_path, monkeypatch, package, words
 ):
     monkeypatch.setitem(sys.modules, package, None)
@@ -322,33 +340,40 @@ def test_a_missing_package_is_answered_with_what_installs_it(
     assert not (tmp_path / "out").exists()
 
 
-def test_mistakes_are_answered_in_one_line(trained, tmp_path):
-    (tmp_path / "other/a_to_b").mkdir(parents=True)
-    (tmp_path / "other/a_to_b/thesis.txt").write_text("x")
+def test_mistakes_name_the_option_or_the_path(trained, tmp_path):
+    other = tmp_path / "other/a_to_b"
+    other.mkdir(parents=True)
+    (other / "thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
-    for words, says in [
-        ((), "name one run"), ((trained, trained), "name one run"),
-        ((tmp_path / "none",), "no such run"), ((tmp_path,), "is no run"),
-        ((trained, "direction=a_to_c"), "this run has a_to_b and b_to_a"),
-        ((trained, "formats=[tflite]"), "formats"), ((trained, "formats=[]"), "formats is empty"),
-        ((trained, "format=onnx"), "did you mean formats?"),
-        ((trained, "formats=pt2", f"out={tmp_path / 'other'}"), "is no bundle"),
-        ((trained, "formats=pt2", f"out={tmp_path / 'file'}"), "out="),
+    for words, option, path in [
+        ((tmp_path / "none",), "", tmp_path / "none"), ((tmp_path,), "", tmp_path),
+        ((trained, "direction=a_to_c"), "direction", ""),
+        ((trained, "formats=[tflite]"), "formats", ""), ((trained, "formats=[]"), "formats", ""),
+        ((trained, "format=onnx"), "format", ""),
+        ((trained, "formats=pt2", f"out={tmp_path / 'other'}"), "out", other),
+        ((trained, "formats=pt2", f"out={tmp_path / 'file'}"), "out", tmp_path / "file"),
     ]:  # fmt: skip
-        code, error = call(export, *words)
-        assert code == 2 and says in error and "\n" not in error, error
-    assert (tmp_path / "other/a_to_b/thesis.txt").exists()
+        error = refusal(export, *words)
+        assert error.option == option and "\n" not in str(error), error
+        assert not path or error.path == str(path), error
+    assert (other / "thesis.txt").exists()
+
+
+def test_one_run_must_be_named(trained):
+    for words in ((), (trained, trained)):
+        assert "python export.py" in str(refusal(export, *words))
 
 
 def test_a_file_of_the_users_own_in_a_bundles_folder_is_never_removed(trained, tmp_path):
     assert exported(trained, tmp_path) == (0, "")
     own = tmp_path / "a_to_b/notes.txt"
     own.write_text("x")
-    code, error = exported(trained, tmp_path)
-    assert (code, own.exists()) == (2, True) and "also holds notes.txt" in error
+    error = refusal(export, trained, f"out={tmp_path}", *SAFETENSORS)
+    assert (error.option, error.path) == ("out", str(own.parent)) and "notes.txt" in str(error)
+    assert own.exists()
 
 
-def test_a_checkpoint_of_the_reference_is_exported_to_the_place_that_must_be_named(tmp_path):
+def test_a_checkpoint_of_the_cyclegan_repository_needs_a_folder_to_be_exported_into(tmp_path):
     config = GeneratorConfig(channels=4, blocks=1)
     generator = ResnetGenerator(1, 3, config).eval()  # so b has one channel, and a has three
     state = {
@@ -358,8 +383,8 @@ def test_a_checkpoint_of_the_reference_is_exported_to_the_place_that_must_be_nam
     file = tmp_path / "theirs/latest_net_G_B.pth"
     file.parent.mkdir()
     torch.save(state, file)
-    code, error = call(export, file, "formats=[safetensors]")
-    assert code == 2 and "out=FOLDER" in error and "\n" not in error
+    error = refusal(export, file, "formats=[safetensors]")
+    assert (error.option, error.path) == ("out", str(file)) and "\n" not in str(error)
     assert list(tmp_path.rglob("*")) == [file.parent, file]
     out = tmp_path / "out"
     assert call(export, file, f"out={out}", "formats=[safetensors,onnx]") == (0, "")
@@ -396,8 +421,8 @@ def test_without_its_images_a_run_is_compared_on_noise(trained):
     away = dataclasses.replace(run, options=dataclasses.replace(run.options, data=data))
     assert real_images(away, "a", "test", 6) == []
     assert len(real_images(run, "a", "test", 6)) == 3
-    batches = samples(noise(2, 6))
+    batches = sample_batches(noise(2, 6))
     shapes = {tuple(batch.shape) for batch in batches}
     assert {(1, 2, 61, 75), (3, 2, 65, 81), (3, 2, 256, 256)} <= shapes and len(shapes) == 10
-    assert all(torch.equal(batch, to_level(batch)) for batch in batches)
+    assert all(torch.equal(batch, round_to_8_bits(batch)) for batch in batches)
     assert min(float(batch.std()) for batch in batches) > 0.1

@@ -1,4 +1,4 @@
-"""Checkpoints of the reference: every layout loads, and computes what the reference computes."""
+"""Every layout of the reference's checkpoints loads, with the outputs of the reference."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ import translate
 from common.errors import UserError
 from engine.cyclegan_repo_checkpoint import read_reference
 from inference import load_translator
-from tests.conftest import SHARED, call, picture, write_images
+from tests.conftest import SHARED, call, picture, refusal, write_images
 
 REFERENCE = SHARED / "reference"
 
 
 class Block(nn.Module):
-    """A residual block as the reference lays it out; a dropout layer shifts the second convolution."""
+    """A residual block of the reference; a dropout layer changes the second convolution's key."""
 
     def __init__(self, width: int, with_dropout: bool) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Block(nn.Module):
 
 
 class Restated(nn.Module):
-    """The reference's generator, restated from its paper's notation, with its parameter names."""
+    """The reference's generator, written from its paper, with the reference's parameter names."""
 
     def __init__(self, channels: int, blocks: int, with_dropout: bool = False) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Restated(nn.Module):
 
 
 class Blur(nn.Module):
-    """CUT's sampling down or up, restated: its filter lies in the file as a buffer."""
+    """CUT's antialiased sampling down or up; its filter is in the file as a buffer."""
 
     def __init__(self, channels: int, taps: tuple[int, ...]) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Blur(nn.Module):
 
 
 class Antialiased(Restated):
-    """CUT's generator, restated."""
+    """CUT's generator, with CUT's parameter names."""
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__(channels, blocks)
@@ -132,7 +132,7 @@ def test_the_published_key_lists_are_recognised(tmp_path, file):
     assert sum(p.numel() for p in generator.parameters()) == 11_378_179
 
 
-def test_stray_statistics_and_a_wrapped_network_are_no_obstacle(tmp_path):
+def test_stray_statistics_and_a_wrapped_network_are_accepted(tmp_path):
     network = Restated(3, 1).eval()
     state = {f"module.{key}": value for key, value in network.state_dict().items()}
     state |= {
@@ -146,36 +146,37 @@ def test_stray_statistics_and_a_wrapped_network_are_no_obstacle(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "reason"),
     [
         (lambda state: state | {"model.9.filt": torch.zeros(3)}, "antialiased"),
         (
             lambda state: state | {"other.weight": torch.zeros(3)},
-            "not a generator of the reference",
+            "not a generator or discriminator",
         ),
-        (lambda state: {"model.1.weight": state["model.1.weight"]}, "no ResNet generator"),
+        (lambda state: {"model.1.weight": state["model.1.weight"]}, "not a ResNet generator"),
         (lambda state: state | {"model.1.weight": torch.zeros(5, 3, 7, 7)}, "other shapes"),
         (lambda state: [1, 2], "holds no weights"),
     ],
 )
-def test_another_file_is_refused_in_one_line(tmp_path, change, says):
-    torch.save(change(dict(Restated(3, 1).state_dict())), tmp_path / "x.pth")
-    with pytest.raises(UserError, match=says) as caught:
-        read_reference(tmp_path / "x.pth")
-    assert "\n" not in str(caught.value)
+def test_another_file_is_refused_in_one_line(tmp_path, change, reason):
+    path = tmp_path / "x.pth"
+    torch.save(change(dict(Restated(3, 1).state_dict())), path)
+    with pytest.raises(UserError, match=reason) as caught:
+        read_reference(path)
+    assert caught.value.path == str(path) and "\n" not in str(caught.value)
 
 
 def test_a_truncated_file_is_refused_in_one_line(tmp_path):
     path = written(tmp_path, Restated(4, 1))
     path.write_bytes(path.read_bytes()[:3000])
     write_images(tmp_path / "in", 1)
-    code, error = call(translate, path, tmp_path / "in", tmp_path / "out")
-    assert code == 2 and "damaged" in error and "\n" not in error.strip()
+    error = refusal(translate, path, tmp_path / "in", tmp_path / "out")
+    assert error.path == str(path) and "\n" not in str(error)
     for real in REFERENCE.glob("truncated*"):
         assert call(translate, real, tmp_path / "in", tmp_path / "out")[0] == 2
 
 
-def test_translate_takes_the_file_and_knows_the_direction_by_its_name(tmp_path):
+def test_translate_opens_the_file_and_infers_the_direction_from_its_name(tmp_path):
     torch.manual_seed(0)
     network = Restated(4, 1).eval()
     path = written(tmp_path / "theirs", network, name="latest_net_G_B.pth")

@@ -12,11 +12,11 @@ from engine.optimizer import adam
 
 
 def averaged(half_life: float, steps: int, batch_size: int, start: int = 0) -> float:
-    """Return an average that began at 0 after following a weight of 1."""
-    live = nn.ModuleDict({"x": nn.Linear(1, 1, bias=False)})
-    nn.init.zeros_(live["x"].weight)
-    average = ExponentialMovingAverage(live, half_life)
-    nn.init.ones_(live["x"].weight)
+    """Return the EMA of a weight that was 0 at first and 1 in all steps."""
+    model = nn.ModuleDict({"x": nn.Linear(1, 1, bias=False)})
+    nn.init.zeros_(model["x"].weight)
+    average = ExponentialMovingAverage(model, half_life)
+    nn.init.ones_(model["x"].weight)
     for step in range(1, steps + 1):
         average.update(start + step * batch_size, batch_size)
     return average.ema["x"].weight.item()
@@ -38,15 +38,15 @@ def test_a_short_run_is_not_an_average_of_its_beginning():
     assert averaged(100_000, 100, 1) > 0.95
 
 
-def test_the_average_has_no_gradient_and_leaves_the_live_weights_alone():
-    live = nn.ModuleDict({"x": nn.BatchNorm1d(2)})
-    average = ExponentialMovingAverage(live, 10)
-    live["x"](torch.randn(8, 2))
-    before = live["x"].weight.clone()
+def test_the_average_has_no_gradient_and_does_not_change_the_model():
+    model = nn.ModuleDict({"x": nn.BatchNorm1d(2)})
+    average = ExponentialMovingAverage(model, 10)
+    model["x"](torch.randn(8, 2))
+    before = model["x"].weight.clone()
     average.update(100, 1)
     assert not any(p.requires_grad for p in average.ema.parameters())
-    assert torch.equal(live["x"].weight, before)
-    assert torch.equal(average.ema["x"].running_mean, live["x"].running_mean)
+    assert torch.equal(model["x"].weight, before)
+    assert torch.equal(average.ema["x"].running_mean, model["x"].running_mean)
     assert average.ema["x"].num_batches_tracked == 1
 
 
@@ -71,7 +71,7 @@ def test_steps_are_those_of_torchs_adam_bit_for_bit(weight_decay):
         theirs.parameters(), lr=0.01, betas=(0.5, 0.999), weight_decay=weight_decay, fused=True
     )
     for step in range(6):
-        if step == 3:  # the state travels both ways
+        if step == 3:  # each loads the state of the other
             state = mine.state_dict()
             mine = adam(ours, 0.01, (0.5, 0.999), weight_decay=weight_decay)
             mine.load_state_dict(reference.state_dict())

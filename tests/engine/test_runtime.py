@@ -5,19 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.errors import UserError
 from engine.runtime import Runtime, RuntimeConfig, seed_step
 from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.networks.layers.norm_act_pad import NormActPad
 from models.networks.layers.winograd import Conv3x3
+from tests.conftest import raises_user_error
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps:0", "meta", "xpu"])
-def test_a_device_that_is_not_there_is_answered(name):
+def test_a_device_that_is_missing_is_refused(name):
     if name == "mps:0" and torch.backends.mps.is_available():
         pytest.skip("this machine has one")
-    with pytest.raises(UserError, match="runtime.device"):
+    with raises_user_error(option="runtime.device"):
         Runtime(RuntimeConfig(device=name))
 
 
@@ -51,18 +51,18 @@ def test_the_random_stream_is_a_function_of_seed_step_and_rank():
     assert len({draw(1, 2), draw(2, 1), draw(1, 3), draw(1, 2, 1), draw(12, 3), draw(1, 23)}) == 6
 
 
-def test_a_description_says_what_a_figure_was_measured_on():
+def test_a_description_has_the_facts_that_a_measurement_depends_on():
     description = Runtime(RuntimeConfig(device="cpu", precision="tf32")).describe()
     assert description["device"] == "cpu" and description["precision"] == "tf32"
     assert description["threads"] == torch.get_num_threads()
 
 
-def test_precision_is_exact_on_a_cpu_and_tf32_on_cuda_unless_told():
+def test_precision_is_fp32_on_a_cpu_unless_configured_and_tf32_is_set_for_each_runtime():
     runtime = Runtime(RuntimeConfig(device="cpu"))
     assert runtime.describe()["precision"] == "fp32" and not torch.backends.cudnn.allow_tf32
     other = Runtime(RuntimeConfig(device="cpu", precision="tf32"))
     assert torch.backends.cudnn.allow_tf32
-    runtime.set_tf32()  # the process has one such setting: whoever computes next makes its own
+    runtime.set_tf32()  # a global setting: each runtime sets its own before it computes
     assert not torch.backends.cudnn.allow_tf32
     other.set_tf32()
     assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
@@ -98,7 +98,7 @@ def test_regions_compile_the_norms_and_choose_the_fast_convolution():
     assert kernels(direct, Conv3x3) == {F.conv2d}
 
 
-# Dynamo looks at .grad of what it traces, which torch warns of.
+# Dynamo reads .grad of the tensors that it traces, of which torch warns.
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
 def test_a_compiled_network_computes_the_images_and_gradients_of_the_plain_one():
     torch.manual_seed(0)
@@ -115,7 +115,7 @@ def test_a_compiled_network_computes_the_images_and_gradients_of_the_plain_one()
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(monkeypatch, capsys):
+def test_without_a_compiler_a_run_goes_on_uncompiled_with_a_note(monkeypatch, capsys):
     monkeypatch.setenv("CXX", "no-such-compiler")
     network = prepared(RuntimeConfig(device="cpu", compile="regions"))
     assert kernels(network, Conv3x3) == {F.conv2d}
@@ -124,11 +124,11 @@ def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(monkeypatch, ca
 
 
 def test_a_graph_without_a_cuda_device_is_refused():
-    with pytest.raises(UserError, match="runtime.cuda_graph"):
+    with raises_user_error(option="runtime.cuda_graph"):
         Runtime(RuntimeConfig(device="cpu", cuda_graph=True))
 
 
-def test_determinism_is_asked_of_the_library_and_changes_no_loss_on_a_cpu(photos, tmp_path):
+def test_determinism_is_set_in_torch_and_changes_no_loss_on_a_cpu(photos, tmp_path):
     import json
 
     import train

@@ -1,9 +1,9 @@
-"""The length of a run and the learning-rate table."""
+"""The length of a run and its learning rate."""
 
 import pytest
 
-from common.errors import UserError
 from engine.schedule import make_schedule
+from tests.conftest import raises_user_error
 
 # Factors at epoch e (from 1) of 100 + 100: 1 - max(0, e - 100) / 101, so epoch 200 still learns.
 TABLE = {1: 2e-4, 99: 2e-4, 100: 2e-4, 101: 1.980198e-4, 102: 1.960396e-4, 150: 1.009901e-4,
@@ -24,7 +24,7 @@ def test_an_epoch_shows_the_larger_domain_once_whatever_the_batch():
     assert make_schedule("3 epochs", "50%", 7, 1000).steps == 429
 
 
-def test_a_run_counted_in_steps_falls_at_every_step_and_its_last_still_learns():
+def test_a_run_measured_in_steps_decays_at_every_step_and_the_last_still_learns():
     schedule = make_schedule("40 steps", "50%", 4, 1000)
     factors = [schedule.factor(step) for step in range(schedule.steps)]
     assert factors[:20] == [1.0] * 20
@@ -51,13 +51,13 @@ def test_a_rate_is_a_function_of_the_step_alone():
 @pytest.mark.parametrize(
     "text", ["", "200", "200 epoch s", "many epochs", "-1 epochs", "50%", "0 steps", "1e3 steps"]
 )
-def test_a_text_that_says_no_length_is_answered_with_how_to_write_one(text):
-    with pytest.raises(UserError, match="duration"):
+def test_a_text_that_is_not_a_duration_is_refused(text):
+    with raises_user_error(option="duration"):
         make_schedule(text, "50%", 1, 10)
 
 
 @pytest.mark.parametrize("warm_up", ["101 steps", "101%", "21 epochs"])
-def test_a_warm_up_that_outlasts_the_run_is_known(warm_up):
+def test_a_warm_up_that_exceeds_the_run_is_detected(warm_up):
     assert make_schedule("100 steps", "50%", 2, 10, warm_up).warm_up_exceeds_run
     assert not make_schedule("100 steps", "50%", 2, 10, "100%").warm_up_exceeds_run
 

@@ -1,4 +1,4 @@
-"""Training: the same command again continues, exactly; and what stands in the run folder."""
+"""The same command continues a run exactly, and the run folder holds what it should."""
 
 import json
 import os
@@ -15,14 +15,15 @@ import torch
 import train
 from common.errors import UserError
 from engine.checkpoint import Checkpoints
-from tests.conftest import ROOT, TINY, assert_same, call
+from tests.conftest import ROOT, TINY, assert_same, call, raises_user_error
 from training.loop import Loop
 
 
 def words(photos, run, *more):
-    return ["cyclegan", f"data.root={photos}", f"run={run}", "duration=12 steps", "checkpoint_every=5",
-            "log.every=1", "log.previews_every=0", "method.pool_size=3", "batch_size=2", "ema_half_life=8",
-            "method.generator.dropout=0.3", "data.color_jitter=0.2", *TINY, *more]  # fmt: skip
+    return ["cyclegan", f"data.root={photos}", f"run={run}", "duration=12 steps",
+            "checkpoint_every=5", "log.every=1", "log.previews_every=0", "method.pool_size=3",
+            "batch_size=2", "ema_half_life=8", "method.generator.dropout=0.3",
+            "data.color_jitter=0.2", *TINY, *more]  # fmt: skip
 
 
 def losses(run):
@@ -43,7 +44,7 @@ def uninterrupted(photos, tmp_path_factory):
 
 
 class Killed(BaseException):
-    """As sudden as a SIGKILL: nothing of the trainer's may run after it."""
+    """An end as abrupt as SIGKILL: no cleanup of the training may run after it."""
 
 
 @pytest.mark.parametrize("moment", [0, 1, 3, 5, 6, 7, 11])  # 3: pool full; 6: the rate falls
@@ -105,7 +106,7 @@ def test_the_comparison_sees_every_part_of_the_state(uninterrupted):
     moments = [path for path in leaves(state["optimizers"]) if path[-1] == "exp_avg_sq"]
     names = [path[-1] for path in leaves(state["method"])]
     dead = sum(name.endswith("bias") for name in names) - 6  # G's last, D's first and last layer
-    assert len(moments) == len(names) - 2 - dead > 0  # all but the two histories
+    assert len(moments) == len(names) - 2 - dead > 0  # all but the two image pools
 
 
 def changed(value):
@@ -118,7 +119,7 @@ def changed(value):
 
 
 def with_one_part_changed(state):
-    """Yield a name and a state, for every network, history, kind of moment, and the average."""
+    """Yield a name and a state for every network, image pool, kind of moment, and the EMA."""
     for part in sorted({name.partition(".")[0] for name in state["method"]}):
         method = {
             n: changed(x) if n.split(".")[0] == part else x for n, x in state["method"].items()
@@ -260,7 +261,7 @@ def start(photos, run, *more) -> subprocess.Popen:
 
 
 def alive(process: int) -> bool:
-    """Say whether a process runs; one that only waits to be buried does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -312,9 +313,9 @@ def test_a_second_signal_ends_a_run_at_once():
 
 
 def test_a_checkpoint_of_other_networks_is_answered_with_their_names():
-    from engine.config import TrainingConfig
     from engine.runtime import Runtime, RuntimeConfig
     from engine.schedule import make_schedule
+    from engine.train_config import TrainingConfig
     from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
@@ -323,14 +324,14 @@ def test_a_checkpoint_of_other_networks_is_answered_with_their_names():
     schedule, runtime = make_schedule("5 steps", "50%", 4, 10), Runtime(RuntimeConfig(device="cpu"))
     train_step = TrainStep(method, TrainingConfig(), schedule, runtime)
     first, second, third, *_ = sorted(method.state_dict())
-    for weights, says in (
+    for weights, fragment in (
         ({}, f"missing {first}, {second}, {third} and "),
         ({**method.state_dict(), "stray": torch.zeros(1)}, "unknown stray"),
         (None, "does not fit these networks"),
     ):
-        with pytest.raises(UserError, match=says) as answer:
+        with pytest.raises(UserError, match=fragment) as caught:
             train_step.restore({"method": weights, "optimizers": {}, "step": 1, "seconds": 0.0})
-        assert "\n" not in str(answer.value) and len(str(answer.value)) < 300
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
         assert train_step.step == 0
 
 
@@ -361,10 +362,10 @@ def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp
     assert code == 2 and f"in use by process {os.getpid()}" in error
 
 
-def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
-    from engine.config import TrainingConfig
+def test_a_batch_computed_in_microbatches_has_the_gradients_of_the_whole():
     from engine.runtime import Runtime, RuntimeConfig
     from engine.schedule import make_schedule
+    from engine.train_config import TrainingConfig
     from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
@@ -388,10 +389,10 @@ def test_a_batch_computed_in_parts_has_the_gradients_of_the_whole():
             assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
 
 
-def test_every_player_decays_its_weights_as_the_options_say():
-    from engine.config import TrainingConfig
+def test_every_optimizer_group_has_the_weight_decay_of_the_options():
     from engine.runtime import Runtime, RuntimeConfig
     from engine.schedule import make_schedule
+    from engine.train_config import TrainingConfig
     from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
@@ -402,7 +403,7 @@ def test_every_player_decays_its_weights_as_the_options_say():
     train_step = TrainStep(method, config, make_schedule("5 steps", "50%", 1, 10), runtime)
     decays = [g["weight_decay"] for x in train_step.optimizers.values() for g in x.param_groups]
     assert decays == [0.01, 0.01]
-    with pytest.raises(UserError, match="weight_decay must be 0 or more, got -1"):
+    with raises_user_error(option="weight_decay"):
         TrainingConfig(weight_decay=-1)
 
 
@@ -413,7 +414,8 @@ def test_a_closed_output_does_not_stop_a_run(photos, tmp_path, unbuffered):
         "12 steps", "12\\ steps"
     )
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True, check=False,
+        ["bash", "-c", f"set -o pipefail; {command} | head -1"],
+        capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -439,15 +441,15 @@ def test_a_signal_at_a_checkpoint_keeps_its_score(photos, tmp_path, monkeypatch)
 def test_a_step_reads_nothing_back_from_the_device():
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from engine.config import TrainingConfig
     from engine.runtime import Runtime, RuntimeConfig
     from engine.schedule import make_schedule
+    from engine.train_config import TrainingConfig
     from engine.train_step import TrainStep
     from models import methods
     from tests.conftest import shrink
 
     class Watch(TorchDispatchMode):
-        """Fail where a value of a tensor is asked for, which on a GPU waits for it."""
+        """Fail where a value of a tensor is read, for which a GPU would be waited for."""
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             assert "_local_scalar_dense" not in str(func) and "nonzero" not in str(func), func
@@ -460,7 +462,7 @@ def test_a_step_reads_nothing_back_from_the_device():
     train_step = TrainStep(method, config, make_schedule("9 steps", "50%", 2, 9), runtime)
     batch = {d: torch.randint(0, 256, (2, 3, 16, 16)).byte() for d in "ab"}
     with Watch():
-        for _ in range(4):  # the history fills, then swaps
+        for _ in range(4):  # the image pool fills, then swaps
             losses = train_step.take_step(batch)
         with pytest.raises(AssertionError, match="_local_scalar_dense"):
             losses["cycle_a"].item()
@@ -468,8 +470,9 @@ def test_a_step_reads_nothing_back_from_the_device():
 
 def test_scores_are_logged_when_asked_for_and_the_best_has_a_checkpoint(photos, tmp_path):
     run = tmp_path / "run"
-    more = ("validate_every=3", "validation_metrics=[swd,color,spectrum]", "checkpoint_every=100", "log.every=4",
-            "data.validation=0.4", "learning_rate=0.01")  # fmt: skip
+    more = ("validate_every=3", "validation_metrics=[swd,color,spectrum]",
+            "checkpoint_every=100", "log.every=4", "data.validation=0.4",
+            "learning_rate=0.01")  # fmt: skip
     assert call(train, *words(photos, run, *more)) == (0, "")
     rows = losses(run)
     assert [row["step"] for row in rows] == [1, 3, 4, 6, 8, 9, 12]

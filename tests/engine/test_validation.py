@@ -1,4 +1,4 @@
-"""Scores while learning: distances of what the translators make, from real images."""
+"""Validation metrics in training: distances of the translators' images to real ones."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Every held-out image, both directions, and figures that can be checked by hand."""
+"""Every held-out image is translated in both directions, and metrics agree with ones by hand."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from data.scenes import generate
 from evaluation.evaluate import evaluate
 from evaluation.metrics_table import metrics_table
 from inference.open_run import open_run
-from tests.conftest import TINY, call, picture
+from tests.conftest import TINY, call, picture, refusal
 
 
 @pytest.fixture(scope="module")
 def paired(tmp_path_factory):
-    """A run on generated scenes, whose held-out images have a truth."""
+    """A run on generated scenes, whose held-out images have a true translation."""
     folder = tmp_path_factory.mktemp("paired")
     generate("season", folder / "season", train=4, test=5, size=16)
     run = folder / "run"
@@ -43,7 +43,7 @@ def test_every_held_out_image_is_translated_under_its_own_name(trained, photos):
     assert metrics["protocol"]["weights"] == "ema" and metrics["protocol"]["step"] == 8
 
 
-def test_the_figures_are_those_of_the_pictures_that_were_written(paired, capsys):
+def test_the_metrics_are_those_of_the_pictures_that_were_written(paired, capsys):
     assert call(test_command, paired) == (0, "")
     out = capsys.readouterr().out
     assert "PSNR to truth" in out and "a_to_b" in out
@@ -57,14 +57,14 @@ def test_the_figures_are_those_of_the_pictures_that_were_written(paired, capsys)
             real = np.asarray(picture(paired.parent / "season" / source / file.name), dtype=float)
             squared.append(((fake - truth) ** 2).mean())
             copied.append(((real - truth) ** 2).mean())
-        figures = metrics["directions"][direction]
-        assert figures["truth_psnr"] == pytest.approx(
+        measured = metrics["directions"][direction]
+        assert measured["truth_psnr"] == pytest.approx(
             10 * np.log10(255**2 / np.mean(squared)), abs=1e-4
         )
-        assert figures["copy_psnr"] == pytest.approx(
+        assert measured["copy_psnr"] == pytest.approx(
             10 * np.log10(255**2 / np.mean(copied)), abs=1e-4
         )
-        assert -1 <= figures["truth_ssim"] <= 1 and figures["cycle_l1"] > 0
+        assert -1 <= measured["truth_ssim"] <= 1 and measured["cycle_l1"] > 0
 
 
 def test_identity_translators_have_a_perfect_cycle_and_the_score_of_the_copy(paired):
@@ -72,19 +72,19 @@ def test_identity_translators_have_a_perfect_cycle_and_the_score_of_the_copy(pai
     for translator in run.translators.values():
         translator.forward = lambda image, style=None: image
     result = evaluate(run, run.options.data, report_images=0)
-    for figures in result.metrics().values():
-        assert figures["cycle_l1"] == 0 and figures["cycle_psnr"] is None
-        assert figures["truth_psnr"] == figures["copy_psnr"]
-        assert figures["truth_ssim"] == figures["copy_ssim"]
+    for metrics in result.metrics().values():
+        assert metrics["cycle_l1"] == 0 and metrics["cycle_psnr"] is None
+        assert metrics["truth_psnr"] == metrics["copy_psnr"]
+        assert metrics["truth_ssim"] == metrics["copy_ssim"]
     assert [len(each.shown) for each in result.directions.values()] == [5, 5]
     assert "-" in metrics_table(result)
 
 
-def test_the_average_is_what_is_measured_unless_the_live_weights_are_asked_for(trained):
-    average, live = open_run(trained), open_run(trained, use_ema=False)
+def test_the_ema_is_evaluated_unless_the_raw_weights_are_requested(trained):
+    ema, raw = open_run(trained), open_run(trained, use_ema=False)
     image = torch.rand(1, 3, 16, 16)
-    assert (average.weights, live.weights) == ("ema", "raw")
-    assert not torch.equal(average.translators["a_to_b"](image), live.translators["a_to_b"](image))
+    assert (ema.weights, raw.weights) == ("ema", "raw")
+    assert not torch.equal(ema.translators["a_to_b"](image), raw.translators["a_to_b"](image))
 
 
 def test_test_equals_preview_bit_for_bit(trained, photos):
@@ -102,7 +102,7 @@ def test_test_equals_preview_bit_for_bit(trained, photos):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 9])
-def test_the_report_stands_alone_and_shows_what_was_asked_for(paired, count):
+def test_the_report_is_one_file_and_shows_the_requested_number_of_images(paired, count):
     assert call(test_command, paired, f"report_images={count}") == (0, "")
     page = (paired / "test/report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
@@ -114,22 +114,39 @@ def test_the_report_stands_alone_and_shows_what_was_asked_for(paired, count):
     assert "PSNR to the truth" in page and "<polyline" in page
 
 
-def test_other_images_may_be_evaluated_and_mistakes_are_answered(trained, photos, tmp_path):
+def test_other_images_can_be_evaluated(trained, photos, tmp_path):
     assert call(test_command, trained, f"data.test.a={photos / 'trainA'}", "data.limit=2")[0] == 0
     metrics = json.loads((trained / "test/metrics.json").read_text())
     assert metrics["directions"]["a_to_b"]["images"] == 2
-    for words, says in [
-        ((), "name a run"), ((tmp_path / "x",), "no such run"), ((tmp_path,), "is no run"),
-        ((trained, "data.test.c=x"), "data.test.a"), ((trained, "data.root=/nowhere"), "no such folder"),
-        ((trained, "data.pairs=both"), "has no partner"), ((trained, "checkpoint=first"), "checkpoint"),
-        ((trained, "stray"), "not understood"), ((trained, "data.domains=[x,y]"), "trained on"),
-        ((trained, "data.channels=1"), "trained on"), ((trained, "report_images=-1"), "report_images"),
-    ]:  # fmt: skip
-        code, error = call(test_command, *words)
-        assert code == 2 and says in error, error
 
 
-def test_the_protocol_names_the_data_that_was_evaluated_and_old_pictures_are_gone(trained, photos):
+@pytest.mark.parametrize(
+    ("words", "option", "path"),
+    [
+        (["{tmp}/x"], "", "{tmp}/x"),
+        (["{tmp}"], "", "{tmp}"),
+        (["{run}", "data.test.c=x"], "data.test.c", ""),
+        (["{run}", "data.root=/nowhere"], "data.root", ""),
+        (["{run}", "data.pairs=both"], "data.pairs", ""),
+        (["{run}", "checkpoint=first"], "checkpoint", ""),
+        (["{run}", "data.domains=[x,y]"], "data.domains", "{run}"),
+        (["{run}", "data.channels=1"], "data.domains", "{run}"),
+        (["{run}", "report_images=-1"], "report_images", ""),
+    ],
+)
+def test_mistakes_name_the_option_or_the_path(trained, tmp_path, words, option, path):
+    known = {"tmp": tmp_path, "run": trained}
+    error = refusal(test_command, *(word.format(**known) for word in words))
+    assert error.option == option, error
+    assert not path or error.path == path.format(**known), error
+
+
+@pytest.mark.parametrize(("words", "part"), [([], "python test.py"), (["{run}", "stray"], "stray")])
+def test_one_run_must_be_named(trained, words, part):
+    assert part in str(refusal(test_command, *(word.format(run=trained) for word in words)))
+
+
+def test_the_protocol_names_the_evaluated_data_and_old_pictures_are_removed(trained, photos):
     assert call(test_command, trained)[0] == 0
     assert call(test_command, trained, f"data.test.a={photos / 'trainA'}", "data.limit=1")[0] == 0
     metrics = json.loads((trained / "test/metrics.json").read_text())
@@ -154,11 +171,11 @@ def test_a_torn_metrics_file_and_strange_names_do_not_spoil_the_report(trained, 
     assert "caf" in (run / "test/report.html").read_text()
 
 
-def test_a_truth_of_another_size_is_answered_with_both_names(trained, tmp_path):
+def test_a_true_translation_of_another_size_is_refused(trained, tmp_path):
     from tests.conftest import write_images
 
     write_images(tmp_path / "a", 1, size=(48, 24))
     write_images(tmp_path / "b", 1, size=(24, 48))
     words = [f"data.test.{d}={tmp_path / d}" for d in "ab"]
-    code, error = call(test_command, trained, *words, "data.fit=short_side", "data.pairs=both")
-    assert code == 2 and "differ in size" in error
+    error = refusal(test_command, trained, *words, "data.fit=short_side", "data.pairs=both")
+    assert (error.option, error.path) == ("data.fit", str(tmp_path / "a/000.png"))

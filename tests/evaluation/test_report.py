@@ -1,4 +1,4 @@
-"""The report and the comparison page as a browser shows them, and the scores of saved answers."""
+"""The report and the preference page in a browser, and the scores of saved answers."""
 
 import html
 import json
@@ -10,10 +10,9 @@ import subprocess
 import pytest
 
 import test as test_command
-from common.errors import UserError
 from comparison import preference
 from comparison.preference import bradley_terry
-from tests.conftest import call
+from tests.conftest import call, refusal
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -29,8 +28,8 @@ def shown(page: str, tmp_path, width: int = 1280) -> str:
     copy += "out.textContent = f.contentDocument.documentElement.outerHTML; f.remove(); })</script>"
     (tmp_path / "page.html").write_text(f"<!doctype html><pre id='out'></pre>{frame}{copy}")
     done = subprocess.run(
-        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+         "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
          f"file://{tmp_path / 'page.html'}"],
         capture_output=True, text=True, timeout=120, check=True,
@@ -72,7 +71,7 @@ def test_the_report_fits_its_window_loads_its_pictures_and_slides(evaluated, tmp
 
 
 @in_browser
-def test_answers_given_in_a_browser_become_scores(evaluated, tmp_path, capsys):
+def test_answers_from_a_browser_become_scores(evaluated, tmp_path, capsys):
     other = tmp_path / "other"
     shutil.copytree(evaluated, other)
     out = tmp_path / "page.html"
@@ -81,7 +80,7 @@ def test_answers_given_in_a_browser_become_scores(evaluated, tmp_path, capsys):
     assert str(other) not in page  # blind
     count = page.count('"direction":')
     assert count == 5  # three and two held-out images
-    # Always the second run's picture, wherever it stands; one mistake is taken back.
+    # Choose the second run's picture on whichever side it is; the first answer is taken back.
     probe = """<script>
     answer("tie"); element("back").click();
     for (const question of content.questions) answer(question.order[0] === 1 ? "left" : "right");
@@ -104,7 +103,7 @@ def test_scores_are_the_log_odds_of_the_counts():
     assert scores["x"][1] == pytest.approx(1 / math.sqrt(40 * 0.75 * 0.25))
 
 
-def test_scores_of_three_runs_are_those_that_made_the_counts():
+def test_scores_of_three_runs_are_recovered_from_their_expected_wins():
     true = {"x": 1.0, "y": 0.0, "z": -1.0}
     odds = {n: math.exp(s) for n, s in true.items()}
     wins = {(a, b): 100_000 * odds[a] / (odds[a] + odds[b]) for a in true for b in true if a != b}
@@ -112,12 +111,13 @@ def test_scores_of_three_runs_are_those_that_made_the_counts():
         assert score == pytest.approx(true[name], abs=1e-3)
 
 
-def test_mistakes_are_answered_in_one_line(trained, tmp_path):
+def test_mistakes_name_the_path(trained, tmp_path):
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text('{"answers": []}')
-    for words, says in [
-        ([], "usage"), (["a.json"], "no answers of a"), (["b.json"], "no answer was given"),
-        (["c.json"], "no such file"), ([str(trained), "nowhere"], "has no test/metrics.json"),
-    ]:  # fmt: skip
-        with pytest.raises(UserError, match=says):
-            preference.main([str(tmp_path / word) for word in words])
+    assert "usage" in str(refusal(preference))
+    for name in ("a.json", "b.json", "c.json"):  # not an answer file, without answers, missing
+        assert refusal(preference, tmp_path / name).path == str(tmp_path / name)
+    nowhere = tmp_path / "nowhere"
+    for words in ([nowhere, trained], [trained, nowhere]):
+        error = refusal(preference, *words)
+        assert error.path in (str(trained), str(nowhere)) and "python test.py" in str(error)

@@ -1,4 +1,4 @@
-"""Distances of sets with their floor and ceiling, and the features they may use."""
+"""Distances of image sets with their baselines, and the pretrained networks of metrics."""
 
 import re
 
@@ -6,11 +6,11 @@ import pytest
 import torch
 import torchvision
 
-from common.errors import UserError
 from data.scenes import draw_scene, to_uint8
-from evaluation.features import Lpips, find_inception, find_lpips
 from evaluation.image_metrics import ImageMetrics
+from evaluation.pretrained_networks import Lpips, find_inception, find_lpips
 from evaluation.set_metrics import set_metrics
+from tests.conftest import raises_user_error
 
 CPU = torch.device("cpu")
 
@@ -23,31 +23,22 @@ def scenes(domain: int, first: int, count: int = 24) -> list[torch.Tensor]:
 
 
 class Pooled:
-    """Features that need no weights: the image in sixteen pieces."""
+    """Features without weights: the mean color of each quarter of an image."""
 
     def __call__(self, images) -> torch.Tensor:
         pool = torch.nn.functional.adaptive_avg_pool2d
         return torch.cat([pool(image.float(), 2).flatten(1) for image in images])
 
 
-def test_real_images_are_the_floor_and_the_input_is_the_ceiling():
-    fakes = [((x.float() * 0.8) + 20).byte() for x in scenes(0, 100)]  # between the two
-    found = set_metrics(fakes, scenes(0, 0), [255 - x for x in fakes], scenes(0, 200, 60), Pooled())  # pyright: ignore
-    names = {
-        "swd",
-        "color",
-        "spectrum",
-        "fid",
-        "kid",
-        "precision",
-        "recall",
-        "density",
-        "coverage",
-    }
-    assert (
-        found.metrics.keys() == names | {"mifid"}
-        and found.real_baseline.keys() == names == found.copy_baseline.keys()
-    )
+def test_real_images_are_the_lower_and_inputs_the_upper_baseline():
+    # Between the reals and the sources.
+    fakes = [((x.float() * 0.8) + 20).byte() for x in scenes(0, 100)]
+    sources, trained = [255 - x for x in fakes], scenes(0, 200, 60)
+    found = set_metrics(fakes, scenes(0, 0), sources, trained, Pooled())  # pyright: ignore
+    names = {"swd", "color", "spectrum", "fid", "kid", "precision", "recall", "density",
+             "coverage"}  # fmt: skip
+    assert found.metrics.keys() == names | {"mifid"}
+    assert found.real_baseline.keys() == names == found.copy_baseline.keys()
     for name in ("swd", "color", "fid", "kid"):
         assert found.real_baseline[name] < found.metrics[name] < found.copy_baseline[name], name
         low, high = found.intervals[name]
@@ -55,8 +46,8 @@ def test_real_images_are_the_floor_and_the_input_is_the_ceiling():
     assert found.metrics["mifid"] >= found.metrics["fid"]
 
 
-def test_held_out_images_of_the_same_scenes_are_the_floor_and_no_reference():
-    fakes = scenes(1, 0)  # a perfect translator's: the truth itself
+def test_held_out_images_of_the_same_scenes_are_the_real_baseline_and_not_the_reference():
+    fakes = scenes(1, 0)  # of a perfect translator: the true translations
     truth, trained = scenes(1, 0), scenes(1, 200, 60)
     sources = [255 - x for x in truth]
     found = set_metrics(fakes, truth, sources, trained, None, paired=True)
@@ -65,12 +56,11 @@ def test_held_out_images_of_the_same_scenes_are_the_floor_and_no_reference():
         and 0 < found.metrics["swd"] < found.copy_baseline["swd"]
     )
     naive = set_metrics(fakes, truth, sources, trained, None)
-    assert (
-        naive.metrics["swd"] == 0 < naive.real_baseline["swd"]
-    )  # better than real images, it would seem
+    # It seems better than real images.
+    assert naive.metrics["swd"] == 0 < naive.real_baseline["swd"]
 
 
-def test_channels_that_differ_have_no_ceiling_and_one_image_no_distance():
+def test_other_channels_have_no_copy_baseline_and_one_image_has_no_distance():
     grey = [x[:, :1] for x in scenes(0, 0)]
     found = set_metrics(scenes(0, 9), scenes(0, 50), grey, [], None)
     assert (
@@ -81,20 +71,21 @@ def test_channels_that_differ_have_no_ceiling_and_one_image_no_distance():
     assert set_metrics(scenes(0, 0, 1), scenes(0, 50), [], [], None).metrics == {}
 
 
-def test_missing_weights_are_a_line_and_wrong_ones_a_mistake(tmp_path, monkeypatch):
+def test_missing_weights_are_explained_and_damaged_ones_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     network, line = find_inception("", CPU)
     assert network is None and "inception=FILE" in line and "\n" not in line
-    with pytest.raises(UserError, match="no such file"):
+    with raises_user_error(option="inception", path=tmp_path / "none.pth"):
         find_inception(str(tmp_path / "none.pth"), CPU)
     pytest.importorskip("torch_fidelity")
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
-    (tmp_path / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth").write_bytes(b"broken")
-    with pytest.raises(UserError, match="not the weights of Inception"):
+    damaged = tmp_path / "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth"
+    damaged.write_bytes(b"broken")
+    with raises_user_error(option="inception", path=damaged):
         find_inception("", CPU)
 
 
-def test_lpips_is_torchmetrics_own_with_the_backbone_in_the_cache(tmp_path, monkeypatch):
+def test_lpips_equals_that_of_torchmetrics_with_the_backbone_in_the_cache(tmp_path, monkeypatch):
     lpip = pytest.importorskip("torchmetrics.image.lpip")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     assert find_lpips(CPU) == (None, "")
@@ -118,31 +109,31 @@ def test_lpips_is_torchmetrics_own_with_the_backbone_in_the_cache(tmp_path, monk
         direct(one, other).item() / 2, rel=1e-6
     )
     backbone.write_bytes(b"broken")
-    lpips, line = find_lpips(CPU)  # what is in a cache never stops an evaluation
+    lpips, line = find_lpips(CPU)  # a damaged file in the cache does not stop an evaluation
     assert lpips is None and "LPIPS is left out" in line and "squeeze" in line
 
 
-def test_a_way_back_that_reads_a_hidden_signal_is_told_from_one_that_does_not():
+def test_an_inverse_translator_that_reads_a_hidden_signal_has_a_higher_index():
     torch.manual_seed(0)
     real = torch.rand(4, 3, 32, 32).mul(2).sub(1)
     smooth = torch.nn.functional.avg_pool2d(real, 5, 1, 2)
 
-    def hiding(fake):  # the picture lies in the fake's last digits
+    def hiding(fake):  # the input is in the low-order digits of the fake
         return ((fake - smooth_fake(fake)) * 500).clamp(-1, 1)
 
     def smooth_fake(fake):
         return (fake * 32).round() / 32
 
     ramps = torch.linspace(-1, 1, 32).expand(4, 3, 32, 32)
-    figures = {}
-    for name, back, fakes, reals in (
+    index = {}
+    for name, inverse, fakes, reals in (
         ("hiding", hiding, (smooth * 32).round() / 32 + real / 500, real),
-        ("honest", lambda fake: -0.9 * fake, -ramps, ramps),  # what it lacks is no secret
+        ("honest", lambda fake: -0.9 * fake, -ramps, ramps),  # it loses detail, but hides nothing
     ):
-        measured = ImageMetrics(back)
+        measured = ImageMetrics(inverse)
         for fake, image in zip(fakes.split(1), reals.split(1), strict=True):
             measured.update(image, fake, None, None)
             measured.update_steganography(fake, image)
-        figures[name] = measured.result()["steganography"]
-    assert figures["hiding"] > 5
-    assert 0 < figures["honest"] < 1
+        index[name] = measured.result()["steganography"]
+    assert index["hiding"] > 5
+    assert 0 < index["honest"] < 1

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against the error of a mean, which is known."""
+"""Bootstrap intervals against the known standard error of a mean."""
 
 import pytest
 import torch
@@ -20,25 +20,27 @@ def test_the_interval_of_a_mean_is_1_96_standard_errors_to_either_side():
     assert high - low == pytest.approx(2 * 0.674 * error, rel=0.1)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_intervals_contain_the_true_mean_about_as_often_as_their_confidence():
     ends = [interval(normal(40, i), resamples=200, confidence=0.9) for i in range(200)]
-    held = sum(low < 0 < high for low, high in ends) / 200
-    assert 0.82 < held < 0.95  # 0.9 with a standard error of 0.02; small samples are a little short
+    coverage = sum(low < 0 < high for low, high in ends) / 200
+    assert (
+        0.82 < coverage < 0.95
+    )  # 0.9 with a standard error of 0.02; small samples give slightly less
 
 
 def test_quantiles_by_hand():
-    # Two rows of 0 and 1: the greatest is 0 in a quarter of all draws.
+    # Two rows of 0 and 1: the maximum is 0 in a quarter of all resamples.
     assert interval([0, 1], torch.max, confidence=0.6) == (0, 1)
     assert interval([0, 1], torch.max, confidence=0.4) == (1, 1)
     assert interval([5.0] * 7) == (5, 5)
 
 
-def test_rows_stay_together():
+def test_the_values_of_a_row_are_resampled_together():
     pairs = torch.stack([normal(30, 0), -normal(30, 0)], dim=1)
     assert interval(pairs, lambda rows: rows.sum().item()) == pytest.approx((0, 0), abs=1e-9)
 
 
-def test_the_seed_alone_decides():
+def test_the_result_depends_on_the_seed_and_not_on_the_global_generator():
     values = normal(20, 0)
     before = torch.get_rng_state()
     assert interval(values, seed=1) == interval(values, seed=1) == interval(values.tolist(), seed=1)
@@ -51,7 +53,7 @@ def difference(one: torch.Tensor, two: torch.Tensor) -> float:
 
 
 def test_sets_are_drawn_independently():
-    # The variances of two independent means add up; the same draw for both would leave nothing.
+    # The variances of two independent means add up; with the same draw the difference would be 0.
     one = normal(200, 0)
     low, high = set_interval(difference, one, one.clone(), resamples=3000)
     error = (2 * one.var(correction=0).item() / 200) ** 0.5
@@ -63,18 +65,18 @@ def test_sets_may_be_lists_of_images_of_different_counts():
     images, others = [torch.full((1, 3, 2, 2), x) for x in (0.0, 1.0)], [torch.zeros(1, 3, 2, 2)]
     seen = []
 
-    def greatest(fake: list[torch.Tensor], real: list[torch.Tensor]) -> float:
+    def maximum(fake: list[torch.Tensor], real: list[torch.Tensor]) -> float:
         seen.append((len(fake), len(real)))
         return max(x.max().item() for x in fake)
 
-    assert set_interval(greatest, images, others, confidence=0.6) == (0, 1)
+    assert set_interval(maximum, images, others, confidence=0.6) == (0, 1)
     assert set(seen) == {(2, 1)} and len(seen) == 1000
 
 
-def test_mistakes_are_answered_in_a_line():
-    with pytest.raises(ValueError, match="one value at least"):
+def test_empty_values_and_impossible_confidences_raise():
+    with pytest.raises(ValueError, match="at least one value"):
         interval([])
-    with pytest.raises(ValueError, match="one value at least"):
+    with pytest.raises(ValueError, match="at least one value"):
         set_interval(difference, torch.zeros(3), torch.zeros(0))
     for confidence in (0, 1, 95):
         with pytest.raises(ValueError, match="between 0 and 1"):

@@ -10,7 +10,7 @@ def constant(value: float, size: int = 16) -> torch.Tensor:
     return torch.full((1, 3, size, size), value)
 
 
-def test_psnr_has_its_closed_values():
+def test_psnr_has_its_closed_form_values():
     assert psnr(0.1**2) == pytest.approx(26.0206, abs=1e-4)  # error 0.1 over a range of 2
     assert psnr((1 / 255) ** 2, 1.0) == pytest.approx(48.1308, abs=1e-4)
     assert psnr(0.0) is None
@@ -21,7 +21,7 @@ def test_ssim_of_two_constants():
     assert ssim(constant(0.5), constant(0.6), 1.0).item() == pytest.approx(0.983609, abs=1e-6)
 
 
-def test_ssim_is_one_for_equals_symmetric_and_low_for_noise():
+def test_ssim_is_one_for_equal_images_symmetric_and_low_for_noise():
     x, y = torch.rand(2, 3, 24, 30), torch.rand(2, 3, 24, 30)
     assert ssim(x, x).tolist() == pytest.approx([1, 1])
     assert torch.allclose(ssim(x, y), ssim(y, x))
@@ -29,7 +29,7 @@ def test_ssim_is_one_for_equals_symmetric_and_low_for_noise():
     assert ssim(torch.rand(1, 1, 5, 7), torch.rand(1, 1, 5, 7)).shape == (1,)
 
 
-def test_ssim_agrees_with_a_plain_restatement():
+def test_ssim_agrees_with_a_plain_reference_implementation():
     x, y = torch.rand(1, 1, 12, 12).double(), torch.rand(1, 1, 12, 12).double()
     g = torch.exp(-((torch.arange(11.0).double() - 5) ** 2) / 4.5)
     window = torch.outer(g, g) / g.sum() ** 2
@@ -48,18 +48,18 @@ def test_ssim_agrees_with_a_plain_restatement():
 
 
 def test_errors_are_pooled_over_all_pixels_before_the_logarithm():
-    collected = Distortion()
-    alone = collected.update(constant(0.0), constant(0.0))
-    assert alone["psnr"] is None and alone["l1"] == 0
-    alone = collected.update(constant(0.0), constant(0.2))
-    assert alone["psnr"] == pytest.approx(psnr(0.04))
-    result = collected.result()
+    metric = Distortion()
+    batch = metric.update(constant(0.0), constant(0.0))
+    assert batch["psnr"] is None and batch["l1"] == 0
+    batch = metric.update(constant(0.0), constant(0.2))
+    assert batch["psnr"] == pytest.approx(psnr(0.04))
+    result = metric.result()
     assert result["psnr"] == pytest.approx(psnr(0.02))  # not the mean of infinity and 20 dB
     assert result["l1"] == pytest.approx(0.1) and result["count"] == 2
 
 
 def test_sizes_may_differ_between_updates():
-    collected = Distortion()
-    collected.update(constant(0, 16), constant(1, 16))
-    collected.update(constant(0, 32), constant(0, 32))
-    assert collected.result()["l1"] == pytest.approx(256 / (256 + 1024))
+    metric = Distortion()
+    metric.update(constant(0, 16), constant(1, 16))
+    metric.update(constant(0, 32), constant(0, 32))
+    assert metric.result()["l1"] == pytest.approx(256 / (256 + 1024))

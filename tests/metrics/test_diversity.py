@@ -1,4 +1,4 @@
-"""Diversity and styles that are followed, on images whose answer is known."""
+"""Diversity and style accuracy of images whose result is known."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ def plain(value: float, size: int = 4) -> torch.Tensor:
     return torch.full((1, 3, size, size), value)
 
 
-def test_the_distance_of_pairs_is_worked_out_by_hand():
+def test_the_pairwise_distance_agrees_with_values_worked_out_by_hand():
     # 0, 0.3 and 0.9: pairs 0.3, 0.9 and 0.6, a mean of 0.6.
     assert pairwise_distance([plain(0.0), plain(0.3), plain(0.9)]) == pytest.approx(0.6)
     assert pairwise_distance([plain(0.5)] * 4) == 0
@@ -18,16 +18,16 @@ def test_the_distance_of_pairs_is_worked_out_by_hand():
         pairwise_distance([plain(0.0)])
 
 
-def test_a_style_is_followed_where_the_fake_is_nearest_to_its_own_reference():
+def test_a_fake_follows_a_style_if_it_is_nearest_to_its_own_reference():
     references = [plain(-0.8, 8), plain(0.0, 8), plain(0.8, 8)]
     follows = [[plain(-0.7), plain(0.1), plain(0.6)]]
     assert style_accuracy(follows, references) == 1.0
-    # Always the middle one: right against both others once, against one of two at either end never.
+    # Always the middle style: nearer than both others in its own case, never in the other two.
     ignores = [[plain(0.0)] * 3]
     assert style_accuracy(ignores, references) == pytest.approx(2 / 6)
 
 
-def test_the_spread_of_colours_counts_too():
+def test_the_deviation_of_colors_counts_too():
     flat, rough = plain(0.0, 8), torch.randn(1, 3, 8, 8)
     rough = rough - rough.mean(dim=(2, 3), keepdim=True)
     assert style_accuracy([[flat, rough]], [flat, rough]) == 1.0

@@ -1,4 +1,4 @@
-"""What was in the picture, and what was hidden in it."""
+"""Edge agreement, structure agreement and steganography of images whose result is known."""
 
 import io
 import math
@@ -10,7 +10,7 @@ from PIL import Image
 
 from metrics.distortion import psnr
 from metrics.faithfulness import (
-    NOISE,
+    NOISE_STD,
     Steganography,
     edge_agreement,
     jpeg,
@@ -25,16 +25,16 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def step(at: int, size: int = 32) -> torch.Tensor:
-    """Return a picture that is dark left of a column and light from it on."""
+    """Return an image that is dark to the left of a column and light from that column on."""
     return torch.where(torch.arange(size) < at, -0.5, 0.5).expand(1, 3, size, size).clone()
 
 
 @pytest.mark.parametrize("agreement", [edge_agreement, structure_agreement])
-def test_what_is_unchanged_recoloured_or_inverted_agrees_and_another_picture_does_not(agreement):
+def test_equal_gray_and_inverted_images_agree_and_other_images_do_not(agreement):
     image, other = noise(2, 3, 40, 30), noise(2, 3, 40, 30, seed=1)
-    grey = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    gray = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
     assert agreement(image, image).tolist() == pytest.approx([1, 1], abs=1e-9)
-    assert agreement(image, grey).tolist() == pytest.approx([1, 1], abs=1e-4)
+    assert agreement(image, gray).tolist() == pytest.approx([1, 1], abs=1e-4)
     assert agreement(image, 0.3 - 0.5 * image).tolist() == pytest.approx([1, 1], abs=1e-4)
     assert agreement(image, other).max() < 0.25
     assert torch.allclose(agreement(image, other), agreement(other, image))
@@ -42,14 +42,14 @@ def test_what_is_unchanged_recoloured_or_inverted_agrees_and_another_picture_doe
 
 
 @pytest.mark.parametrize("agreement", [edge_agreement, structure_agreement])
-def test_a_flat_picture_agrees_with_nothing(agreement):
+def test_a_flat_image_agrees_with_no_other(agreement):
     flat = torch.full((1, 3, 24, 24), 0.3)
     assert agreement(flat, noise(1, 3, 24, 24)).abs().item() < 1e-6
     assert agreement(flat, flat).item() == 0
 
 
-def test_an_edge_that_moved_has_its_correlation():
-    # Of 30 columns of gradients two are lit (Sobel sees a step twice). Disjoint pairs correlate by
+def test_a_shifted_edge_has_its_closed_form_correlation():
+    # Two of 30 gradient columns are nonzero (Sobel sees a step twice). Disjoint pairs correlate by
     # -p / (1 - p) with p = 2 / 30; pairs that share one column by (1 / 30 - p^2) / (p - p^2).
     p = 2 / 30
     assert edge_agreement(step(10), step(20)).item() == pytest.approx(-p / (1 - p), abs=1e-6)
@@ -61,8 +61,8 @@ def test_edges_count_in_both_directions():
     p = 2 / 30
     measured = edge_agreement(step(10).mT, step(20).mT).item()
     assert measured == pytest.approx(-p / (1 - p), abs=1e-6)
-    # An upright edge and a lying one share 2 x 2 of 30 x 30 positions, as chance would have it; the
-    # corner, where both are lit, is what a picture with both has in common with either.
+    # A vertical and a horizontal edge share 2 x 2 of 30 x 30 positions, as expected by chance.
+    # An image with both edges correlates with either.
     assert edge_agreement(step(10), step(10).mT).item() == pytest.approx(0, abs=1e-6)
     both = step(10) + step(20).mT
     assert edge_agreement(both, step(10)).item() > 0.5
@@ -77,12 +77,12 @@ def test_local_brightness_and_contrast_do_not_matter_but_texture_in_an_empty_sky
     sky[..., :32, :] = 0
     half = structure_agreement(sky, image).item()
     assert structure_agreement(sky, sky).item() == pytest.approx(1, abs=1e-9)
-    # The lower half agrees and the upper one has nothing to agree with; the filled picture is the
-    # stronger one everywhere, or nearly, so that both halves weigh the same.
+    # The lower half agrees; the upper one has no structure to agree with. The filled image has the
+    # greater deviation almost everywhere, so both halves have about the same weight.
     assert half == pytest.approx(0.5, abs=0.1)
 
 
-def test_local_correlation_agrees_with_a_plain_restatement():
+def test_local_correlation_agrees_with_a_plain_reference_implementation():
     x, y = noise(1, 1, 12, 12).double(), noise(1, 1, 12, 12, seed=1).double()
     y = y + 0.5 * x
     x, y = ((z - z.mean()) / z.std(correction=0) for z in (x, y))
@@ -103,13 +103,13 @@ def test_local_correlation_agrees_with_a_plain_restatement():
     assert structure_agreement(3 * x + 1, -y).item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_quantised_images_lie_on_the_256_levels():
+def test_quantized_images_have_the_256_levels():
     levels = torch.arange(256) / 127.5 - 1
     assert torch.allclose(quantize(levels + 0.49 / 127.5), levels, atol=1e-6)
     assert quantize(torch.tensor([-3.0, 1.2])).tolist() == [-1, 1]
 
 
-def test_jpeg_is_pillows():
+def test_jpeg_has_the_pixels_of_pillow():
     image = noise(1, 3, 24, 16)
     file = io.BytesIO()
     pixels = ((image[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
@@ -120,45 +120,45 @@ def test_jpeg_is_pillows():
     assert jpeg(noise(2, 2, 24, 16), 75).shape == (2, 2, 24, 16)
 
 
-def figures_of(*arguments) -> dict[str, float]:
-    """Return steganography_index's figures, each of which has to have a value."""
-    figures = steganography_index(*arguments)
-    return {name: value for name, value in figures.items() if value is not None}
+def defined_metrics(*arguments) -> dict[str, float]:
+    """Return the metrics of steganography_index that are not None."""
+    metrics = steganography_index(*arguments)
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
-ERROR = 0.1  # of an honest way back: 26 dB
+ERROR = 0.1  # of an inverse translator without steganography: 26 dB
 
 
 def honest(images: torch.Tensor) -> torch.Tensor:
     return images + ERROR
 
 
-def test_an_honest_way_back_loses_little():
+def test_an_inverse_translator_without_steganography_loses_little():
     image = F.interpolate(noise(4, 3, 6, 6), size=(64, 64), mode="bilinear") * 0.9
-    figures = figures_of(honest, image, image)
-    assert figures["psnr"] == pytest.approx(psnr(ERROR**2), abs=1e-3)
+    metrics = defined_metrics(honest, image, image)
+    assert metrics["psnr"] == pytest.approx(psnr(ERROR**2), abs=1e-3)
     for name in ("quantised", "noise"):
-        assert abs(figures[f"loss_{name}"]) < 0.15
-    assert figures["index"] < 1
+        assert abs(metrics[f"loss_{name}"]) < 0.15
+    assert metrics["index"] < 1
 
 
-def test_a_hidden_signal_costs_the_decibels_that_its_amplitude_says():
-    # The input is hidden at a tenth of its amplitude; the way back amplifies what disturbs it tenfold.
+def test_a_hidden_signal_loses_the_decibels_that_follow_from_its_amplitude():
+    # The input is hidden at a tenth of its amplitude; restoring it amplifies disturbances tenfold.
     hidden = 0.1
     real = noise(2, 3, 64, 64)
     fake = 0.2 + hidden * real
-    figures = figures_of(lambda x: honest((x - 0.2) / hidden), fake, real)
-    assert figures["psnr"] == pytest.approx(psnr(ERROR**2), abs=1e-3)
-    for name, variance in (("quantised", (2 / 255) ** 2 / 12), ("noise", NOISE**2)):
+    metrics = defined_metrics(lambda x: honest((x - 0.2) / hidden), fake, real)
+    assert metrics["psnr"] == pytest.approx(psnr(ERROR**2), abs=1e-3)
+    for name, variance in (("quantised", (2 / 255) ** 2 / 12), ("noise", NOISE_STD**2)):
         loss = 10 * math.log10(1 + variance / hidden**2 / ERROR**2)
-        assert figures[f"loss_{name}"] == pytest.approx(loss, abs=0.1)
-        assert figures[f"psnr_{name}"] == pytest.approx(figures["psnr"] - loss, abs=0.1)
-    # White noise does not survive JPEG at all: the error is about the signal's own power of 1/3.
-    assert 10 < figures["loss_jpeg"] < 20
-    assert figures["index"] == figures["loss_jpeg"]
+        assert metrics[f"loss_{name}"] == pytest.approx(loss, abs=0.1)
+        assert metrics[f"psnr_{name}"] == pytest.approx(metrics["psnr"] - loss, abs=0.1)
+    # JPEG removes white noise entirely: the error is about the signal's own power of 1/3.
+    assert 10 < metrics["loss_jpeg"] < 20
+    assert metrics["index"] == metrics["loss_jpeg"]
 
 
-def test_batches_and_sizes_do_not_change_the_figures():
+def test_batches_and_sizes_do_not_change_the_metrics():
     real = noise(4, 3, 24, 24)
     fake = (0.2 + 0.1 * real).requires_grad_()
     whole, parts = (Steganography(lambda x: (x - 0.2) / 0.1 + ERROR, seed=5) for _ in range(2))
@@ -176,14 +176,14 @@ def test_batches_and_sizes_do_not_change_the_figures():
 
 def test_a_loss_without_a_finite_value_is_none():
     image = noise(1, 3, 16, 16)
-    figures = steganography_index(lambda x: x, image, image)
-    assert figures["psnr"] is None and figures["psnr_noise"] is not None
-    assert figures["loss_noise"] is None and figures["index"] is None
-    figures = steganography_index(lambda x: image, image, image)
-    assert figures["psnr_noise"] is None and figures["loss_noise"] == 0 and figures["index"] == 0
+    metrics = steganography_index(lambda x: x, image, image)
+    assert metrics["psnr"] is None and metrics["psnr_noise"] is not None
+    assert metrics["loss_noise"] is None and metrics["index"] is None
+    metrics = steganography_index(lambda x: image, image, image)
+    assert metrics["psnr_noise"] is None and metrics["loss_noise"] == 0 and metrics["index"] == 0
 
 
-def test_the_way_back_runs_without_gradients():
+def test_the_inverse_translator_runs_without_gradients():
     enabled = []
 
     def restore(images: torch.Tensor) -> torch.Tensor:

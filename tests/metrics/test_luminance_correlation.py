@@ -1,9 +1,9 @@
-"""Luminance and correlation by hand."""
+"""Luminance and correlation against values worked out by hand."""
 
 import pytest
 import torch
 
-from metrics.luminance_correlation import correlation, luminance, standardise
+from metrics.luminance_correlation import correlation, luminance, standardize
 
 
 def test_luminance_is_weighted_for_three_channels_and_averaged_for_others():
@@ -15,12 +15,12 @@ def test_luminance_is_weighted_for_three_channels_and_averaged_for_others():
     assert luminance(torch.rand(1, 1, 2, 2)).dtype == torch.float64
 
 
-def test_every_image_is_standardised_by_itself():
+def test_every_image_is_standardized_by_itself():
     planes = torch.tensor([[0.0, 4.0], [10.0, 12.0], [0.3, 0.3]]).double()[:, None, None]
-    assert standardise(planes)[:, 0, 0].tolist() == [[-1, 1], [-1, 1], [0, 0]]
+    assert standardize(planes)[:, 0, 0].tolist() == [[-1, 1], [-1, 1], [0, 0]]
     flat = torch.full((1, 1, 1, 3), 0.1, dtype=torch.float64)
-    assert (flat - flat.mean()).abs().max() > 0  # rounding, which must not be blown up
-    assert standardise(flat).abs().max() == 0
+    assert (flat - flat.mean()).abs().max() > 0  # rounding, which must not be scaled up
+    assert standardize(flat).abs().max() == 0
 
 
 def test_correlation_by_hand():

@@ -1,4 +1,4 @@
-"""Copies are found, whatever was done to their file, and other pictures are not."""
+"""Copies are detected despite resizing and compression, and other images are not."""
 
 import io
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from metrics import memorization
 from metrics.memorization import (
-    NEAR,
+    MAX_COPY_DISTANCE,
     copy_distance,
     image_descriptor,
     mifid,
@@ -21,18 +21,18 @@ BANK = torch.tensor([[2.0, 0.0], [0.0, 5.0]])
 
 
 def field(seed: int, power: float = 1.0, size: int = 96) -> torch.Tensor:
-    """Return a smooth random picture [1, 3, size, size]: amplitudes fall as 1 / frequency^power."""
+    """Return a smooth random image [1, 3, size, size] with amplitudes of 1 / frequency^power."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.fft.fft2(torch.randn(3, size, size, generator=generator))
     frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.fftfreq(size))
     frequency[0, 0] = torch.inf
     smooth = torch.fft.ifft2(noise / frequency**power).real
-    colours = smooth + 2 * smooth.mean(dim=0)  # channels go together, as in photographs
-    return (colours / (2 * colours.std())).clamp(-1, 1)[None]
+    colors = smooth + 2 * smooth.mean(dim=0)  # channels are correlated, as in photographs
+    return (colors / (2 * colors.std())).clamp(-1, 1)[None]
 
 
 def resaved(image: torch.Tensor, scale: float, quality: int = 80) -> torch.Tensor:
-    """Return an image after a change of size and a JPEG file."""
+    """Return an image after resizing and JPEG compression."""
     pixels = ((image[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
     picture = Image.fromarray(pixels)
     side = round(picture.width * scale)
@@ -43,12 +43,12 @@ def resaved(image: torch.Tensor, scale: float, quality: int = 80) -> torch.Tenso
 
 
 def test_copy_distance_by_hand():
-    # A copy at another length, one at 45 degrees, and an opposite one, which counts as a copy.
+    # A copy of another length, one at 45 degrees, and an opposite one, which counts as a copy.
     fake = torch.tensor([[3.0, 0.0], [1.0, 1.0], [0.0, -1.0]])
     assert copy_distance(fake, BANK) == pytest.approx((1 - 0.5**0.5) / 3, rel=1e-12)
 
 
-def test_mifid_punishes_only_below_its_threshold():
+def test_mifid_penalizes_only_below_its_threshold():
     fake = torch.tensor([[3.0, 0.0], [1.0, 1.0]])
     copied = (1 - 0.5**0.5) / 2  # 0.146
     assert mifid(30.0, fake, BANK) == pytest.approx(30.0)
@@ -75,7 +75,7 @@ def test_near_duplicates_by_hand():
     assert pairs.shape == (0, 2) and distances.shape == (0,)
 
 
-def test_blocks_do_not_change_what_is_found(monkeypatch):
+def test_blocks_do_not_change_the_result(monkeypatch):
     features, bank = torch.randn(23, 6), torch.randn(17, 6)
     whole = (
         *nearest(features, bank, 3),
@@ -83,7 +83,7 @@ def test_blocks_do_not_change_what_is_found(monkeypatch):
         torch.tensor(copy_distance(features, bank)),
     )
     assert len(whole[2]) > 5
-    monkeypatch.setattr(memorization, "BLOCK", 40)  # two rows at a time
+    monkeypatch.setattr(memorization, "MAX_BLOCK", 40)  # two rows at a time
     parts = (
         *nearest(features, bank, 3),
         *near_duplicates(features, bank, 0.5),
@@ -94,7 +94,7 @@ def test_blocks_do_not_change_what_is_found(monkeypatch):
 
 @pytest.fixture(scope="module")
 def pictures() -> list[torch.Tensor]:
-    """Two hundred pictures, from rough to very smooth."""
+    """Two hundred images, from rough to very smooth."""
     return [field(i, (0.8, 1.0, 1.5, 2.0)[i % 4]) for i in range(200)]
 
 
@@ -103,24 +103,24 @@ def bank(pictures) -> torch.Tensor:
     return torch.cat([image_descriptor(x) for x in pictures])
 
 
-def test_different_pictures_are_not_duplicates(bank):
+def test_different_images_are_not_duplicates(bank):
     pairs, _ = near_duplicates(bank, bank)
-    assert sorted(pairs.tolist()) == [[i, i] for i in range(200)]  # each of itself alone
+    assert sorted(pairs.tolist()) == [[i, i] for i in range(200)]  # each only of itself
     distances, _ = nearest(bank, bank, 2)
-    assert distances[:, 1].min() > 5 * NEAR
+    assert distances[:, 1].min() > 5 * MAX_COPY_DISTANCE
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.0, 1.1])
-def test_a_resaved_copy_is_found(pictures, bank, scale):
+def test_a_resaved_copy_is_detected(pictures, bank, scale):
     for planted in (8, 9, 10, 11):  # one of each smoothness
         copy = image_descriptor(resaved(pictures[planted], scale))
         pairs, distances = near_duplicates(copy, bank)
         assert pairs.tolist() == [[0, planted]]
-        assert distances.item() < NEAR / 2
+        assert distances.item() < MAX_COPY_DISTANCE / 2
         assert nearest(copy, bank)[1].item() == planted
 
 
-def test_a_fingerprint_ignores_brightness_contrast_and_whole_scales_but_not_a_mirroring():
+def test_a_descriptor_ignores_brightness_contrast_and_integer_scales_but_not_flips():
     image = field(3) * 0.5
     one = image_descriptor(image)
     assert one.shape == (1, 512) and one.dtype == torch.float64
@@ -135,9 +135,9 @@ def test_a_fingerprint_ignores_brightness_contrast_and_whole_scales_but_not_a_mi
 TINT = torch.tensor([0.0, 0.0, 0.2])[:, None, None]
 
 
-def test_a_fingerprint_holds_colours_and_both_directions():
+def test_a_descriptor_contains_colors_and_both_directions():
     image = field(3) * 0.5
-    # Red that green makes up for: the luminance stays.
+    # More red and less green, so that the luminance stays the same.
     patch = torch.zeros(96, 96)
     patch[:48] = 0.2
     red = image + patch * torch.tensor([0.587, -0.299, 0.0])[:, None, None]
@@ -148,7 +148,7 @@ def test_a_fingerprint_holds_colours_and_both_directions():
     assert abs(across @ down.T).item() < 1e-9
 
 
-def test_a_flat_picture_resembles_nothing_and_small_or_grey_ones_are_welcome():
+def test_a_flat_image_is_near_no_other_and_small_or_gray_images_have_descriptors():
     flat = image_descriptor(torch.full((2, 3, 41, 37), 0.3))
     assert flat.abs().max() == 0
     assert len(near_duplicates(flat, flat)[0]) == 0

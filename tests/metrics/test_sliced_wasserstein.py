@@ -1,4 +1,4 @@
-"""The distance that needs no learned features."""
+"""The sliced Wasserstein distance of noise whose distances are known."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def noise(
     ]
 
 
-def test_a_set_is_nearer_to_its_like_than_to_another():
+def test_a_set_is_nearer_to_one_of_its_distribution_than_to_others():
     reference = noise(8, 0.3, 0)
     like, wider, moved = noise(8, 0.3, 1), noise(8, 0.5, 2), noise(8, 0.3, 3, shift=0.5)
     distance = {name: sliced_wasserstein(x, reference) for name, x in
@@ -24,21 +24,22 @@ def test_a_set_is_nearer_to_its_like_than_to_another():
     assert distance["like"] * 3 < distance["moved"]
 
 
-def test_a_shift_in_colour_has_its_closed_value():
-    # One level of 16 pixels, white noise of deviation 1. A shift of t moves all 147 values of a patch,
-    # and its projection on a unit direction w by t * sum(w), where sum(w) is about N(0, 1): t sqrt(2/pi).
+def test_a_shift_in_color_has_its_closed_form_distance():
+    # One level of 16 pixels, white noise of deviation 1. A shift of t moves all 147 values of a
+    # patch, and its projection on a unit direction w by t * sum(w), where sum(w) is about N(0, 1):
+    # t sqrt(2/pi) on average.
     reference = noise(200, 1.0, 0, size=16)
     moved = [image + 2.0 for image in reference]
     measured = sliced_wasserstein(moved, reference, patches=16, directions=2000)
     assert measured == pytest.approx(2.0 * (2 / torch.pi) ** 0.5, rel=0.1)
 
 
-def test_a_set_is_at_distance_0_from_itself():
+def test_a_set_has_distance_0_to_itself():
     images = noise(4, 0.3, 0)
     assert sliced_wasserstein(images, [image.clone() for image in images]) == 0
 
 
-def test_the_same_seed_gives_the_same_figure_and_sizes_may_differ():
+def test_the_same_seed_gives_the_same_value_and_sizes_may_differ():
     one, two = noise(4, 0.3, 0), noise(3, 0.4, 1, size=48)
     assert sliced_wasserstein(one, two) == sliced_wasserstein(one, two)
     torch.manual_seed(9)

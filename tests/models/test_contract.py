@@ -1,4 +1,4 @@
-"""What every method in models/methods/ promises; a new file is found by itself."""
+"""The interface of every method in models/methods/; new files are found automatically."""
 
 import copy
 
@@ -21,18 +21,17 @@ def batch():
     return {domain: torch.rand(2, 3, 16, 16) * 2 - 1 for domain in CHANNELS}
 
 
-def test_the_players_share_out_every_parameter_and_none_twice(method):
-    shared_out = [id(p) for group in method.optimizer_groups().values() for p in group.parameters()]
-    assert sorted(shared_out) == sorted(id(p) for p in method.parameters() if p.requires_grad)
+def test_optimizer_groups_have_every_parameter_exactly_once(method):
+    grouped = [id(p) for group in method.optimizer_groups().values() for p in group.parameters()]
+    assert sorted(grouped) == sorted(id(p) for p in method.parameters() if p.requires_grad)
 
 
-def test_turns_name_players_and_give_finite_scalars_under_unique_names(method):
+def test_updates_name_groups_and_have_finite_scalars_under_unique_names(method):
     names = []
     for update in method.updates(batch(), 0):
         assert set(update.groups) <= set(method.optimizer_groups())
-        assert (
-            update.groups or not method.optimizer_groups()
-        )  # nobody moves only where nobody could
+        # Only a method without optimizer groups has updates without groups.
+        assert update.groups or not method.optimizer_groups()
         for name, loss in update.losses.items():
             assert loss.ndim == 0 and torch.isfinite(loss), name
             assert loss.requires_grad == bool(update.groups), name
@@ -40,17 +39,17 @@ def test_turns_name_players_and_give_finite_scalars_under_unique_names(method):
     assert names and len(names) == len(set(names))
 
 
-def test_turns_leave_grad_mode_and_autocast_alone(method):
+def test_updates_leave_grad_mode_and_autocast_unchanged(method):
     for _ in method.updates(batch(), 0):
         assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
-def test_every_player_moves_in_a_step(method):
-    moved = {name for update in method.updates(batch(), 0) for name in update.groups}
-    assert moved == set(method.optimizer_groups())
+def test_every_group_is_updated_in_a_step(method):
+    updated = {name for update in method.updates(batch(), 0) for name in update.groups}
+    assert updated == set(method.optimizer_groups())
 
 
-def test_translators_are_named_by_their_ends_and_keep_any_size(method):
+def test_translators_are_named_by_their_domains_and_keep_any_size(method):
     for name, translator in method.translators().items():
         assert isinstance(translator, Translator)
         assert name == f"{translator.source}_to_{translator.target}"
@@ -59,24 +58,29 @@ def test_translators_are_named_by_their_ends_and_keep_any_size(method):
             assert translator(image).shape == (1, translator.out_channels, height, width)
 
 
-def test_styles_can_be_drawn_again_and_read_from_references_of_any_size(method):
+def test_styles_are_sampled_reproducibly_and_encoded_from_references_of_any_size(method):
     for translator in method.translators().values():
         assert isinstance(translator, StyledTranslator) == (translator.style_dim > 0)
         if not isinstance(translator, StyledTranslator):
             continue
-        drawn = translator.sample_style(3, seed=1)
-        assert drawn.shape == (3, translator.style_dim)
-        assert drawn.equal(translator.sample_style(3, seed=1))
-        assert not drawn.equal(translator.sample_style(3, seed=2))
+        sampled = translator.sample_style(3, seed=1)
+        assert sampled.shape == (3, translator.style_dim)
+        assert sampled.equal(translator.sample_style(3, seed=1))
+        assert not sampled.equal(translator.sample_style(3, seed=2))
         for height, width in ((17, 23), (5, 40)):
             reference = torch.rand(2, translator.out_channels, height, width) * 2 - 1
             assert translator.encode_style(reference).shape == (2, translator.style_dim)
             image = torch.rand(2, translator.in_channels, height, width) * 2 - 1
-            assert translator(image, drawn[:2]).shape == (2, translator.out_channels, height, width)
+            assert translator(image, sampled[:2]).shape == (
+                2,
+                translator.out_channels,
+                height,
+                width,
+            )
         state = torch.get_rng_state()
         translator.sample_style(1)
         assert torch.get_rng_state().equal(state), (
-            "drawing a style must not disturb the global order"
+            "sampling a style must not change the global random state"
         )
 
 

@@ -1,4 +1,4 @@
-"""The game against a discriminator: every option against a figure worked out by hand."""
+"""The loss against a discriminator: every option against a value worked out by hand."""
 
 import copy
 
@@ -9,8 +9,8 @@ from torch.autograd.function import once_differentiable
 
 from models.gan_loss import GANLoss, GANLossConfig
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.layers.kernels import KernelSet, instance_norm_act_pad
 from models.networks.layers.norm_act_pad import NormActPad
+from models.networks.layers.op_backends import KernelSet, instance_norm_act_pad
 
 REAL, FAKE = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 4, 4), -0.5)
 
@@ -23,14 +23,14 @@ class Linear(nn.Module):
 
 
 class Recorder(nn.Module):
-    """Remember what was seen."""
+    """Store the inputs."""
 
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.inputs = []
 
     def forward(self, image):
-        self.seen.append(image)
+        self.inputs.append(image)
         return image.flatten(1).mean(dim=1)
 
 
@@ -38,8 +38,9 @@ def gan_loss(**options) -> GANLoss:
     return GANLoss(GANLossConfig(**options), "b")
 
 
-def test_the_terms_are_those_of_the_objective_with_the_weight_applied():
-    # D(real) = 0.1 * 24 + 0.3 = 2.7, D(fake) = -2.1: ((2.7 - 1)^2 + 2.1^2) / 2 = 3.65; (-3.1)^2 * 2.
+def test_the_terms_are_those_of_the_gan_mode_with_the_weight_applied():
+    # D(real) = 0.1 * 24 + 0.3 = 2.7, D(fake) = -2.1: ((2.7 - 1)^2 + 2.1^2) / 2 = 3.65;
+    # (-3.1)^2 * 2.
     plain = gan_loss(adversarial_weight=2.0)
     assert plain.discriminator_losses(Linear(), REAL, FAKE, 0)[
         "discriminator_b"
@@ -62,33 +63,33 @@ def test_scores_of_several_scales_are_added_up():
     [("r1", 1.0, 0.24), ("wgan_gp", 10.0, 0.943594), ("zero_centered", 1.0, 0.48)],
 )
 def test_penalties_are_those_of_the_papers(penalty, weight, expected):
-    playing = gan_loss(penalty=penalty, penalty_weight=weight)
-    terms = playing.discriminator_losses(Linear(), REAL, FAKE, 0)
+    loss = gan_loss(penalty=penalty, penalty_weight=weight)
+    terms = loss.discriminator_losses(Linear(), REAL, FAKE, 0)
     assert terms["penalty_b"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_lazy_penalty_comes_every_kth_step_as_many_times_as_strong():
     lazy = gan_loss(penalty="r1", penalty_weight=1.0, penalty_every=4)
     terms = [lazy.discriminator_losses(Linear(), REAL, FAKE, step) for step in range(8)]
-    assert ["penalty_b" in row for row in terms] == [step % 4 == 0 for step in range(8)]
+    assert ["penalty_b" in losses for losses in terms] == [step % 4 == 0 for step in range(8)]
     assert terms[4]["penalty_b"].item() == pytest.approx(4 * 0.24, rel=1e-5)
 
 
-def test_penalties_look_at_reals_or_between_reals_and_fakes():
+def test_penalties_are_at_reals_or_between_reals_and_fakes():
     for penalty, whole_batch in (("wgan_gp", False), ("zero_centered", True)):
         discriminator = Recorder()
         gan_loss(penalty=penalty).discriminator_losses(discriminator, REAL, FAKE, 0)
-        between = discriminator.seen[0].detach().flatten(1)
+        between = discriminator.inputs[0].detach().flatten(1)
         assert (between.abs() < 0.5).all()
-        assert (between == between[:, :1]).all()  # one share for all of an image
+        assert (between == between[:, :1]).all()  # one interpolation weight for all of an image
         assert bool((between[0] == between[1]).all()) == whole_batch
     discriminator = Recorder()
     gan_loss(penalty="r1").discriminator_losses(discriminator, REAL, FAKE, 0)
-    assert discriminator.seen[0].equal(REAL)
+    assert discriminator.inputs[0].equal(REAL)
 
 
 class Once(torch.autograd.Function):
-    """What a compiled kernel is to autograd: it has a gradient, and that has none."""
+    """An operation with a gradient but without a second one, like a compiled kernel."""
 
     @staticmethod
     def forward(ctx, x):
@@ -100,7 +101,7 @@ class Once(torch.autograd.Function):
         return gradient
 
 
-def test_a_penalty_reaches_the_weights_whatever_kernels_the_network_runs_on():
+def test_a_penalty_reaches_the_weights_with_any_kernels():
     discriminator = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
 
     def kernel(x, shortcut, slope, padding):
@@ -114,70 +115,69 @@ def test_a_penalty_reaches_the_weights_whatever_kernels_the_network_runs_on():
         "penalty_b"
     ].backward()
     assert all(p.grad is not None for n, p in discriminator.named_parameters() if "weight" in n)
-    assert [part.kernels.norm_act_pad for part in parts] == [kernel] * len(
-        parts
-    )  # put back afterwards
+    # The kernels are restored afterwards.
+    assert [part.kernels.norm_act_pad for part in parts] == [kernel] * len(parts)
 
 
-def test_smoothed_labels_make_reals_worth_less():
+def test_label_smoothing_lowers_the_target_of_reals():
     # ((2.7 - 0.9)^2 + 2.1^2) / 2 = 3.825
     terms = gan_loss(label_smoothing=0.1).discriminator_losses(Linear(), REAL, FAKE, 0)
     assert terms["discriminator_b"].item() == pytest.approx(3.825)
 
 
 def test_instance_noise_halves_in_its_half_life():
-    noisy, deviations = gan_loss(instance_noise=0.4, noise_half_life=100), []
+    noisy, stds = gan_loss(instance_noise=0.4, noise_half_life=100), []
     for step in (0, 100, 200):
         discriminator = Recorder()
         noisy.generator_loss(discriminator, torch.zeros(64, 3, 16, 16), step)
-        deviations.append(discriminator.seen[0].std().item())
-    assert deviations == pytest.approx([0.4, 0.2, 0.1], rel=0.02)
+        stds.append(discriminator.inputs[0].std().item())
+    assert stds == pytest.approx([0.4, 0.2, 0.1], rel=0.02)
 
 
-def test_a_recorded_step_reads_the_deviation_of_the_noise_from_a_tensor():
+def test_a_captured_step_reads_the_noise_std_from_a_tensor():
     noisy = gan_loss(instance_noise=0.4, noise_half_life=100)
     noisy.prepare_cuda_graph_inputs(100, torch.device("cpu"))
     discriminator = Recorder()
-    noisy.generator_loss(discriminator, torch.zeros(64, 3, 16, 16), 0)  # the step that was recorded
-    assert discriminator.seen[0].std().item() == pytest.approx(0.2, rel=0.02)
+    noisy.generator_loss(discriminator, torch.zeros(64, 3, 16, 16), 0)  # the step that was captured
+    assert discriminator.inputs[0].std().item() == pytest.approx(0.2, rel=0.02)
 
 
-def test_reals_and_fakes_are_augmented_in_both_turns():
+def test_reals_and_fakes_are_augmented_in_both_updates():
     discriminator = Recorder()
-    playing = gan_loss(augment="always", diffaug_policy=["cutout"])
-    playing.discriminator_losses(discriminator, REAL, FAKE, 0)
-    playing.generator_loss(discriminator, FAKE, 0)
-    assert len(discriminator.seen) == 3
-    assert all((images == 0).any() for images in discriminator.seen)
+    loss = gan_loss(augment="always", diffaug_policy=["cutout"])
+    loss.discriminator_losses(discriminator, REAL, FAKE, 0)
+    loss.generator_loss(discriminator, FAKE, 0)
+    assert len(discriminator.inputs) == 3
+    assert all((images == 0).any() for images in discriminator.inputs)
 
 
-def test_adaptive_augmentation_rises_while_reals_are_too_easy_and_falls_after():
-    # Every fourth look moves p by 4 batches of 2 images of 500,000.
-    playing, sure, unsure = gan_loss(augment="adaptive"), REAL + 1, REAL - 1
+def test_ada_raises_p_while_r_t_is_above_its_target_and_lowers_it_below():
+    # Every fourth step changes p by 4 batches of 2 images of 500,000.
+    loss, sure, unsure = gan_loss(augment="adaptive"), REAL + 1, REAL - 1
     for _ in range(8):
-        playing.discriminator_losses(Recorder(), sure, FAKE, 0)
-    assert playing.ada_p.item() == pytest.approx(2 * 8 / 500_000)
+        loss.discriminator_losses(Recorder(), sure, FAKE, 0)
+    assert loss.ada_p.item() == pytest.approx(2 * 8 / 500_000)
     for _ in range(4):
-        playing.discriminator_losses(Recorder(), unsure, FAKE, 0)
-    assert playing.ada_p.item() == pytest.approx(8 / 500_000)
+        loss.discriminator_losses(Recorder(), unsure, FAKE, 0)
+    assert loss.ada_p.item() == pytest.approx(8 / 500_000)
 
 
-def test_a_smoothed_label_moves_the_middle_that_adaptive_augmentation_looks_at():
-    # Reals are worth 0.8, so 0.45 is nearer to that than to 0; without smoothing it is not.
+def test_label_smoothing_moves_the_threshold_of_ada():
+    # The label of reals is 0.8, and 0.45 is nearer to it than to 0; without smoothing it is not.
     for smoothing, expected in ((0.2, 2 * 4 / 500_000), (0.0, 0.0)):
-        playing = gan_loss(augment="adaptive", label_smoothing=smoothing)
+        loss = gan_loss(augment="adaptive", label_smoothing=smoothing)
         for _ in range(4):
-            playing.discriminator_losses(Recorder(), REAL - 0.05, FAKE, 0)
-        assert playing.ada_p.item() == pytest.approx(expected)
+            loss.discriminator_losses(Recorder(), REAL - 0.05, FAKE, 0)
+        assert loss.ada_p.item() == pytest.approx(expected)
 
 
-def test_the_probability_of_augmentation_is_in_the_checkpoint():
-    playing = gan_loss(augment="adaptive")
-    playing.ada_p.fill_(0.25)
+def test_the_probability_of_ada_is_in_the_state_dict():
+    loss = gan_loss(augment="adaptive")
+    loss.ada_p.fill_(0.25)
     other = gan_loss(augment="adaptive")
-    other.load_state_dict(copy.deepcopy(playing.state_dict()))
+    other.load_state_dict(copy.deepcopy(loss.state_dict()))
     assert other.ada_p.item() == 0.25
-    assert not gan_loss().state_dict()  # what is not asked for leaves no trace
+    assert not gan_loss().state_dict()  # without ADA there are no buffers
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,6 @@ def test_the_probability_of_augmentation_is_in_the_checkpoint():
         ({"augment": "adaptive", "gan_mode": "wgan"}, "gan_mode=wgan"),
     ],
 )
-def test_what_makes_no_sense_is_answered_by_its_name(options, named):
+def test_invalid_options_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         GANLossConfig(**options)

@@ -1,4 +1,4 @@
-"""Pictures of any size through a network that wants multiples of 4."""
+"""Translators: images of any size through a network that needs multiples of 4."""
 
 import pytest
 import torch
@@ -8,10 +8,10 @@ from models.translator import DeterministicTranslator, round_up_to_multiple
 
 
 class Recorder(nn.Module):
-    """A generator that hands its input back and remembers it."""
+    """A generator that stores its input and returns it."""
 
     def forward(self, image):
-        self.seen = image
+        self.input = image
         return image
 
 
@@ -23,27 +23,27 @@ def translator() -> tuple[DeterministicTranslator, Recorder]:
 @pytest.mark.parametrize(
     ("side", "fits"), [(1, 8), (8, 8), (9, 12), (255, 256), (256, 256), (257, 260)]
 )
-def test_a_side_is_extended_to_the_next_that_fits(side, fits):
+def test_a_side_is_rounded_up_to_the_next_that_fits(side, fits):
     assert round_up_to_multiple(side, 4, 8) == fits
 
 
 @pytest.mark.parametrize("size", [(255, 257), (8, 12), (3, 9), (1, 1), (2, 400)])
-def test_the_network_sees_a_size_that_fits_and_the_result_has_the_input_s(size):
+def test_the_network_gets_a_size_that_fits_and_the_result_has_the_size_of_the_input(size):
     translate, recorder = translator()
     image = torch.rand(2, 3, *size)
     assert torch.equal(translate(image), image)
-    assert all(side % 4 == 0 and side >= 8 for side in recorder.seen.shape[-2:])
+    assert all(side % 4 == 0 and side >= 8 for side in recorder.input.shape[-2:])
 
 
-def test_a_size_that_fits_reaches_the_network_untouched():
+def test_a_size_that_fits_reaches_the_network_unchanged():
     translate, recorder = translator()
     image = torch.rand(1, 3, 16, 20)
     translate(image)
-    assert recorder.seen is image
+    assert recorder.input is image
 
 
-def test_the_extension_is_a_reflection():
+def test_the_padding_is_a_reflection():
     translate, recorder = translator()
     image = torch.arange(10.0).expand(1, 3, 10, 10)
     translate(image)
-    assert recorder.seen[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7]
+    assert recorder.input[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7]

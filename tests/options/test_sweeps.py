@@ -1,4 +1,4 @@
-"""The sweeps work as they stand: what an agent would run is run."""
+"""The sweep files work: the commands that a W&B agent would run are valid, and one is run."""
 
 import itertools
 
@@ -8,7 +8,7 @@ import yaml
 from wandb.sdk.launch.sweeps import utils
 
 import train
-from engine.tracking.wandb_offline import read_offline
+from engine.tracking.offline_run_reader import read_offline
 from options.load import saved_options, to_dict, train_options
 from options.presets import flatten
 from tests.conftest import ROOT, TINY, call, written
@@ -21,14 +21,14 @@ def read(path):
 
 
 def trials(sweep):
-    """Return every set of parameters of a grid, as the server hands them to an agent."""
+    """Yield every set of parameters of a grid, in the form that the server sends to an agent."""
     names = sweep["parameters"]
     for values in itertools.product(*(names[name]["values"] for name in names)):
         yield {name: {"value": value} for name, value in zip(names, values, strict=True)}
 
 
 def expanded(sweep, trial):
-    """Return the command of an agent, made by the library's own expansion."""
+    """Return the command of an agent, as the wandb library expands it."""
     known = utils.create_sweep_command_args({"args": trial})
     known |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [sweep["program"]]}
     words = []
@@ -37,12 +37,12 @@ def expanded(sweep, trial):
     return words
 
 
-def test_identity_cycle_and_upsampling_are_swept():
+def test_there_are_sweeps_of_identity_cycle_and_upsampling():
     assert [path.stem for path in SWEEPS] == ["cycle_weight", "identity_weight", "upsampling"]
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_trial_is_a_command_that_sets_what_it_varies(path, monkeypatch):
+def test_every_trial_is_a_command_that_sets_its_parameters(path, monkeypatch):
     sweep, folders = read(path), set()
     assert sweep["metric"] == {"name": "best/swd", "goal": "minimize"}
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
@@ -59,16 +59,16 @@ def test_every_trial_is_a_command_that_sets_what_it_varies(path, monkeypatch):
 
 
 @pytest.fixture
-def forgetful():
-    """Let the library forget the sweep: it reads the environment once a process."""
+def fresh_wandb():
+    """Reset the wandb library before and after, because it reads the environment once a process."""
     wandb.teardown()
     yield
     wandb.teardown()
 
 
 @pytest.mark.parametrize("path", SWEEPS[:1], ids=lambda path: path.stem)
-def test_a_trial_runs_under_the_agents_id_and_ends_with_the_figure_it_is_judged_by(
-    path, photos, tmp_path, monkeypatch, forgetful
+def test_a_trial_runs_under_the_agents_id_and_logs_the_metric_of_the_sweep(
+    path, photos, tmp_path, monkeypatch, fresh_wandb
 ):
     sweep = read(path)
     trial = list(trials(sweep))[-1]

@@ -1,4 +1,4 @@
-"""A run that starts from weights that were learnt before: what is loaded, what is not, and why."""
+"""Initial weights: what is loaded, what is not, and the reason."""
 
 import json
 
@@ -11,22 +11,24 @@ from engine.checkpoint import Checkpoints
 from models.methods.cyclegan import CycleGAN
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.generator_config import GeneratorConfig
-from tests.conftest import TINY, call, shrink
+from tests.conftest import TINY, call, refusal, shrink
 from tests.engine.test_cyclegan_repo_checkpoint import Restated, written
-from training.init_from import fresh_and_trained, load_initial_weights, load_table
+from training.init_from import load_initial_weights, load_table, new_and_loaded_groups
 
 
-def fresh(channels: int = 4) -> CycleGAN:
+def new_method(channels: int = 4) -> CycleGAN:
     torch.manual_seed(7)
     config = shrink("cyclegan")
     assert isinstance(config, CycleGAN.Config)
-    generator = GeneratorConfig(channels=channels, blocks=1)
-    judge = PatchDiscriminator.Config(channels=4, layers=1)
-    return CycleGAN(CycleGAN.Config(generator=generator, discriminator=judge), {"x": 3, "y": 3})
+    config = CycleGAN.Config(
+        generator=GeneratorConfig(channels=channels, blocks=1),
+        discriminator=PatchDiscriminator.Config(channels=4, layers=1),
+    )
+    return CycleGAN(config, {"x": 3, "y": 3})
 
 
-class Judge(torch.nn.Module):
-    """The reference's discriminator of one layer, restated with its names."""
+class RepoDiscriminator(torch.nn.Module):
+    """A discriminator of one layer of the CycleGAN repository, with its names of parameters."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,82 +43,90 @@ class Judge(torch.nn.Module):
         return self.model(x)
 
 
-def test_a_run_gives_its_average_and_its_discriminators_to_another_pair_of_domains(trained):
-    method = fresh()
+def test_the_ema_and_discriminators_of_a_run_initialize_another_pair_of_domains(trained):
+    method = new_method()
     rows = load_initial_weights(method, trained, strict=True)
     assert [(row.network, row.loaded == row.tensors, row.reason) for row in rows] == [
         (name, True, "")
         for name in ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
     ]
     state = Checkpoints(trained / "checkpoints").load_latest()
-    average, live = state["ema"], state["method"]
+    ema, raw = state["ema"], state["method"]
     names = [name for name, _ in method.generator_ab.named_parameters()]
     for name, value in zip(names, method.generator_ab.parameters(), strict=True):
-        assert torch.equal(value, average[f"a_to_b.generator.{name}"])
-    assert torch.equal(method.discriminator_a.body[0].weight, live["discriminator_a.body.0.weight"])  # pyright: ignore
-    assert fresh_and_trained(method, rows) == ([], ["generators", "discriminators"])
+        assert torch.equal(value, ema[f"a_to_b.generator.{name}"])
+    weight = method.discriminator_a.state_dict()["body.0.weight"]
+    assert torch.equal(weight, raw["discriminator_a.body.0.weight"])
+    assert new_and_loaded_groups(method, rows) == ([], ["generators", "discriminators"])
 
 
-def test_the_references_files_land_where_they_belong(tmp_path):
+def test_files_of_the_cyclegan_repository_initialize_their_networks(tmp_path):
     torch.manual_seed(0)
-    networks = {"G_A": Restated(4, 1), "G_B": Restated(4, 1), "D_A": Judge(4), "D_B": Judge(4)}
-    for name, network in networks.items():
-        written(tmp_path, network, name=f"latest_net_{name}.pth")
-        written(tmp_path, Restated(4, 1) if name[0] == "G" else Judge(4), name=f"5_net_{name}.pth")
-    method = fresh().eval()
+
+    def network(name: str) -> torch.nn.Module:
+        return Restated(4, 1) if name[0] == "G" else RepoDiscriminator(4)
+
+    networks = {name: network(name) for name in ("G_A", "G_B", "D_A", "D_B")}
+    for name, latest in networks.items():
+        written(tmp_path, latest, name=f"latest_net_{name}.pth")
+        written(tmp_path, network(name), name=f"5_net_{name}.pth")
+    method = new_method().eval()
     rows = load_initial_weights(method, tmp_path, strict=True)
     assert all(row.loaded == row.tensors for row in rows)
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         for ours, theirs in (
-            (method.generator_ab, "G_A"), (method.generator_ba, "G_B"), (method.discriminator_b, "D_A"), (method.discriminator_a, "D_B"),
+            (method.generator_ab, "G_A"), (method.generator_ba, "G_B"),
+            (method.discriminator_b, "D_A"), (method.discriminator_a, "D_B"),
         ):  # fmt: skip
             assert (ours(x) - networks[theirs](x)).abs().max() < 1e-5, theirs
 
 
-def test_what_does_not_fit_is_refused_or_left_fresh_with_the_reason(trained):
-    method = fresh(channels=6)
+def test_weights_that_do_not_fit_are_refused_or_skipped_with_the_reason(trained):
+    method = new_method(channels=6)
     with pytest.raises(
-        UserError, match=r"generator_ab does not fit .*encoder\.1\.weight is 4x3x7x7, not 6x3x7x7"
-    ):
+        UserError, match=r"generator_ab .*encoder\.1\.weight is 4x3x7x7, not 6x3x7x7"
+    ) as answer:
         load_initial_weights(method, trained, strict=True)
-    rows = load_initial_weights(fresh(channels=6), trained, strict=False)
+    assert (answer.value.option, answer.value.path) == ("init_from", str(trained))
+    rows = load_initial_weights(new_method(channels=6), trained, strict=False)
     assert [row.loaded == row.tensors for row in rows] == [False, False, True, True]
     shown = load_table(rows)
     assert "6x3x7x7" in shown and len(shown.splitlines()) == 5
 
 
-def test_a_generator_alone_leaves_the_judges_fresh(tmp_path):
+def test_a_generator_alone_leaves_the_discriminators_as_initialized(tmp_path):
     written(tmp_path, Restated(4, 1), name="latest_net_G_A.pth")
-    method = fresh()
+    method = new_method()
     rows = load_initial_weights(method, tmp_path / "latest_net_G_A.pth", strict=True)
     assert [row.loaded > 0 for row in rows] == [True, False, False, False]
     assert {row.reason for row in rows[1:]} == {"not there: fresh"}
-    assert fresh_and_trained(method, rows) == (["generators", "discriminators"], [])
+    assert new_and_loaded_groups(method, rows) == (["generators", "discriminators"], [])
 
 
 def test_mistakes_are_one_line_and_leave_no_checkpoint(photos, trained, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x_net_G_A.pth").write_bytes(b"broken")
     written(tmp_path / "odd", Restated(4, 1), name="generator.pth")
-    for path, says in (
-        (tmp_path / "none", "no such file or folder"), (tmp_path / "empty", "neither a run nor"),
-        (tmp_path / "x_net_G_A.pth", "damaged"), (tmp_path / "odd/generator.pth", "must end with"),
-        (trained / "options.yaml", "not a readable checkpoint"),
+    for path in (
+        tmp_path / "none", tmp_path / "empty", tmp_path / "x_net_G_A.pth",
+        tmp_path / "odd/generator.pth", trained / "options.yaml",
     ):  # fmt: skip
-        code, error = call(train, "cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}",
-                           "duration=2 steps", *TINY, f"init_from={path}")  # fmt: skip
-        assert code == 2 and says in error and "\n" not in error, error
+        words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", "duration=2 steps",
+                 *TINY, f"init_from={path}"]  # fmt: skip
+        code, error = call(train, *words)
+        assert code == 2 and "\n" not in error, error
+        assert refusal(train, *words).path == str(path), error
     assert not (tmp_path / "run/checkpoints").exists()
 
 
-def test_loaded_generators_wait_for_fresh_discriminators_and_a_resume_keeps_that(
+def test_loaded_generators_stay_frozen_while_new_discriminators_train_also_after_a_resume(
     photos, tmp_path, capsys
 ):
     for name in ("G_A", "G_B"):
         written(tmp_path, Restated(4, 1), name=f"latest_net_{name}.pth")
-    words = ["cyclegan", f"data.root={photos}", *TINY, f"init_from={tmp_path}", "init_freeze_steps=4",
-             "checkpoint_every=2", "keep_checkpoints=9", "log.every=1"]  # fmt: skip
+    words = ["cyclegan", f"data.root={photos}", *TINY, f"init_from={tmp_path}", "log.every=1",
+             "init_freeze_steps=4", "checkpoint_every=2", "keep_checkpoints=9"]  # fmt: skip
     assert call(train, *words, f"run={tmp_path / 'run'}", "duration=8 steps") == (0, "")
     assert (
         "the generators stay frozen for 4 steps while the discriminators train"
@@ -126,10 +136,10 @@ def test_loaded_generators_wait_for_fresh_discriminators_and_a_resume_keeps_that
     states = [
         torch.load(folder / f"step_{n:08d}.pt", weights_only=True)["method"] for n in (2, 4, 6)
     ]
-    name, judge = "generator_ab.encoder.1.weight", "discriminator_a.body.0.weight"
-    assert torch.equal(states[0][name], states[1][name])
-    assert not torch.equal(states[1][name], states[2][name])
-    assert not torch.equal(states[0][judge], states[1][judge])
+    generator, discriminator = "generator_ab.encoder.1.weight", "discriminator_a.body.0.weight"
+    assert torch.equal(states[0][generator], states[1][generator])
+    assert not torch.equal(states[1][generator], states[2][generator])
+    assert not torch.equal(states[0][discriminator], states[1][discriminator])
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert "gradients/generators" not in rows[3] and "gradients/generators" in rows[4]
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains."""
+"""The progress of training and of other long tasks, on a terminal and elsewhere."""
 
 import io
 import re
@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_elsewhere_than_on_a_terminal_there_are_plain_lines():
+def test_without_a_terminal_there_are_plain_lines():
     stream = io.StringIO()
     progress = ProgressBar("run", 100, 0, 4, stream)
     for step in range(1, 11):
@@ -59,7 +59,7 @@ def test_durations_are_written_as_people_read_them(seconds, text):
     assert clock(seconds) == text
 
 
-def test_counting_passes_items_on_and_leaves_no_trace():
+def test_with_progress_yields_its_items_and_erases_its_line():
     terminal, file = Terminal(), io.StringIO()
     assert (
         list(with_progress("abc", 3, "x", terminal))
@@ -70,7 +70,7 @@ def test_counting_passes_items_on_and_leaves_no_trace():
     assert file.getvalue() == ""
 
 
-def test_a_starved_run_is_told_so_once():
+def test_a_starved_run_is_warned_once():
     progress = ProgressBar("run", 1000, 0, 1, io.StringIO())
     for step in range(1, 30):
         progress.step(step, 0.1, waited=0.05)

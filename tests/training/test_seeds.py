@@ -5,9 +5,8 @@ import json
 import pytest
 
 import train
-from common.errors import UserError
 from options.load import saved_options, train_options
-from tests.conftest import TINY, call
+from tests.conftest import TINY, call, raises_user_error
 from training.train import runs_for_seeds
 
 LOGGED = ["log.every=1", "log.wandb=disabled"]
@@ -67,14 +66,14 @@ def test_a_run_of_many_is_the_run_of_its_seed_alone(photos, tmp_path):
     assert rows[0] == rows[1]
 
 
-def test_a_group_that_is_given_stays():
+def test_a_given_group_is_not_replaced():
     options = train_options(["demo", "seeds=[0,1]", "log.group=mine", "run=r/"])
     assert options is not None
-    found = runs_for_seeds(options)
-    assert [(x.run, x.log.group) for x in found] == [("r-seed0", "mine"), ("r-seed1", "mine")]
+    runs = runs_for_seeds(options)
+    assert [(x.run, x.log.group) for x in runs] == [("r-seed0", "mine"), ("r-seed1", "mine")]
 
 
 @pytest.mark.parametrize("seeds", ["[1,1]", "[-1]", "[9223372036854775808]", "[x]"])
-def test_seeds_that_cannot_be_are_named(seeds):
-    with pytest.raises(UserError, match="seeds"):
+def test_invalid_seeds_are_refused(seeds):
+    with raises_user_error(option="seeds"):
         train_options(["demo", f"seeds={seeds}"])

@@ -1,1 +1,1 @@
-"""Networks that score how real images look."""
+"""Discriminators: networks that score how real images look."""

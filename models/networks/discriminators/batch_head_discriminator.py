@@ -1,4 +1,7 @@
-"""The discriminator of UVCGAN v2, which compares images with past ones (Torbunov et al. 2023, Sec. 3.2)."""
+"""The discriminator of UVCGAN v2, whose head computes statistics over past images as well.
+
+Torbunov et al. 2023 (arXiv:2303.16280), Sec. 3.2.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,24 +16,27 @@ HeadKind = Literal["batch_norm", "batch_stdev"]
 
 
 class BatchHeadDiscriminator(nn.Module):
-    """A PatchGAN's body, and a head that sees its features beside those of images judged before.
+    """A PatchGAN's body, and a head with batch statistics over current and past feature maps.
 
-    Statistics over a batch tell a discriminator of a generator that repeats itself, but a batch is
-    one image here: the last features of `queue` reals and as many fakes stand in for the others.
-    Images are read in [0, 1] inside, as the authors do.
+    Batch statistics let a discriminator detect mode collapse, but a batch is a single image here.
+    Queues of the last `queue` feature maps of real images, and of as many fakes, extend the batch.
+    Inside, images are scaled to [0, 1], as in the authors' code.
     """
 
     @dataclass(frozen=True)
     class Config(PatchDiscriminator.Config):
-        norm: DiscriminatorNorm = "batch"  # of the body; batch is the authors'
+        norm: DiscriminatorNorm = "batch"  # norm of the body; batch is the authors'
         spectral: bool = True  # spectral norm in the body: a layer's largest singular value is 1
-        head: HeadKind = "batch_norm"  # what it takes over the batch: a norm, or one deviation
-        queue: int = 3  # past features of reals, and of fakes, that a batch stands beside
+        head: HeadKind = "batch_norm"  # batch statistics: batch norm, or minibatch stddev
+        queue: int = 3  # past real and past fake feature maps that extend the batch
 
         def __post_init__(self) -> None:
             super().__post_init__()
             if self.kind != "patch" or self.scales != 1:
-                raise ValueError("method.discriminator with a batch head is kind=patch, scales=1")
+                raise ValueError(
+                    "method.discriminator: the batch head supports only kind=patch with scales=1; "
+                    f"got kind={self.kind}, scales={self.scales}"
+                )
             if self.queue < 0:
                 raise ValueError(f"method.discriminator.queue must be 0 or more, got {self.queue}")
 
@@ -48,44 +54,48 @@ class BatchHeadDiscriminator(nn.Module):
     def forward(self, image: Tensor, real: float | Tensor = 0.0, remember: bool = False) -> Tensor:
         """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w]; see `score_size`.
 
-        `real` is the share of reals in the images: 1, 0 for fakes, or between where they are mixed;
-        their company is mixed as they are. `remember` puts them into the queue afterwards.
+        `real` is 1 for real images, 0 for fakes, and in between for blends of both, whose past
+        features are blended in the same ratio. `remember` appends the features to their queue
+        afterwards.
         """
         features = self.patches((image + 1) / 2)
-        company = self.past_features(features, real)
-        judged = features if company is None else torch.cat([features, company.to(features.dtype)])
+        past = self.past_features(features, real)
+        batch = features if past is None else torch.cat([features, past.to(features.dtype)])
         if remember:
             (self.past_real if real else self.past_fake).remember(features)
-        return self.head(judged)[: len(features)]
+        return self.head(batch)[: len(features)]
 
     def past_features(self, features: Tensor, real: float | Tensor) -> Tensor | None:
-        """Return past features [n, C, h, w] that stand beside `features`, or None at the start."""
+        """Return the past features [n, C, h, w] that extend the batch, None at the start."""
         if not isinstance(real, Tensor):
             return (self.past_real if real else self.past_fake).past(features)
-        of_fakes, of_reals = self.past_fake.past(features), self.past_real.past(features)
-        if of_fakes is None or of_reals is None:
+        past_fake, past_real = self.past_fake.past(features), self.past_real.past(features)
+        if past_fake is None or past_real is None:
             return None
-        return torch.lerp(of_fakes, of_reals, real.mean())
+        return torch.lerp(past_fake, past_real, real.mean())
 
     def score_size(self, side: int) -> int:
-        """Return how many scores stand along `side` pixels; below 1 the image is too small."""
+        """Return the number of scores along `side` pixels; below 1 the image is too small."""
         scores = self.patches.score_size(side) + 1
-        return scores if scores > 1 else 0  # a norm needs more than one place
+        return scores if scores > 1 else 0  # a norm needs more than one position
 
 
 class MinibatchStd(nn.Module):
-    """Add a channel: how much images of a batch differ (Karras et al. 2018, arXiv:1710.10196, Sec. 3)."""
+    """Append a channel with the mean standard deviation over the batch.
+
+    Karras et al. 2018 (arXiv:1710.10196), Sec. 3.
+    """
 
     EPSILON = 1e-6
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C + 1, H, W]."""
-        deviation = (x.var(dim=0, correction=0) + self.EPSILON).sqrt().mean()
-        return torch.cat([x, deviation.to(x.dtype).expand_as(x[:, :1])], dim=1)
+        std = (x.var(dim=0, correction=0) + self.EPSILON).sqrt().mean()
+        return torch.cat([x, std.to(x.dtype).expand_as(x[:, :1])], dim=1)
 
 
 def _head(width: int, kind: HeadKind) -> nn.Sequential:
-    """Return what turns features of `width` channels into scores; torch's own first weights."""
+    """Return layers from `width` channels to scores, with torch's default initial weights."""
     statistics = nn.BatchNorm2d(width) if kind == "batch_norm" else MinibatchStd()
     in_channels = width if kind == "batch_norm" else width + 1
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""The discriminator of MUNIT and UNIT: the same small network at several sizes of an image.
+"""The discriminator of MUNIT and UNIT: small networks of one architecture at several image scales.
 
 Wang et al. 2018 (arXiv:1711.11585, Sec. 3.2), with the layers of Huang et al. 2018
 (arXiv:1804.04732, Sec. 5.1).
@@ -14,17 +14,17 @@ from models.networks.layers.norm_act_pad import ReflectPad
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """d64, d128, d256, d512 and a 1x1 convolution, without norms, at full size, a half, a quarter.
+    """Score images at scales 1, 1/2 and 1/4 by d64, d128, d256, d512 and a 1x1 convolution each.
 
-    d is a reflected 4x4 convolution of stride 2 and a leaky ReLU.
+    d is reflection padding, a 4x4 convolution of stride 2 and a leaky ReLU, without a norm.
     """
 
     @dataclass(frozen=True)
     class Config:
         channels: int = 64  # width of the first layer; each layer doubles it
-        layers: int = 4  # halvings at each scale
-        scales: int = 3  # judges of the image at full size, a half, a quarter ...
-        init_type: InitType = "normal"  # how weights begin; narrow ones without norms want kaiming
+        layers: int = 4  # downsamplings at each scale
+        scales: int = 3  # networks, each at half the resolution of the one before
+        init_type: InitType = "normal"  # initial weights; kaiming for narrow networks without norms
         spectral: bool = False  # spectral norm: every layer's largest singular value is 1
 
         def __post_init__(self) -> None:
@@ -32,10 +32,10 @@ class MultiscaleDiscriminator(nn.Module):
                 raise ValueError(
                     f"method.discriminator.channels must be at least 1, got {self.channels}"
                 )
-            for option, most in (("layers", 7), ("scales", 5)):
-                if not 1 <= getattr(self, option) <= most:
+            for option, maximum in (("layers", 7), ("scales", 5)):
+                if not 1 <= getattr(self, option) <= maximum:
                     raise ValueError(
-                        f"method.discriminator.{option} must be 1 to {most}, "
+                        f"method.discriminator.{option} must be 1 to {maximum}, "
                         f"got {getattr(self, option)}"
                     )
 
@@ -48,16 +48,16 @@ class MultiscaleDiscriminator(nn.Module):
             apply_spectral_norm(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w] a scale, the finest first."""
+        """Map [B, C, H, W] in [-1, 1] to a list of unbounded scores [B, 1, h, w], finest first."""
         images = pyramid(image, self.config.scales)
         return [body(x) for body, x in zip(self.bodies, images, strict=True)]
 
     def score_size(self, side: int) -> int:
-        """Return how many scores of the coarsest scale stand along `side` pixels; 0 is too small."""
+        """Return the coarsest scale's scores along `side` pixels; at 0 the image is too small."""
         for _ in range(self.config.scales - 1):
             side = (side - 1) // 2 + 1
         for _ in range(self.config.layers):
-            side = side // 2  # where 1 pixel is left, it cannot be reflected
+            side = side // 2  # a single pixel cannot be reflected
         return side
 
 

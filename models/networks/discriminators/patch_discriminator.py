@@ -16,22 +16,23 @@ DiscriminatorNorm = Literal["instance", "batch", "none"]
 
 
 class PatchDiscriminator(nn.Module):
-    """Score overlapping patches of an image: C64, C128, C256, C512, one score each 8 pixels.
+    """Score overlapping patches of an image: C64, C128, C256, C512, one score every 8 pixels.
 
-    With 3 layers every score sees 70x70 pixels (1 to 5 layers: 16, 34, 70, 142, 286). As in the
-    authors' code the last two convolutions have stride 1; the paper's text, which gives every layer
-    stride 2, would see 94. `pixel` is the 1x1 kind, which judges every pixel on its own.
+    With 3 layers the receptive field is 70x70 pixels (1 to 5 layers: 16, 34, 70, 142, 286). As in
+    the authors' code the last two convolutions have stride 1; with stride 2 in every layer, as in
+    the paper's text, it would be 94. The `pixel` kind has 1x1 convolutions and scores every pixel
+    on its own.
     """
 
     @dataclass(frozen=True)
     class Config:
-        kind: Literal["patch", "pixel"] = "patch"  # pixel judges each pixel alone (1x1)
+        kind: Literal["patch", "pixel"] = "patch"  # patch, or pixel: scores each pixel alone (1x1)
         channels: int = 64  # width of the first layer
         layers: int = 3  # 1 to 5: patches of 16, 34, 70, 142, 286 pixels
         norm: DiscriminatorNorm = "instance"  # instance is the paper's
-        antialiased: bool = False  # blur where it samples down, as CUT does
-        init_type: InitType = "normal"  # how weights begin; xavier is CUT's
-        scales: int = 1  # judges of the image at full size, a half, a quarter ...
+        antialiased: bool = False  # blur when downsampling, as CUT does
+        init_type: InitType = "normal"  # initial weights; xavier is CUT's
+        scales: int = 1  # networks, each at half the resolution of the one before
         spectral: bool = False  # spectral norm: every layer's largest singular value is 1
 
         def __post_init__(self) -> None:
@@ -41,7 +42,8 @@ class PatchDiscriminator(nn.Module):
                 raise ValueError(f"method.discriminator.scales must be 1 to 5, got {self.scales}")
             if self.kind == "pixel" and self.antialiased:
                 raise ValueError(
-                    "method.discriminator.antialiased blurs where it samples down; pixel does not"
+                    "method.discriminator.antialiased blurs when downsampling, which kind=pixel "
+                    "does not do; leave it out, or set method.discriminator.kind=patch"
                 )
             if self.channels < 1:
                 raise ValueError(
@@ -64,7 +66,7 @@ class PatchDiscriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Map [B, C, H, W] in [-1, 1] to unbounded scores [B, 1, h, w]; see `score_size`.
 
-        With several scales a list of such, the finest first.
+        With several scales the result is a list of score maps, finest first.
         """
         if self.config.scales == 1:
             return self.body(image)
@@ -76,9 +78,9 @@ class PatchDiscriminator(nn.Module):
         ]
 
     def score_size(self, side: int) -> int:
-        """Return how many scores stand along `side` pixels; below 1 the image is too small.
+        """Return the number of scores along `side` pixels; below 1 the image is too small.
 
-        With several scales those of the coarsest.
+        With several scales it is the coarsest scale's number.
         """
         for _ in range(self.config.scales - 1):
             side = (side - 1) // 2 + 1
@@ -90,7 +92,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def pyramid(image: Tensor, scales: int) -> list[Tensor]:
-    """Return [B, C, H, W] at full size, a half, a quarter ..., averaged over 3x3 pixels each time."""
+    """Return [B, C, H, W] at scales 1, 1/2, 1/4 ..., each 3x3-averaged from the one before."""
     images = [image]
     while len(images) < scales:
         images.append(F.avg_pool2d(images[-1], 3, 2, 1, count_include_pad=False))
@@ -100,7 +102,7 @@ def pyramid(image: Tensor, scales: int) -> list[Tensor]:
 def apply_spectral_norm(network: nn.Module) -> None:
     """Divide every layer's weights by their largest singular value (Miyato et al. 2018, Eq. 8).
 
-    It is tracked by one power iteration a forward; its vectors lie in the checkpoint.
+    One power iteration per forward tracks it; its vectors are part of the state dict.
     """
     for layer in network.modules():
         if isinstance(layer, CONVOLUTIONS):
@@ -133,7 +135,7 @@ def _pixel_layers(in_channels: int, config: PatchDiscriminator.Config) -> Iterat
 def _layer(
     in_channels: int, width: int, shape: tuple[int, int, int], norm: DiscriminatorNorm
 ) -> Iterator[nn.Module]:
-    """Yield a convolution of (kernel, stride, padding) `shape`, its norm if it has one, and the ReLU."""
+    """Yield a convolution of `shape` (kernel, stride, padding), its norm if any, a leaky ReLU."""
     if norm == "none":
         yield nn.Conv2d(in_channels, width, *shape)
         yield nn.LeakyReLU(0.2, inplace=True)

@@ -1,1 +1,1 @@
-"""Networks that map images to images."""
+"""Generators: networks that map images to images, and their encoders and decoders."""

@@ -1,4 +1,4 @@
-"""The generators that a method can be told to use."""
+"""Build the generator that method.generator.kind selects."""
 
 from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.norm_free_unet import NormFreeUnet
@@ -9,6 +9,6 @@ Generator = ResnetGenerator | UnetGenerator | NormFreeUnet
 
 
 def build_generator(in_channels: int, out_channels: int, config: GeneratorConfig) -> Generator:
-    """Return the generator of `config.kind`, with weights as they begin."""
+    """Return a new generator of `config.kind` with initial weights."""
     kinds = {"resnet": ResnetGenerator, "unet": UnetGenerator, "norm_free_unet": NormFreeUnet}
     return kinds[config.kind](in_channels, out_channels, config)

@@ -1,7 +1,7 @@
-"""What MUNIT and UNIT are built of: content encoder, style encoder, and decoders.
+"""The networks of MUNIT and UNIT: content encoder, style encoder, and decoders.
 
 Huang et al. 2018 (arXiv:1804.04732, Sec. 5.1); UNIT's networks are those of the same
-published code. All begin as He et al. 2015 (arXiv:1502.01852) draw them.
+published code. All weights are initialised as in He et al. 2015 (arXiv:1502.01852).
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from models.networks.generators.resnet_generator import ResidualBlock
 from models.networks.layers.initialization import init_weights
-from models.networks.layers.kernels import instance_norm_act_pad
 from models.networks.layers.layer_norm import LayerNorm
 from models.networks.layers.norm_act_pad import NormActPad, NormedConv2d, ReflectPad
+from models.networks.layers.op_backends import instance_norm_act_pad
 from models.networks.layers.winograd import Conv3x3
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The sizes of an encoder and the decoder that belongs to it."""
+    """Options of a content encoder and its decoder."""
 
     channels: int = 64  # width of the first layer; a content code is 4 times as wide
-    blocks: int = 4  # residual blocks of the content encoder, and as many of the decoder
+    blocks: int = 4  # residual blocks in the content encoder, and as many in the decoder
 
     def __post_init__(self) -> None:
         if self.channels < 1 or self.blocks < 1:
@@ -32,10 +32,10 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class StyledConfig(AutoencoderConfig):
-    """The same with styles."""
+    """Options of a content encoder and a decoder with styles."""
 
-    style_dim: int = 8  # numbers in a style
-    style_width: int = 256  # hidden units of the MLP that turns a style into norms' parameters
+    style_dim: int = 8  # size of a style vector
+    style_width: int = 256  # hidden units of the MLP from a style to the norms' parameters
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,12 +44,12 @@ class StyledConfig(AutoencoderConfig):
 
 
 class ContentEncoder(nn.Module):
-    """c7s1-64, d128, d256, R256 x blocks: what is where, at a quarter of the size.
+    """Encode the content of images, at a quarter of the size: c7s1-64, d128, d256, R256 x blocks.
 
-    d is a 4x4 convolution of stride 2. Instance norms take the style out; reflection padding.
+    d is a 4x4 convolution of stride 2. Instance norms remove the style; padding is by reflection.
     """
 
-    multiple = 4  # two halvings
+    multiple = 4  # two downsamplings
     minimum = 8  # the residual blocks reflect one pixel at a quarter of the size
 
     def __init__(self, in_channels: int, config: AutoencoderConfig) -> None:
@@ -74,13 +74,13 @@ class ContentEncoder(nn.Module):
 
 
 class MunitStyleEncoder(nn.Module):
-    """c7s1-64, d128, d256, d256, d256, mean over all places, 1x1 convolution: how it looks.
+    """Encode the style of images: c7s1-64, d128, d256, d256, d256, global average, 1x1 convolution.
 
-    No norm, which would take away the means and strengths that are the style.
+    It has no norms, which would remove the channels' means and deviations, and so the style.
     """
 
-    multiple = ContentEncoder.multiple  # both see the same images
-    minimum = 16  # the last of four halvings reflects one pixel
+    multiple = ContentEncoder.multiple  # both encode the same images
+    minimum = 16  # the last of four downsamplings reflects one pixel
 
     def __init__(self, in_channels: int, config: StyledConfig) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class MunitStyleEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """R256 x blocks, u128, u64, c7s1-3, tanh: a content code back to an image.
+    """Decode a content code to an image: R256 x blocks, u128, u64, c7s1-3, tanh.
 
     u is nearest-neighbour upsampling, a 5x5 convolution and a layer norm.
     """
@@ -117,12 +117,15 @@ class Decoder(nn.Module):
         init_weights(self, "kaiming")
 
     def forward(self, content: Tensor) -> Tensor:
-        """Map content codes [B, 4 channels, h, w] to images [B, out_channels, 4 h, 4 w] in (-1, 1)."""
+        """Map content [B, 4 channels, h, w] to images [B, out_channels, 4 h, 4 w] in (-1, 1)."""
         return self.up(self.trunk(content))
 
 
 class StyledDecoder(nn.Module):
-    """The same, with residual blocks whose norms have their means and deviations from a style."""
+    """Decode a content code in a style, which sets the norms' means and deviations.
+
+    The layers are those of `Decoder`; an MLP maps the style to the parameters of the norms.
+    """
 
     def __init__(self, out_channels: int, config: StyledConfig) -> None:
         super().__init__()
@@ -137,7 +140,7 @@ class StyledDecoder(nn.Module):
         init_weights(self, "kaiming")
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """Map contents [B, 4 channels, h, w] and styles [B, style_dim] to images of 4 times the size."""
+        """Map content [B, 4 channels, h, w] and styles [B, style_dim] to images of 4 h x 4 w."""
         x = content
         parameters = self.mlp(style).chunk(len(self.trunk), dim=1)
         for block, own in zip(self.trunk, parameters, strict=True):
@@ -159,18 +162,18 @@ class MunitAdaINBlock(nn.Module):
     def forward(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Map [B, C, H, W] to the same size; `parameters` are [B, 2 C] for each norm."""
         first, second = parameters
-        between = F.relu(adaptive_instance_norm(self.first(self.pad(x)), first))
-        return x + adaptive_instance_norm(self.second(self.pad(between)), second)
+        hidden = F.relu(adaptive_instance_norm(self.first(self.pad(x)), first))
+        return x + adaptive_instance_norm(self.second(self.pad(hidden)), second)
 
 
 def adaptive_instance_norm(x: Tensor, parameters: Tensor) -> Tensor:
     """Give every channel of every image [B, C, H, W] a mean and a deviation from [B, 2 C].
 
-    The first half are the means, the second the deviations, as they are: nothing is added to them
-    (Huang & Belongie 2017, arXiv:1703.06868, Eq. 8).
+    The first half are the means, the second the deviations; both are used as they are, without an
+    offset (Huang & Belongie 2017, arXiv:1703.06868, Eq. 8).
     """
-    mean, deviation = parameters[:, :, None, None].chunk(2, dim=1)
-    return instance_norm_act_pad(x, None, slope=1.0, padding=0) * deviation + mean
+    mean, std = parameters[:, :, None, None].chunk(2, dim=1)
+    return instance_norm_act_pad(x, None, slope=1.0, padding=0) * std + mean
 
 
 def _up(out_channels: int, width: int) -> nn.Sequential:

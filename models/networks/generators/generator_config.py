@@ -29,23 +29,26 @@ class GeneratorConfig:
             raise ValueError("method.generator.channels must be at least 1 and blocks at least 0")
         if not 3 <= self.num_downs <= 10:
             raise ValueError(f"method.generator.num_downs must be 3 to 10, got {self.num_downs}")
-        own = self.antialiased or self.attention or self.upsampling != "transposed"
-        if self.kind != "resnet" and own:
+        resnet_only = self.antialiased or self.attention or self.upsampling != "transposed"
+        if self.kind != "resnet" and resnet_only:
             raise ValueError(
-                "method.generator.antialiased, attention and upsampling are a resnet's; leave "
+                "method.generator.antialiased, attention and upsampling need kind=resnet; leave "
                 "them out, or set method.generator.kind=resnet"
             )
         if self.kind == "norm_free_unet" and (self.norm != "instance" or self.dropout):
             raise ValueError(
-                "method.generator.norm and dropout are not for kind=norm_free_unet, which has neither; "
-                "leave them out"
+                "method.generator.norm and dropout do not apply to kind=norm_free_unet, which has "
+                "neither; leave them out"
             )
         if self.kind == "norm_free_unet" and self.init_type != "kaiming":
             raise ValueError(
-                "method.generator.kind=norm_free_unet has no norms, so weights must begin as strong as "
-                "their layer is wide; set method.generator.init_type=kaiming"
+                "method.generator.kind=norm_free_unet has no norms, so initial weights must be "
+                "scaled by each layer's width; set method.generator.init_type=kaiming"
             )
         if self.antialiased and self.upsampling != "transposed":
-            raise ValueError("method.generator.antialiased has an upsampling of its own")
+            raise ValueError(
+                "method.generator.antialiased upsamples by its own filter; leave out "
+                "method.generator.upsampling"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"method.generator.dropout must be in [0, 1), got {self.dropout}")

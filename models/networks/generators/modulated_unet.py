@@ -1,4 +1,7 @@
-"""The generator of UVCGAN v2: a U-Net around a transformer (Torbunov et al. 2023, arXiv:2303.16280)."""
+"""The generator of UVCGAN v2, a U-Net around a transformer.
+
+Torbunov et al. 2023 (arXiv:2303.16280).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,26 +12,27 @@ from torch import Tensor, nn
 from models.networks.layers.initialization import InitType, init_weights
 from models.networks.layers.token_transformer import TokenTransformer
 
-SLOPE = 0.01  # of every LeakyReLU in it, the authors' choice
+SLOPE = 0.01  # of every leaky ReLU here, the authors' choice
 
 
 class ModulatedUnet(nn.Module):
-    """Down by halves, a transformer over what is left, and up again in the style of its extra token.
+    """A U-Net with a transformer at its bottleneck, whose extra token modulates the decoder.
 
-    No norm stands in it: each 3x3 convolution on the way up has its inputs scaled by the token and
-    its outputs scaled back to unit variance (StyleGAN 2, Karras et al. 2020, arXiv:1912.04958, Sec. 2.2).
-    Images are read and made in [0, 1] inside, as the authors do. Sizes must be multiples of `multiple`.
+    It uses modulated convolutions instead of norms: the token scales the inputs of the decoder's
+    3x3 convolutions, and their outputs are scaled back to unit variance (StyleGAN 2, Karras et al.
+    2020, arXiv:1912.04958, Sec. 2.2). Inside, images are in [0, 1], as in the authors' code. Sizes
+    must be multiples of `multiple`.
     """
 
     @dataclass(frozen=True)
     class Config:
-        channels: int = 48  # width of the first level; each level down is twice as wide
-        levels: int = 4  # halvings: 48, 96, 192, 384 channels with 4
-        blocks: int = 12  # of the transformer
+        channels: int = 48  # width of the first level; each level doubles it
+        levels: int = 4  # downsamplings: 48, 96, 192, 384 channels with 4
+        blocks: int = 12  # transformer blocks
         embed_dim: int = 384  # width of a token; a multiple of num_heads
         num_heads: int = 6  # attention heads
-        mlp_ratio: int = 4  # hidden width of the MLP, in widths of a token
-        init_type: InitType = "normal"  # how weights begin
+        mlp_ratio: int = 4  # hidden width of the MLP, in multiples of embed_dim
+        init_type: InitType = "normal"  # initial weights
 
         def __post_init__(self) -> None:
             for option in ("channels", "levels", "embed_dim", "num_heads", "mlp_ratio"):
@@ -51,12 +55,12 @@ class ModulatedUnet(nn.Module):
         self.config = config
         self.in_channels, self.out_channels = in_channels, out_channels
         self.multiple = 2**config.levels
-        self.minimum = 2 * self.multiple  # positions need two ends to lie between
+        self.minimum = 2 * self.multiple  # positions run between two ends, so a side needs 2 tokens
         widths = [config.channels * 2**level for level in range(config.levels)]
         above = [widths[0], *widths[:-1]]
-        self.entry = nn.Sequential(*_convolution(in_channels, widths[0]))
+        self.entry = nn.Sequential(*_conv_activation(in_channels, widths[0]))
         self.down = nn.ModuleList(
-            nn.Sequential(*_convolution(outer, inner), *_convolution(inner, inner))
+            nn.Sequential(*_conv_activation(outer, inner), *_conv_activation(inner, inner))
             for outer, inner in zip(above, widths, strict=True)
         )
         self.halve = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for width in widths)
@@ -69,7 +73,7 @@ class ModulatedUnet(nn.Module):
         )
         self.exit = nn.Conv2d(widths[0], out_channels, 1)
         init_weights(self, config.init_type)
-        self.transformer.begin_attention()
+        self.transformer.init_attention()
 
     def forward(self, image: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] in [-1, 1] to [B, out_channels, H, W] in (-1, 1)."""
@@ -81,12 +85,12 @@ class ModulatedUnet(nn.Module):
         x, style = self.transformer(x)
         for level, skip in zip(reversed(self.up), reversed(skips), strict=True):
             x = level(x, skip, style)
-        # 2 sigmoid(x) - 1: the paper's output, brought from [0, 1].
+        # tanh(x / 2) = 2 sigmoid(x) - 1: the paper's output, scaled from [0, 1] to [-1, 1].
         return torch.tanh(self.exit(x) / 2)
 
 
 class UpLevel(nn.Module):
-    """Twice the size, beside what was carried over, through two modulated convolutions."""
+    """Upsample, concatenate the skip connection, and apply two modulated convolutions."""
 
     def __init__(self, inner: int, outer: int, style_width: int) -> None:
         super().__init__()
@@ -105,9 +109,9 @@ class UpLevel(nn.Module):
 class ModulatedConvolution(nn.Module):
     """A 3x3 convolution whose weights a style scales and whose outputs keep unit variance.
 
-    Scaling a convolution's input channels is scaling its weights (StyleGAN 2, Eq. 1); what they then
-    do to a deviation of 1 is divided out (Eq. 3), from the bias too, as in the authors' code.
-    The style's strength begins at 0: at first every channel is scaled by 1.
+    Scaling the input channels equals scaling the weights (StyleGAN 2, Eq. 1). The outputs, bias
+    included as in the authors' code, are divided by the standard deviation that unit-variance
+    inputs would give (Eq. 3). The style's strength starts at 0: every channel is scaled by 1.
     """
 
     EPSILON = 1e-6
@@ -123,11 +127,11 @@ class ModulatedConvolution(nn.Module):
         scale = (1 + self.strength * self.style(style)).float()
         squared = self.convolution.weight.float().square().sum(dim=(2, 3))
         variance = (scale.square()[:, None] * squared).sum(dim=2)
-        restored = torch.rsqrt(variance + self.EPSILON)[:, :, None, None]  # Eq. 3
+        demodulation = torch.rsqrt(variance + self.EPSILON)[:, :, None, None]  # Eq. 3
         x = self.convolution(x * scale[:, :, None, None].to(x.dtype))  # Eq. 1
-        return nn.functional.leaky_relu(x * restored.to(x.dtype), SLOPE)
+        return nn.functional.leaky_relu(x * demodulation.to(x.dtype), SLOPE)
 
 
-def _convolution(in_channels: int, out_channels: int) -> Iterator[nn.Module]:
+def _conv_activation(in_channels: int, out_channels: int) -> Iterator[nn.Module]:
     yield nn.Conv2d(in_channels, out_channels, 3, padding=1)
     yield nn.LeakyReLU(SLOPE, inplace=True)

@@ -1,4 +1,4 @@
-"""The residual generator of Johnson et al. 2016 (arXiv:1603.08155) as CycleGAN uses it (Sec. 7.2)."""
+"""The residual generator of Johnson et al. 2016 (arXiv:1603.08155) as in CycleGAN (Sec. 7.2)."""
 
 from collections.abc import Iterator
 
@@ -22,13 +22,13 @@ from models.networks.layers.winograd import Conv3x3
 
 
 class ResnetGenerator(nn.Module):
-    """Two strided convolutions down, `blocks` residual blocks, two up: an image of the same size.
+    """Two downsampling convolutions, `blocks` residual blocks and two upsampling ones.
 
-    In the paper's notation: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3, tanh. Reflection
-    padding everywhere but in the strided layers. Fully convolutional; sizes must be multiples of 4.
+    In the paper's notation: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3, tanh. All layers
+    but the strided ones have reflection padding. Fully convolutional; sizes must be multiples of 4.
     """
 
-    multiple = 4  # two halvings
+    multiple = 4  # two downsamplings
     minimum = 8  # the residual blocks reflect one pixel at a quarter of the size
 
     def __init__(self, in_channels: int, out_channels: int, config: GeneratorConfig) -> None:
@@ -55,7 +55,7 @@ class ResnetGenerator(nn.Module):
             nn.Conv2d(width, out_channels, 7), nn.Tanh(),
         )  # fmt: skip
         self.norm = norm
-        self.recompute_trunk = False  # engine/runtime.py: less memory for one more forward
+        self.recompute_trunk = False  # set by engine/runtime.py to save memory
         init_weights(self, config.init_type)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -70,31 +70,38 @@ class ResnetGenerator(nn.Module):
         return self.decoder(x if self.attention is None else self.attention(x))
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Return what a contrastive loss compares (Park et al. 2020, App. C.2), [B, C, h, w] each.
+        """Return the features that a contrastive loss compares, [B, C, h, w] each.
 
-        The padded image, both convolutions that lead down, before their norms, and the first and
-        fifth residual block (the last, where there are fewer).
+        Park et al. 2020 (arXiv:2007.15651), App. C.2: the padded image, both downsampling
+        convolutions before their norms, and the first and fifth residual block (the last one where
+        there are fewer).
         """
-        found, x, convolutions = [], image, 0
+        features, x, convolutions = [], image, 0
         for layer in self.encoder:
             convolutions += isinstance(layer, NormedConv2d)
             if isinstance(layer, NormedConv2d) and convolutions > 1:
-                x = layer.with_bias(x)  # no norm takes it away from what is compared
-                found.append(x)
+                x = layer.with_bias(x)  # features before the norm, which would cancel the bias
+                features.append(x)
             else:
                 x = layer(x)
-                found += [x] if isinstance(layer, ReflectPad) else []
-        for number in range(max(self._compared(), default=-1) + 1):
-            x = self.trunk[number](x)
-            found += [x] if number in self._compared() else []
-        return found
+                features += [x] if isinstance(layer, ReflectPad) else []
+        for index in range(max(self._feature_blocks(), default=-1) + 1):
+            x = self.trunk[index](x)
+            features += [x] if index in self._feature_blocks() else []
+        return features
 
     def feature_widths(self) -> list[int]:
-        """Return the channels of each of `features`."""
+        """Return the channels of each tensor that `features` returns."""
         width = self.config.channels
-        return [self.in_channels, 2 * width, 4 * width, *(4 * width for _ in self._compared())]
+        return [
+            self.in_channels,
+            2 * width,
+            4 * width,
+            *(4 * width for _ in self._feature_blocks()),
+        ]
 
-    def _compared(self) -> list[int]:
+    def _feature_blocks(self) -> list[int]:
+        """Return the indices of the residual blocks whose outputs `features` returns."""
         return sorted({0, min(4, self.config.blocks - 1)}) if self.config.blocks else []
 
 
@@ -106,17 +113,17 @@ class ResidualBlock(nn.Module):
         bias = bias_before(norm)
         self.pad = ReflectPad(1)
         self.first = Conv3x3(channels, channels, bias)
-        # Dropout stands between the activation and the second padding.
+        # Dropout comes between the activation and the second padding.
         self.between = NormActPad(channels, norm, padding=0 if dropout else 1)
         self.dropout = nn.Sequential(nn.Dropout(dropout), ReflectPad(1)) if dropout else None
         self.second = Conv3x3(channels, channels, bias)
         self.end = NormActPad(channels, norm, slope=1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        between = self.between(self.first(self.pad(x)))
+        hidden = self.between(self.first(self.pad(x)))
         if self.dropout is not None:
-            between = self.dropout(between)
-        return self.end(self.second(between), x)
+            hidden = self.dropout(hidden)
+        return self.end(self.second(hidden), x)
 
 
 def _down(in_channels: int, out_channels: int, config: GeneratorConfig) -> Iterator[nn.Module]:
@@ -142,9 +149,10 @@ def _up(in_channels: int, out_channels: int, config: GeneratorConfig) -> Iterato
 
 
 def forward_batched(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
-    """Send several batches of equal size through one network in one forward.
+    """Run several batches through one generator in a single forward; return one output per batch.
 
-    Exact where samples do not see each other (instance norm); with batch norm they go one by one.
+    Images must have equal sizes. The outputs equal those of separate forwards, since samples are
+    independent with instance norm; with batch norm the batches are run one after another.
     """
     if any(isinstance(module, nn.BatchNorm2d) for module in generator.modules()):
         return tuple(generator(image) for image in images)

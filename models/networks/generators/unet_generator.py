@@ -9,10 +9,10 @@ from models.networks.layers.norm_act_pad import Norm, NormActPad, bias_before
 
 
 class UnetGenerator(nn.Module):
-    """Halve `halvings` times and come back, with a skip connection at every size.
+    """Downsample `num_downs` times and upsample as often, with a skip connection at every size.
 
-    C64-C128-C256-C512-... down and the mirror image up, 512 channels at most; 8 halvings are the
-    authors' unet_256, 7 their unet_128. Sizes must be multiples of 2^halvings.
+    The encoder is C64-C128-C256-C512-..., at most 512 wide, and the decoder mirrors it. num_downs=8
+    is the authors' unet_256, 7 their unet_128. Sizes must be multiples of 2^num_downs.
     """
 
     def __init__(self, in_channels: int, out_channels: int, config: GeneratorConfig) -> None:
@@ -24,7 +24,7 @@ class UnetGenerator(nn.Module):
         block: nn.Module | None = None
         for level in reversed(range(config.num_downs)):
             inner, outer = widths[level], widths[level - 1] if level else out_channels
-            # Dropout stands between the innermost blocks of full width, as in the authors' code.
+            # Dropout follows the full-width levels above the innermost, as in the authors' code.
             dropout = config.dropout if level >= 4 and block is not None else 0.0
             below_channels = outer if level else in_channels
             block = SkipBlock(
@@ -40,7 +40,7 @@ class UnetGenerator(nn.Module):
 
 
 class SkipBlock(nn.Module):
-    """One level: down, the levels below, up; its input is put beside what comes back."""
+    """One level: downsample, the levels below, upsample, concatenated with the level's input."""
 
     def __init__(
         self, in_channels: int, inner: int, outer: int, norm: Norm, below: nn.Module | None,
@@ -59,10 +59,13 @@ class SkipBlock(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, in_channels, H, W] to [B, in_channels + outer, H, W], or [B, outer, H, W] outermost."""
-        # The authors activate in place, so that what is carried over is activated too.
-        carried = x if self.outermost else nn.functional.leaky_relu(x, 0.2)
-        y = self.down(carried)
+        """Map [B, in_channels, H, W] to [B, in_channels + outer, H, W].
+
+        The outermost level maps to [B, outer, H, W].
+        """
+        # The authors' activation is in place, so the skip connection is activated too.
+        skip = x if self.outermost else nn.functional.leaky_relu(x, 0.2)
+        y = self.down(skip)
         if self.down_norm is not None:
             y = self.down_norm(y)
         if self.below is not None:
@@ -73,4 +76,4 @@ class SkipBlock(nn.Module):
         y = self.up_norm(y)
         if self.dropout is not None:
             y = self.dropout(y)
-        return torch.cat([carried, y], dim=1)
+        return torch.cat([skip, y], dim=1)

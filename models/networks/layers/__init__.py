@@ -1,1 +1,1 @@
-"""Layers that generators and discriminators are built from."""
+"""Layers from which generators and discriminators are built."""

@@ -1,14 +1,15 @@
-"""Self-attention between all places of a feature map (Zhang et al. 2019, arXiv:1805.08318, Sec. 3)."""
+"""Self-attention over a feature map (Zhang et al. 2019, arXiv:1805.08318, Sec. 3)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """x + gamma * o(x): what every place has to say to every other, with gamma 0 at the start.
+    """Compute x + gamma * o(x), where o is attention over all positions and gamma starts at 0.
 
-    Queries and keys have an eighth of the channels, values half. The work grows with the square of the
-    number of places, so it stands where a network is narrowest, and the whole frame must be at hand.
+    Queries and keys have an eighth of the channels, values half. The cost grows with the square of
+    the number of positions, so the layer belongs at a network's smallest feature map, and it needs
+    the whole map at once.
     """
 
     def __init__(self, channels: int) -> None:
@@ -25,6 +26,6 @@ class SelfAttention(nn.Module):
         query, key, value = (
             layer(x).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        # Not divided by the square root of the width, as the paper has it.
+        # As in the paper, not divided by the square root of the width.
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         return x + self.gamma * self.out(attended.transpose(1, 2).unflatten(2, x.shape[2:]))

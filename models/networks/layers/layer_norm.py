@@ -1,4 +1,4 @@
-"""Normalisation of a whole sample (Ba et al. 2016, arXiv:1607.06450) as MUNIT's decoder has it."""
+"""Layer normalisation (Ba et al. 2016, arXiv:1607.06450) as in MUNIT's decoder."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ EPSILON = 1e-5
 
 
 class LayerNorm(nn.Module):
-    """Take every sample to mean 0 and deviation 1 over all its channels and places, then scale channels.
+    """Normalise each sample over all channels and positions, then scale and shift each channel.
 
-    Unlike an instance norm it leaves the channels their own means and strengths, in which a style is.
-    As in the authors' code the deviation is the unbiased one, epsilon is added to it rather than to
-    the variance, and the scales begin as U(0, 1).
+    Unlike an instance norm it preserves the differences in mean and deviation between channels,
+    which encode the style. As in the authors' code the standard deviation is unbiased, epsilon is
+    added to it rather than to the variance, and the scales are initialised from U(0, 1).
     """
 
     def __init__(self, channels: int) -> None:
@@ -22,6 +22,6 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same size; statistics in float32."""
         full = x if x.dtype == torch.float64 else x.float()
-        deviation, mean = torch.std_mean(full, dim=(1, 2, 3), keepdim=True)
-        normed = (full - mean) / (deviation + EPSILON)
+        std, mean = torch.std_mean(full, dim=(1, 2, 3), keepdim=True)
+        normed = (full - mean) / (std + EPSILON)
         return (normed * self.gamma[:, None, None] + self.beta[:, None, None]).to(x.dtype)

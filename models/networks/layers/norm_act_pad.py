@@ -1,4 +1,4 @@
-"""Normalisation, and all that stands with it between two convolutions."""
+"""Norm, activation and padding between two convolutions, and convolutions before a norm."""
 
 from typing import Literal
 
@@ -6,17 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers.kernels import KernelLayer, act_pad
+from models.networks.layers.op_backends import KernelLayer, act_pad
 
 Norm = Literal["instance", "batch"]
 
 
 class NormActPad(KernelLayer):
-    """Norm, shortcut or activation, and reflection padding: one pass over memory where compiled.
+    """Norm, shortcut, activation and reflection padding: one pass over memory if compiled.
 
-    `slope` is that of a (leaky) ReLU for negative values, 1 for no activation. `instance` has no
-    affine part and no running statistics (Ulyanov et al. 2016, arXiv:1607.08022), so an image's
-    result depends on that image alone; `batch` is affine and keeps statistics.
+    `slope` is the (leaky) ReLU's for negative values; 1 means no activation. `instance` has no
+    affine parameters and no running statistics (Ulyanov et al. 2016, arXiv:1607.08022), so an
+    image's result depends on that image alone; `batch` has both.
     """
 
     def __init__(self, channels: int, norm: Norm, slope: float = 0.0, padding: int = 0) -> None:
@@ -26,14 +26,17 @@ class NormActPad(KernelLayer):
         self.batch_norm = nn.BatchNorm2d(channels) if norm == "batch" else None
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """Map [B, C, H, W] to [B, C, H + 2 padding, W + 2 padding]; `shortcut` is added after the norm."""
+        """Map [B, C, H, W] to [B, C, H + 2 padding, W + 2 padding].
+
+        `shortcut` is added after the norm.
+        """
         if self.batch_norm is None:
             return self.kernels.norm_act_pad(x, shortcut, self.slope, self.padding)
         return act_pad(self.batch_norm(x), shortcut, self.slope, self.padding)
 
 
 class ReflectPad(KernelLayer):
-    """Reflection padding of `padding` pixels on every side, compiled with what stands around it."""
+    """Reflection padding of `padding` pixels on every side, exchangeable through `kernels`."""
 
     def __init__(self, padding: int) -> None:
         super().__init__()
@@ -44,36 +47,36 @@ class ReflectPad(KernelLayer):
 
 
 def bias_before(norm: Norm) -> bool:
-    """Say whether a convolution before this norm has a bias.
+    """Return whether a convolution before this norm has a bias.
 
-    The reference keeps it before an instance norm, which cancels it: it is dead weight, kept so that
-    parameter counts and checkpoints agree with the published ones.
+    The reference code has one before an instance norm, which cancels it. It has no effect, but it
+    makes parameter counts and checkpoints agree with the published ones.
     """
     return norm == "instance"
 
 
 def bias_at_inference(bias: Tensor | None) -> Tensor | None:
-    """Return a bias before a norm as far as it is computed: not while learning, where it costs most.
+    """Return the bias of a convolution before a norm, or None while gradients are enabled.
 
-    It takes no gradient and stays what it was. What a translator shows is computed with it, and so
-    rounded as the network that a checkpoint comes from rounds.
+    The norm cancels it, so training skips it: it gets no gradient and never changes. Inference adds
+    it, so that outputs are rounded as in the network from which a checkpoint came.
     """
     return None if torch.is_grad_enabled() else bias
 
 
 class NormedConv2d(nn.Conv2d):
-    """A convolution before a norm."""
+    """A convolution before a norm, whose bias is added at inference only."""
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight, bias_at_inference(self.bias))
 
     def with_bias(self, input: Tensor) -> Tensor:
-        """Return what it computes for somebody who looks at it before the norm does."""
+        """Return the convolution with its bias, for features that are read before the norm."""
         return self._conv_forward(input, self.weight, self.bias)
 
 
 class NormedUpConv2d(nn.ConvTranspose2d):
-    """A transposed convolution before a norm: 3x3, to twice the size."""
+    """A transposed 3x3 convolution before a norm, which doubles the size."""
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, 3, 2, padding=1, output_padding=1, bias=bias)

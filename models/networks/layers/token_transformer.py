@@ -1,4 +1,4 @@
-"""A vision transformer over the pixels of a map (Torbunov et al. 2022, arXiv:2203.02557, Sec. 3.1)."""
+"""A vision transformer over feature maps (Torbunov et al. 2022, arXiv:2203.02557, Sec. 3.1)."""
 
 from typing import Any, cast
 
@@ -8,18 +8,17 @@ from torch import Tensor, nn
 
 
 class TokenTransformer(nn.Module):
-    """Let every place of a feature map look at every other, beside one token that belongs to no place.
+    """Apply a transformer whose tokens are the pixels of a feature map and one extra, learnt token.
 
-    The map's pixels are the tokens. The extra one is learnt, and what becomes of it says something of
-    the whole image (UVCGAN v2, arXiv:2303.16280). Positions are sines of a linear map of row and column
-    in [-1, 1] over the map's height and width, whatever these are: a grid that was not trained on is
-    stretched over the same range, so no number of tokens is fixed.
+    The output of the extra token describes the whole image (UVCGAN v2, arXiv:2303.16280). Position
+    embeddings are sines of a linear map of row and column, both scaled to [-1, 1] over the height
+    and width of any map, so the number of tokens is not fixed.
     """
 
     def __init__(
         self, channels: int, width: int, num_heads: int, blocks: int, mlp_ratio: int
     ) -> None:
-        """Take maps of `channels`; tokens are `width` wide, and `mlp_ratio` times that inside."""
+        """Build for maps of `channels`; the MLPs are `mlp_ratio` times as wide as a token."""
         super().__init__()
         self.width = width
         self.position = nn.Linear(2, width)
@@ -32,29 +31,29 @@ class TokenTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B, C, H, W] to the same size, and the extra token [B, width]."""
-        count, _, height, width = x.shape
-        places = grid(height, width, x.device).flatten(0, 1).to(self.position.weight.dtype)
-        positions = torch.sin(self.position(places))
-        positions = positions.expand(count, -1, -1)
+        batch, _, height, width = x.shape
+        coordinates = grid(height, width, x.device).flatten(0, 1).to(self.position.weight.dtype)
+        positions = torch.sin(self.position(coordinates))
+        positions = positions.expand(batch, -1, -1)
         pixels = x.flatten(2).transpose(1, 2)
         tokens = self.entry(torch.cat([positions.to(pixels.dtype), pixels], dim=2))
-        tokens = torch.cat([tokens, self.extra.to(tokens.dtype).expand(count, -1, -1)], dim=1)
+        tokens = torch.cat([tokens, self.extra.to(tokens.dtype).expand(batch, -1, -1)], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
         pixels, extra = tokens[:, :-1], tokens[:, -1]
         return self.exit(pixels).transpose(1, 2).reshape(x.shape), extra
 
-    def begin_attention(self) -> None:
-        """Draw the attentions' first weights as torch's own attention does (Glorot & Bengio 2010)."""
+    def init_attention(self) -> None:
+        """Initialise the attention weights as torch's attention does (Glorot & Bengio 2010)."""
         for block in self.blocks:
             nn.init.xavier_uniform_(cast(TransformerBlock, block).project.weight)
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then two layers at every token, each behind a norm and added with one strength.
+    """Pre-norm attention and MLP, both added to the tokens with one learnt strength.
 
-    The strength begins at 0 (ReZero, Bachlechner et al. 2020, arXiv:2003.04887), so a fresh block lets
-    its tokens pass.
+    The strength starts at 0 (ReZero, Bachlechner et al. 2020, arXiv:2003.04887), so a new block is
+    the identity.
     """
 
     def __init__(self, width: int, num_heads: int, mlp_ratio: int) -> None:
@@ -82,12 +81,12 @@ class TransformerBlock(nn.Module):
 
 
 def grid(height: int, width: int, device: torch.device) -> Tensor:
-    """Return row and column of every place, each from -1 to 1, [H, W, 2] in float32."""
-    rows, columns = (from_end_to_end(side, device) for side in (height, width))
+    """Return row and column of every position, each from -1 to 1, [H, W, 2] in float32."""
+    rows, columns = (evenly_spaced(side, device) for side in (height, width))
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=2)
 
 
-def from_end_to_end(count: int, device: torch.device) -> Tensor:
-    """Return `count` numbers from -1 to 1, evenly; a single one, which has no other end, is -1."""
-    last: Any = torch.sym_max(count - 1, 1)  # the count is a symbol where the network is exported
+def evenly_spaced(count: int, device: torch.device) -> Tensor:
+    """Return `count` evenly spaced numbers from -1 to 1; a single one is -1."""
+    last: Any = torch.sym_max(count - 1, 1)  # `count` is symbolic during an export
     return 2 * torch.arange(count, device=device) / last - 1

@@ -1,13 +1,14 @@
-"""3x3 convolutions with 16 multiplications for 4 outputs in place of 36: Winograd's F(2x2, 3x3).
+"""3x3 convolutions by Winograd's F(2x2, 3x3), with 16 instead of 36 multiplications per 4 outputs.
 
 Lavin & Gray 2015, "Fast Algorithms for Convolutional Neural Networks" (arXiv:1509.09308), Sec. 4.1:
 Y = A^T [(G g G^T) * (B^T d B)] A for tiles d of 4x4 inputs and Y of 2x2 outputs. Summed over input
-channels the elementwise products are 16 matrix products, in the forward and in both backwards, and
-with float32 sums it is the same convolution up to rounding. `d` is read again in the backward rather
-than kept transformed, so training needs no more memory than with the direct form.
+channels, the elementwise products are 16 matrix products, in the forward and in both backwards.
+With float32 sums the result equals the direct convolution up to rounding. The backward transforms
+`d` again instead of saving the transformed tiles, so training needs no more memory than the direct
+form.
 
-The transforms are written as sums of planes for a compiler, which makes one pass over memory of each;
-uncompiled they are right and slow.
+The transforms are sums of planes, so that a compiler can fuse each into one pass over memory;
+uncompiled they are correct but slow.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,17 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.networks.layers.kernels import KernelLayer
 from models.networks.layers.norm_act_pad import bias_at_inference
+from models.networks.layers.op_backends import KernelLayer
 
 Planes = tuple[Tensor, ...]
-"""The 16 positions of a tile, row by row: each [tiles, channels]."""
+"""The 16 positions of a tile in row order: each [tiles, channels]."""
 
 
 class Conv3x3(KernelLayer, nn.Conv2d):
-    """A 3x3 convolution of stride 1 before a norm, unpadded: [B, C, H, W] to [B, out, H - 2, W - 2].
+    """An unpadded 3x3 convolution before a norm: [B, C, H, W] to [B, out, H - 2, W - 2].
 
-    While it learns there is no bias: see `computed`.
+    It has no bias while gradients are enabled: see `bias_at_inference`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
@@ -38,39 +39,41 @@ class Conv3x3(KernelLayer, nn.Conv2d):
 
 
 def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:
-    """Return a stand-in for F.conv2d(x, weight, bias), its transforms passed through `compiler`.
+    """Return a replacement for F.conv2d(x, weight, bias) with transforms compiled by `compiler`.
 
-    For training without a bias, on outputs of even height and width; all else is left to F.conv2d.
-    It cannot be differentiated twice.
+    It computes training forwards without a bias and with outputs of even height and width; all
+    other cases go to F.conv2d. It cannot be differentiated twice.
     """
-    tiles_of, untile = compiler(input_tiles), compiler(input_gradient)
-    filters, unfilter = compiler(filter_planes), compiler(filter_gradient)
-    assemble, unassemble = compiler(assembled), compiler(output_gradient)
+    to_input_tiles, to_input_gradient = compiler(input_tiles), compiler(input_gradient)
+    to_filter_planes, to_filter_gradient = compiler(filter_planes), compiler(filter_gradient)
+    to_output, to_output_planes = compiler(output_image), compiler(output_gradient)
 
     class Convolution(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
             ctx.save_for_backward(x, weight)
             image = x.permute(0, 2, 3, 1)
-            planes = filters(weight, x.dtype)
-            products = [d @ g.t() for d, g in zip(tiles_of(image), planes, strict=True)]
-            return assemble(products, tuple(image.shape)).permute(0, 3, 1, 2)
+            planes = to_filter_planes(weight, x.dtype)
+            products = [d @ g.t() for d, g in zip(to_input_tiles(image), planes, strict=True)]
+            return to_output(products, tuple(image.shape)).permute(0, 3, 1, 2)
 
         @staticmethod
         @once_differentiable
         def backward(ctx, gradient: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
             x, weight = ctx.saved_tensors
             image = x.permute(0, 2, 3, 1)
-            products = unassemble(gradient.permute(0, 2, 3, 1))
-            to_x = to_weight = None
+            products = to_output_planes(gradient.permute(0, 2, 3, 1))
+            grad_x = grad_weight = None
             if ctx.needs_input_grad[0]:
-                planes = filters(weight, x.dtype)
+                planes = to_filter_planes(weight, x.dtype)
                 tiles = [p @ g for p, g in zip(products, planes, strict=True)]
-                to_x = untile(tiles, tuple(image.shape)).permute(0, 3, 1, 2)
+                grad_x = to_input_gradient(tiles, tuple(image.shape)).permute(0, 3, 1, 2)
             if ctx.needs_input_grad[1]:
-                tiles = tiles_of(image)
-                to_weight = unfilter([p.t() @ d for p, d in zip(products, tiles, strict=True)])
-            return to_x, to_weight
+                tiles = to_input_tiles(image)
+                grad_weight = to_filter_gradient(
+                    [p.t() @ d for p, d in zip(products, tiles, strict=True)]
+                )
+            return grad_x, grad_weight
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         odd = x.shape[2] % 2 or x.shape[3] % 2
@@ -84,7 +87,7 @@ def winograd(compiler: Callable[[Callable], Callable]) -> Callable[..., Tensor]:
 
 
 def input_tiles(image: Tensor) -> Planes:
-    """Return B^T d B of every 4x4 tile d, two pixels apart, of an image [B, H, W, C]."""
+    """Return B^T d B of every 4x4 tile d, at a stride of 2 pixels, of an image [B, H, W, C]."""
     rows, columns = image.shape[1] // 2 - 1, image.shape[2] // 2 - 1
     d = [
         [_wide(image[:, i : i + 2 * rows : 2, j : j + 2 * columns : 2]) for j in range(4)]
@@ -102,7 +105,7 @@ def filter_planes(weight: Tensor, dtype: torch.dtype) -> Planes:
     return tuple(p.to(dtype).contiguous() for p in planes)
 
 
-def assembled(products: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+def output_image(products: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     """Return A^T m A of the products m of every tile, as an image [B, H - 2, W - 2, out]."""
     batch, height, width, _ = shape
     m = [_wide(p).view(batch, height // 2 - 1, width // 2 - 1, -1) for p in products]
@@ -126,7 +129,7 @@ def input_gradient(tiles: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     v = [_wide(t).view(batch, height // 2 - 1, width // 2 - 1, channels) for t in tiles]
     by_column = [_b_transposed([v[4 * i + j] for i in range(4)]) for j in range(4)]
     d = [_b_transposed([by_column[j][i] for j in range(4)]) for i in range(4)]
-    # Rows 0 and 1 of a tile meet rows 2 and 3 of the tile above it; columns alike.
+    # Rows 0 and 1 of a tile overlap rows 2 and 3 of the tile above it; columns likewise.
     before, after = (1, 0), (0, 1)
 
     def summed(row: int, column: int) -> Tensor:
@@ -152,11 +155,11 @@ def filter_gradient(planes: Sequence[Tensor]) -> Tensor:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Return x as float32, in which sums are taken, or as the float64 it is."""
+    """Return x as float32 for accumulation; float64 is returned unchanged."""
     return x if x.dtype == torch.float64 else x.float()
 
 
-# The matrices B^T, G and A^T of Eq. 8, each applied to a list, and their transposes.
+# The matrices B^T, G and A^T of Eq. 8 and their transposes, each applied to a list of planes.
 def _b(x: Sequence[Tensor]) -> Planes:
     return x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]
 

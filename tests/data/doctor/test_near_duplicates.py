@@ -1,4 +1,4 @@
-"""Copies are found whatever was done to their files; pictures that are merely alike are not."""
+"""Copies are found although their files were changed; similar images are not taken for copies."""
 
 import io
 import time
@@ -11,7 +11,7 @@ from data.doctor.near_duplicates import groups_of, luminance_thumbnail, near_dup
 
 
 def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
-    """Return a picture with structure at several scales, as photographs have."""
+    """Return an image with structure at several scales, like a photograph."""
     random = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3))
     for cells, weight in ((3, 60), (8, 40), (20, 25), (50, 12)):
@@ -23,7 +23,7 @@ def scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
 
 
 def sky(seed: int) -> Image.Image:
-    """Return a plain sky: the gradient of every other, and noise of its own."""
+    """Return a plain sky: the gradient is always the same, the noise depends on the seed."""
     random = np.random.default_rng(seed)
     light = np.linspace(150, 220, 120)[:, None, None] + np.array([-40, 0, 30])
     noise = random.normal(0, 2, (120, 160, 3))
@@ -41,7 +41,7 @@ CHANGES = {
     "a tenth smaller": lambda image: image.resize((144, 108), Image.Resampling.BICUBIC),
     "twice the size": lambda image: image.resize((320, 240), Image.Resampling.BICUBIC),
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.8),
-    "without colour": lambda image: image.convert("L").convert("RGB"),
+    "without color": lambda image: image.convert("L").convert("RGB"),
 }
 
 
@@ -53,13 +53,13 @@ def test_a_changed_copy_is_found(change):
     assert pairs == [(number, number + 60) for number in range(60)]
 
 
-def test_different_pictures_and_plain_skies_are_no_copies():
+def test_different_images_and_plain_skies_are_not_copies():
     images = [scene(seed) for seed in range(150)] + [sky(seed) for seed in range(150)]
     images += [Image.new("RGB", (64, 64), (seed, 120, 200)) for seed in range(50)]
     assert near_duplicates([luminance_thumbnail(image) for image in images]) == []
 
 
-def test_smooth_glows_of_one_shape_are_no_copies():
+def test_smooth_glows_of_one_shape_are_not_copies():
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     glow = np.exp(-(x**2 + y**2) / 0.5)
     images = [
@@ -68,16 +68,16 @@ def test_smooth_glows_of_one_shape_are_no_copies():
     assert near_duplicates([luminance_thumbnail(image) for image in images]) == []
 
 
-def test_pictures_that_agree_in_large_but_not_in_small_are_no_copies():
+def test_images_with_equal_coarse_and_different_fine_structure_are_not_copies():
     random = np.random.default_rng(0)
     large = np.kron(random.normal(128, 25, (16, 16)), np.ones((2, 2)))
     checks = np.kron(random.choice([-1, 1], (2, 16, 16)), np.array([[1, -1], [-1, 1]]))
     one, same = large + 40 * checks[0], large + 38 * checks[0]
-    prints = [light.astype(np.float16) for light in (one, same, large + 40 * checks[1])]
-    assert near_duplicates(prints) == [(0, 1)]
+    luminances = [light.astype(np.float16) for light in (one, same, large + 40 * checks[1])]
+    assert near_duplicates(luminances) == [(0, 1)]
 
 
-def test_a_mirrored_picture_and_one_with_another_middle_are_other_pictures():
+def test_a_mirrored_image_and_one_with_another_center_are_not_copies():
     image = scene(0)
     other = image.copy()
     other.paste(scene(1).crop((40, 30, 120, 90)), (40, 30))
@@ -85,21 +85,21 @@ def test_a_mirrored_picture_and_one_with_another_middle_are_other_pictures():
     assert near_duplicates([luminance_thumbnail(each) for each in (image, mirrored, other)]) == []
 
 
-def test_ten_thousand_pictures_take_seconds_even_where_all_are_in_one_bucket():
+def test_ten_thousand_images_take_seconds_even_if_all_are_in_one_bucket():
     random = np.random.default_rng(0)
     light = np.asarray(luminance_thumbnail(scene(0)), dtype=np.float32)
     crowd = [(light + random.normal(0, 1, light.shape)).astype(np.float16) for _ in range(800)]
-    apart = [random.normal(128, 40, (32, 32)).astype(np.float16) for _ in range(10_000)]
+    different = [random.normal(128, 40, (32, 32)).astype(np.float16) for _ in range(10_000)]
     started = time.process_time()
-    assert near_duplicates(apart) == []
+    assert near_duplicates(different) == []
     near = near_duplicates(crowd)
     assert time.process_time() - started < 30
     assert groups_of(near) == [list(range(800))]
 
 
-def test_pairs_that_share_a_picture_make_one_group():
+def test_pairs_that_share_an_image_make_one_group():
     assert groups_of([(5, 7), (1, 2), (2, 9), (7, 8)]) == [[1, 2, 9], [5, 7, 8]]
 
 
-def test_one_picture_or_none_has_no_copy():
+def test_a_single_image_has_no_copy():
     assert near_duplicates([]) == [] and near_duplicates([luminance_thumbnail(scene(0))]) == []

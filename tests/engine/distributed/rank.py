@@ -1,8 +1,8 @@
-"""One rank of the runs in test_distributed.py: train.py, with a fault where the environment names one.
+"""Run one rank of test_distributed.py: train.py, with a fault where the environment names one.
 
-FAULT=kind:rank:step is one of kill, hang, nan, or a signal's name, in the first attempt only. RECORD is
-a folder that gets, of every rank, a line of sample digests a step, and the first step's gradients,
-as they are and in float64.
+FAULT=kind:rank:step is one of kill, hang, nan, or a signal's name, in the first attempt only. Every
+rank writes to the folder RECORD one line of sample digests per step, and the first step's
+gradients, as they are and in float64.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import train
-from common.command import run_command
+from common.run_main import run_command
 from data.tensors import normalize
 from engine.runtime import Runtime
 from engine.train_step import TrainStep
@@ -33,7 +33,7 @@ take_step, average_gradients = TrainStep.take_step, Runtime.average_gradients
 def take_recorded_step(self, batch):
     if faulty and kind in ("kill", "hang") and self.step == int(at_step):
         run = next(word for word in sys.argv if word.startswith("run=")).removeprefix("run=")
-        (Path(run) / kind).touch()  # when it happened
+        (Path(run) / kind).touch()  # its date is the time of the fault
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(1000)
@@ -64,7 +64,7 @@ def record(folder: Path, train_step: TrainStep, batch) -> None:
 
 
 def record_exact_gradients(folder: Path, train_step: TrainStep, batch) -> None:
-    """Save the gradients of the first step in float64, where rounding hides nothing."""
+    """Save the gradients of the first step in float64, where rounding hides no difference."""
     folder.mkdir(exist_ok=True)
     method = type(train_step.method)(train_step.config.method, train_step.method.channels).double()
     method.load_state_dict(train_step.method.state_dict())

@@ -1,4 +1,4 @@
-"""What W&B keeps of a run is opened like the run itself, and nothing in it is believed."""
+"""An artifact of a run is opened like the run itself, and its content is not trusted."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ from engine.checkpoint import Checkpoints
 from engine.tracking.wandb_artifacts import bundle_artifact, dataset_artifact, model_name
 from inference.open_run import open_run
 from options.load import saved_options
-from tests.conftest import call
+from tests.conftest import call, refusal
 
 NAME = "wandb:me/project/thing:best"
 
 
 def files_of(run, alias):
-    """Return what is uploaded of a run under an alias."""
+    """Return name -> content of the files that are uploaded under an alias."""
     manifest = Checkpoints(run / "checkpoints").latest_and_best()[alias]
     step = manifest["latest"]
     return {
@@ -46,24 +46,25 @@ def test_an_artifact_translates_as_its_run_does(trained, photos, tmp_path, serve
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil", "/etc/evil", "a/../../evil", "..\\evil", "C:\\evil", "a//b", "./a", "a\nb", "\x1b[2J",
-     "checkpoints/.."],
+    ["../evil", "/etc/evil", "a/../../evil", "..\\evil", "C:\\evil", "a//b", "./a", "a\nb",
+     "\x1b[2J", "checkpoints/.."],
 )  # fmt: skip
 def test_a_file_whose_name_leads_out_is_refused_before_anything_is_downloaded(
     server, tmp_path, monkeypatch, name
 ):
     monkeypatch.chdir(tmp_path)
     server.files = {"options.yaml": b"x", name: b"evil"}
-    code, error = call(translate, NAME, "in", "out")
-    assert code == 2 and "is not opened" in error and "\n" not in error and "\x1b" not in error
+    error = refusal(translate, NAME, "in", "out")
+    assert error.path == NAME and "is not opened" in str(error)
+    assert str(error).isprintable()
     assert "file" not in server.asked and not [*tmp_path.rglob("evil")]
 
 
 def test_a_reference_is_not_followed(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     server.references = {"options.yaml": "file:///etc/passwd"}
-    code, error = call(translate, NAME, "in", "out")
-    assert code == 2 and "is a reference" in error
+    error = refusal(translate, NAME, "in", "out")
+    assert error.path == NAME and "is a reference" in str(error)
     assert not (tmp_path / "runs").exists()
 
 
@@ -76,20 +77,24 @@ def test_a_checkpoint_that_was_changed_is_refused_by_the_loader(
     content = bytearray(server.files[name])
     content[len(content) // 2] ^= 1
     server.files[name] = bytes(content)
-    code, error = call(translate, NAME, "in", "out", "direction=a_to_b")
-    assert code == 2 and "\n" not in error
+    error = refusal(translate, NAME, "in", "out", "direction=a_to_b")
+    assert error.path.endswith("checkpoints") and "\n" not in str(error)
 
 
-def test_what_is_not_there_is_one_line(server, tmp_path, monkeypatch):
+def test_a_missing_artifact_and_one_without_a_run_are_refused_in_one_line(
+    server, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     server.files = {"readme.txt": b"no run"}
-    for name, line in (
-        (NAME, "is no run"),
-        ("wandb:me/project/none:best", "W&B does not give it"),
-        ("wandb:thing:best", "written as wandb:ENTITY/PROJECT/ARTIFACT:ALIAS"),
+    error = refusal(translate, NAME, "in", "out")
+    assert "\n" not in str(error)
+    assert (tmp_path / error.path / "readme.txt").is_file()  # downloaded, and not a run
+    for name, fragment in (
+        ("wandb:me/project/none:best", "W&B"),
+        ("wandb:thing:best", "wandb:ENTITY/PROJECT/ARTIFACT:ALIAS"),
     ):
-        code, error = call(translate, name, "in", "out")
-        assert code == 2 and line in error, error
+        error = refusal(translate, name, "in", "out")
+        assert error.path == name and fragment in str(error) and "\n" not in str(error)
 
 
 def test_the_best_and_the_last_are_one_artifact_where_they_are_one_checkpoint(tmp_path):

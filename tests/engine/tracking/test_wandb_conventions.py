@@ -1,4 +1,4 @@
-"""What people who use W&B expect of a run, each read back from the files that a real offline one left."""
+"""W&B users' expectations of a run, each checked in the files of a real offline run."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from PIL import Image
 
 import test
 import train
-from engine.tracking.wandb_offline import read_offline
+from engine.tracking.offline_run_reader import read_offline
 from models.methods.cyclegan import CycleGAN
 from tests.conftest import ROOT, TINY, call, written
 
@@ -30,7 +30,7 @@ def offline_folders(run):
 
 @pytest.fixture(scope="module")
 def logged(photos, tmp_path_factory):
-    """A run that a signal stopped and the same command finished, evaluated, as their files tell of it."""
+    """The files of a run that was stopped by a signal, resumed, finished and evaluated."""
     folder = tmp_path_factory.mktemp("logged")
     run, patch = folder / "run", pytest.MonkeyPatch()
     wandb.teardown()
@@ -56,7 +56,8 @@ def logged(photos, tmp_path_factory):
 
     patch.setattr(TrainStep, "take_step", take_step)
     command = ("cyclegan", f"data.root={photos}", f"run={run}", "duration=8 steps", "log.every=2",
-               "validate_every=2", "log.artifacts=true", "log.previews_every=4", *WORDS)  # fmt: skip
+               "validate_every=2", "log.artifacts=true", "log.previews_every=4",
+               *WORDS)  # fmt: skip
     assert call(train, *command) == (143, "")
     assert call(train, *command) == (0, "")
     written()
@@ -81,7 +82,9 @@ def test_1_the_environment_names_project_entity_tags_notes_and_name(logged):
         "of-the-user", ["one", "two"], "a note", "called so")  # fmt: skip
 
 
-def test_2_without_an_account_it_logs_offline_asks_nothing_and_says_how_to_upload(photos, tmp_path):
+def test_2_without_an_account_it_logs_offline_asks_nothing_and_prints_how_to_upload(
+    photos, tmp_path
+):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     done = subprocess.run(
         [sys.executable, "train.py", "cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}",
@@ -100,13 +103,14 @@ def test_3_the_configuration_is_whole_and_has_the_facts_of_code_data_and_machine
         "data": config["data_fingerprint"], "images": config["images"], "device": config["device"],
         "torch": config["packages"]["torch"], "networks": sorted(config["parameters"]),
     } == {
-        "scale of a loss": 10.0, "code": 16, "data": data["fingerprint"], "images": {"a": 7, "b": 5},
+        "scale of a loss": 10.0, "code": 16, "data": data["fingerprint"],
+        "images": {"a": 7, "b": 5},
         "device": "cpu", "torch": torch.__version__.partition("+")[0],
         "networks": ["discriminators", "generators"],
     }  # fmt: skip
 
 
-def test_4_every_logged_name_stands_in_a_section(logged):
+def test_4_every_logged_name_is_in_a_section(logged):
     names = {name.partition("/")[0] for row in logged.rows for name in row if name[0] != "_"}
     assert names == {
         "loss", "lr", "gradients", "score", "time", "perf", "previews", "images", "epoch",
@@ -142,7 +146,9 @@ def test_8_an_offline_run_copies_no_file_into_the_home_folder(logged):
     assert not copied and logged.first.artifacts == logged.last.artifacts == []
 
 
-def test_9_a_stopped_run_says_that_it_goes_on_and_does_under_its_id_with_rising_steps(logged):
+def test_9_a_stopped_run_is_marked_as_preempted_and_continues_under_its_id_with_rising_steps(
+    logged,
+):
     steps = [row["_step"] for row in logged.rows if "loss/cycle_a" in row]
     assert (logged.first.preempting, logged.last.preempting, logged.first.run_id, steps) == (
         True, False, logged.last.run_id, [1, 2, 4, 6, 8])  # fmt: skip
@@ -172,7 +178,7 @@ def test_10_what_is_not_finite_raises_an_alert_and_marks_the_run_failed(
     assert (code, found.exit_code, ["cycle_a" in text for text in found.alerts]) == (3, 1, [True])
 
 
-def test_11_losses_are_sent_every_so_many_steps_and_not_at_each(logged):
+def test_11_losses_are_sent_every_n_steps_and_not_at_each(logged):
     assert len([row for row in logged.rows if "loss/cycle_a" in row]) == 8 // 2 + 1
 
 

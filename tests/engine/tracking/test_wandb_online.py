@@ -1,4 +1,4 @@
-"""An online run, against a stand-in for the server: what arrives there, and what happens without it."""
+"""An online run logs to a fake server, and goes on without it."""
 
 import json
 import subprocess
@@ -24,21 +24,21 @@ def command(photos, run, *more):
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """Let something happen, once, before a step."""
+    """Return a function that runs an action once, before a given step."""
     real = TrainStep.take_step
 
-    def arrange(step, happen):
-        happened = []
+    def schedule(step, action):
+        done = []
 
         def take_step(self, batch):
-            if self.step == step and not happened:
-                happened.append(step)
-                happen()
+            if self.step == step and not done:
+                done.append(step)
+                action()
             return real(self, batch)
 
         monkeypatch.setattr(TrainStep, "take_step", take_step)
 
-    return arrange
+    return schedule
 
 
 def interrupt():
@@ -72,7 +72,7 @@ def test_a_resumed_run_keeps_its_id_and_its_steps_rise(photos, tmp_path, server,
 def test_a_server_that_dies_in_mid_run_does_not_stop_training(
     photos, tmp_path, server, at_step, monkeypatch
 ):
-    monkeypatch.setattr(wandb_run, "FINISHED", 3)
+    monkeypatch.setattr(wandb_run, "FINISH_TIMEOUT", 3)
     run = tmp_path / "run"
     at_step(3, server.die)
     began = time.monotonic()
@@ -102,7 +102,7 @@ def test_the_data_the_run_and_its_checkpoints_are_joined_by_artifacts(photos, tm
     assert {"best", "latest", "step-8"} <= {*aliases} and server.unknown == []
 
 
-def test_artifacts_that_fail_fail_alone(photos, tmp_path, server, capsys, monkeypatch):
+def test_failed_artifacts_do_not_stop_the_log(photos, tmp_path, server, capsys, monkeypatch):
     server.nonsense.add("query ArtifactType(")
     run = tmp_path / "run"
     assert call(train, *command(photos, run, "log.artifacts=true")) == (0, "")
@@ -111,12 +111,12 @@ def test_artifacts_that_fail_fail_alone(photos, tmp_path, server, capsys, monkey
     assert steps(server.runs[(run / "wandb_id").read_text()]) == [1, 2, 4, 6, 8]
 
 
-def test_an_artifact_is_not_waited_for_longer_than_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(wandb_run, "FINISHED", 0.2)
-    mirror = wandb_run.WandbRun(wandb_run.LogConfig(wandb="disabled"), tmp_path, "abc", {})
-    mirror.run, mirror.uploads = object(), True
+def test_an_artifact_is_not_waited_for_longer_than_the_timeout(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(wandb_run, "FINISH_TIMEOUT", 0.2)
+    run = wandb_run.WandbRun(wandb_run.LogConfig(wandb="disabled"), tmp_path, "abc", {})
+    run.run, run.uploads = object(), True
     began, wait = time.monotonic(), threading.Event()
-    mirror._kept("thing", wait.wait)
+    run._with_artifact("thing", wait.wait)
     assert time.monotonic() - began < 5
     assert "thing is not in W&B (the server did not answer in time)" in capsys.readouterr().out
     wait.set()

@@ -1,4 +1,4 @@
-"""The record of a run, and its mirror in Weights & Biases."""
+"""The metrics log of a run, and its copy in Weights & Biases."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.conftest import TINY, call
 from training.metrics_log import MetricsLog
 
 
-def test_lines_that_will_be_computed_again_and_torn_ones_are_dropped(tmp_path):
+def test_rows_that_will_be_computed_again_and_torn_ones_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(f'{{"step": {n}}}\n' for n in range(1, 8)) + '{"step": 8, "x"')
     rows = MetricsLog(path, from_step=5)
@@ -193,10 +193,8 @@ def test_nothing_of_the_environment_reaches_a_run_folder(photos, tmp_path, monke
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
-    key, password = (
-        secrets.token_hex(20),
-        secrets.token_hex(12),
-    )  # drawn: code.diff may hold this very file
+    # Random, because code.diff may hold this very file.
+    key, password = secrets.token_hex(20), secrets.token_hex(12)
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("DATABASE_PASSWORD", password)
     run = tmp_path / "run"

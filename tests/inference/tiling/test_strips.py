@@ -1,4 +1,4 @@
-"""A picture in strips is the picture of the whole frame."""
+"""A translation in strips equals that of the whole picture."""
 
 import resource
 import subprocess
@@ -19,7 +19,7 @@ from inference.tiling.strips import strips_for, translate_in_strips
 from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
 from models.translator import DeterministicTranslator
-from tests.conftest import ROOT, call, picture, write_images
+from tests.conftest import ROOT, call, picture, refusal, write_images
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def generator(**changes) -> ResnetGenerator:
     network = ResnetGenerator(3, 3, GeneratorConfig(**{"channels": 8, "blocks": 2, **changes}))
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.mul_(4 if parameter.ndim > 1 else 1)  # outputs that use their whole range
+            parameter.mul_(4 if parameter.ndim > 1 else 1)  # outputs that use the whole range
     return network.eval().requires_grad_(False)
 
 
@@ -38,7 +38,7 @@ def translator(**changes) -> DeterministicTranslator:
 
 
 def noise(height: int, width: int) -> np.ndarray:
-    """Return a picture whose rows differ: strips that knew only themselves would look different."""
+    """Return a picture whose rows differ: strips translated one by one would look different."""
     rows = np.linspace(0, 200, height)[:, None, None]
     pixels = np.random.default_rng(0).integers(0, 56, (height, width, 3))
     return (pixels + rows).astype(np.uint8)
@@ -62,26 +62,26 @@ def whole(network: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
 )
 @pytest.mark.parametrize(("height", "width"), [(64, 48), (36, 20), (160, 128), (33, 50)])
 @pytest.mark.parametrize("tile", [16, 48])
-def test_strips_give_the_whole_frame(changes, height, width, tile):
+def test_strips_equal_the_whole_picture(changes, height, width, tile):
     network, pixels = translator(**changes), noise(height, width)
-    told: list[float] = []
-    strips = translate_in_strips(network, pixels, tile**2 * 8, CPU, told.append)
+    reported: list[float] = []
+    strips = translate_in_strips(network, pixels, tile**2 * 8, CPU, reported.append)
     expected = whole(network, pixels)
     assert expected.std() > 3
-    assert abs(strips.astype(int) - expected).max() <= 1  # a rounding that tips over
-    assert told == sorted(told) and told[0] > 0 and told[-1] <= 1
+    assert abs(strips.astype(int) - expected).max() <= 1  # a difference in rounding
+    assert reported == sorted(reported) and reported[0] > 0 and reported[-1] <= 1
 
 
-def test_strips_that_know_only_themselves_would_be_seen():
+def test_strips_translated_one_by_one_would_differ():
     network, pixels = generator(), noise(64, 48)
-    alone = np.concatenate(
+    tiles = np.concatenate(
         [whole(network, pixels[first : first + 16]) for first in range(0, 64, 16)]
     )
-    assert abs(alone.astype(int) - whole(network, pixels)).max() > 30
+    assert abs(tiles.astype(int) - whole(network, pixels)).max() > 30
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 47), (5, 90), (9, 9)])
-def test_a_translator_pads_and_cuts_strips_as_it_does_frames(height, width):
+def test_a_translator_pads_and_crops_strips_like_whole_pictures(height, width):
     translator = DeterministicTranslator(generator(), "a", "b", 3, 3, 4, 8)
     runtime = Runtime(RuntimeConfig(device="cpu"))
     pixels = noise(height, width)
@@ -114,7 +114,7 @@ def test_free_memory_knows_the_limit_of_the_process():
     assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
-def test_a_full_disk_is_said_in_one_line(monkeypatch):
+def test_a_full_disk_is_a_run_error_that_names_the_folder(monkeypatch):
     def full(self, first, rows):
         raise OSError(28, "No space left on device")
 
@@ -136,7 +136,7 @@ def test_the_command_gives_the_same_picture_with_any_tile(trained, tmp_path):
 
 
 @pytest.mark.parametrize("tile", ["tiny", "8", "-1", "1.5"])
-def test_a_wrong_tile_is_answered(trained, tmp_path, tile):
+def test_a_wrong_tile_is_refused(trained, tmp_path, tile):
     words = (trained, tmp_path, tmp_path / "out", "direction=a_to_b", f"tile={tile}")
-    code, error = call(translate, *words)
-    assert code == 2 and "tile must be auto, off" in error
+    assert call(translate, *words)[0] == 2
+    assert refusal(translate, *words).option == "tile"

@@ -1,4 +1,4 @@
-"""Objectives against values worked out by hand."""
+"""Adversarial losses against values worked out by hand."""
 
 import math
 
@@ -28,10 +28,10 @@ def scores(value: float) -> torch.Tensor:
         ("wgan", -0.3, -0.5),
     ],
 )
-def test_an_objective_has_its_value(name, generator, discriminator):
-    objective = GAN_MODES[name]
-    assert objective.generator(scores(0.3)).item() == pytest.approx(generator, abs=1e-6)
-    assert objective.discriminator(scores(0.8), scores(0.3)).item() == pytest.approx(
+def test_a_gan_mode_has_its_values(name, generator, discriminator):
+    loss = GAN_MODES[name]
+    assert loss.generator(scores(0.3)).item() == pytest.approx(generator, abs=1e-6)
+    assert loss.discriminator(scores(0.8), scores(0.3)).item() == pytest.approx(
         discriminator, abs=1e-6
     )
 
@@ -49,7 +49,7 @@ def test_the_hinge_stops_pushing_beyond_its_margin():
 
 
 @pytest.mark.parametrize("name", GAN_MODES)
-def test_the_players_pull_in_opposite_directions(name):
+def test_generator_and_discriminator_pull_in_opposite_directions(name):
     fake = torch.tensor([0.2], requires_grad=True)
     (up,) = torch.autograd.grad(GAN_MODES[name].generator(fake), fake)
     (down,) = torch.autograd.grad(GAN_MODES[name].discriminator(torch.tensor([0.9]), fake), fake)
@@ -57,7 +57,7 @@ def test_the_players_pull_in_opposite_directions(name):
 
 
 @pytest.mark.parametrize("name", GAN_MODES)
-def test_losses_are_float32_whatever_the_scores(name):
+def test_losses_are_float32_for_half_precision_scores(name):
     half = scores(0.3).bfloat16()
     assert GAN_MODES[name].generator(half).dtype == torch.float32
     assert GAN_MODES[name].discriminator(half, half).dtype == torch.float32

@@ -1,4 +1,4 @@
-"""CUT: the facts of its paper and of its authors' code, and losses that can be worked out by hand."""
+"""CUT: facts of the paper and of the authors' code, and losses worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -36,18 +36,19 @@ def test_parameter_counts_are_the_published_ones():
     assert count(method.sampler) == 560_384
 
 
-def test_weights_begin_as_the_authors_code_draws_them():
+def test_weights_are_initialized_as_in_the_authors_code():
     torch.manual_seed(0)
     method = CUT(CUT.Config(), {"a": 3, "b": 3})
     trunk = [p for n, p in method.generator_ab.named_parameters() if p.shape == (256, 256, 3, 3)]
     assert torch.stack([p.std() for p in trunk]).mean().item() == pytest.approx(4.17e-4, rel=5e-3)
-    assert method.generator_ab.encoder[1].weight.std().item() == pytest.approx(4.94e-4, rel=0.03)  # pyright: ignore
+    first = method.generator_ab.encoder[1]
+    assert first.weight.std().item() == pytest.approx(4.94e-4, rel=0.03)  # pyright: ignore
 
 
 def test_the_compared_features_are_those_of_the_code():
     method = CUT(CUT.Config(), {"a": 3, "b": 3})
-    found = [tuple(x.shape) for x in method.generator_ab.features(torch.rand(1, 3, 64, 64))]
-    assert found == [
+    shapes = [tuple(x.shape) for x in method.generator_ab.features(torch.rand(1, 3, 64, 64))]
+    assert shapes == [
         (1, 3, 70, 70),
         (1, 128, 64, 64),
         (1, 256, 32, 32),
@@ -56,19 +57,19 @@ def test_the_compared_features_are_those_of_the_code():
     ]
 
 
-def test_the_discriminator_moves_first_and_generator_and_sampler_together():
+def test_the_discriminator_is_updated_first_and_generator_and_sampler_together():
     assert [update.groups for update in small().updates(batch(), 0)] == [
         ("discriminator",), ("generator", "sampler"),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("patches", "expected"), [(256, 5.545177), (64, 4.158883)])
-def test_equal_features_cannot_be_told_apart(patches, expected):
+def test_the_loss_of_equal_features_is_the_log_of_their_number(patches, expected):
     same = torch.ones(2, patches, 8) / math.sqrt(8)
     assert patch_nce(same, same, 0.07).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_orthonormal_features_are_told_apart():
+def test_the_loss_of_orthonormal_features_is_nearly_zero():
     features = torch.eye(256)[None]
     assert patch_nce(features, features, 0.07).item() == pytest.approx(
         1.59330e-4, rel=2e-3
@@ -81,7 +82,7 @@ def test_no_gradient_reaches_the_source_features():
     assert query.grad is not None and key.grad is None
 
 
-def test_the_blur_keeps_constants_and_is_the_binomial():
+def test_the_blur_preserves_constants_and_is_the_binomial():
     assert torch.allclose(BlurDown()(torch.full((1, 2, 6, 6), 0.7)), torch.full((1, 2, 3, 3), 0.7))
     impulse = torch.zeros(1, 1, 8, 8)
     impulse[0, 0, 4, 4] = 1
@@ -106,37 +107,39 @@ def test_the_two_contrastive_losses_are_halved_as_in_the_code():
     assert totals[True]["nce_a"] == pytest.approx(totals[False]["nce_a"] / 2, rel=1e-5)
 
 
-def test_a_flip_mirrors_the_input_and_the_features_back():
+def test_flip_equivariance_flips_the_input_and_the_features_back():
     x = torch.rand(1, 3, 4, 6)
     assert torch.equal(flip_where(x, torch.tensor([True])), x.flip(3))
     assert flip_where(x, torch.tensor([False])).equal(x) and flip_where(x, False) is x
     method = small(flip_equivariance=True, nce_identity=False)
-    seen = []
-    method.generator_ab.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    inputs = []
+    method.generator_ab.register_forward_pre_hook(lambda _, images: inputs.append(images[0]))
     images = batch()
     for seed in range(8):
         torch.manual_seed(seed)
         next(method.updates(images, 0))
-    flipped = [bool(x.equal(images["a"].flip(3))) for x in seen]
+    flipped = [bool(x.equal(images["a"].flip(3))) for x in inputs]
     assert any(flipped) and not all(flipped)
-    assert all(f or x.equal(images["a"]) for f, x in zip(flipped, seen, strict=True))
+    assert all(f or x.equal(images["a"]) for f, x in zip(flipped, inputs, strict=True))
 
 
-def test_the_places_are_shared_by_query_key_and_batch():
+def test_the_positions_are_shared_by_query_key_and_batch():
     method = small()
     with torch.no_grad():
         for parameter in method.parameters():
-            parameter.mul_(100)  # so small at first that the 1e-7 in the length shows
+            parameter.mul_(
+                100
+            )  # initial features are so small that the norm's epsilon of 1e-7 matters
     features = method.generator_ab.features(batch()["a"])
-    places = method.sampler.sample_patch_ids(features, 7)
-    assert [len(p) for p in places] == [7] * len(features)
-    assert all(len(set(p.tolist())) == 7 for p in places)
-    sampled = method.sampler(features, places)
+    patch_ids = method.sampler.sample_patch_ids(features, 7)
+    assert [len(p) for p in patch_ids] == [7] * len(features)
+    assert all(len(set(p.tolist())) == 7 for p in patch_ids)
+    sampled = method.sampler(features, patch_ids)
     assert all(x.shape == (2, 7, 256) for x in sampled)
     assert all(torch.allclose(x.norm(dim=2), torch.ones(2, 7), atol=1e-3) for x in sampled)
 
 
-def test_presets_are_the_published_ones():
+def test_the_presets_have_the_published_settings():
     cut, fast = (train_options([name, "data.root=x"]) for name in ("cut", "fastcut"))
     assert cut is not None and fast is not None
     assert isinstance(cut.method, CUT.Config) and isinstance(fast.method, CUT.Config)
@@ -147,12 +150,12 @@ def test_presets_are_the_published_ones():
     assert fast.method.flip_equivariance and not cut.method.flip_equivariance
 
 
-def test_domains_of_other_channels_are_refused():
+def test_domains_of_different_channels_are_refused():
     with pytest.raises(ValueError, match="must be equal"):
         CUT(CUT.Config(), {"a": 3, "b": 1})
 
 
-def test_biases_before_a_norm_count_where_features_are_compared_before_it():
+def test_biases_before_a_norm_matter_where_features_are_taken_before_it():
     method = small().double()
     with torch.no_grad():
         for name, parameter in method.generator_ab.named_parameters():
@@ -160,10 +163,10 @@ def test_biases_before_a_norm_count_where_features_are_compared_before_it():
                 parameter.normal_()
     images = {domain: x.double() for domain, x in batch().items()}
     image = images["a"]
-    learning = method.generator_ab.features(image)
+    with_gradient = method.generator_ab.features(image)
     with torch.no_grad():
-        looking = method.generator_ab.features(image)
-    for one, other in zip(learning, looking, strict=True):
+        without_gradient = method.generator_ab.features(image)
+    for one, other in zip(with_gradient, without_gradient, strict=True):
         assert torch.allclose(one, other, atol=1e-9)
     _, update = method.updates(images, 0)
     update.total().backward()
@@ -171,7 +174,7 @@ def test_biases_before_a_norm_count_where_features_are_compared_before_it():
     assert [m.bias.grad is not None for m in down] == [False, True, True]  # pyright: ignore
 
 
-def test_a_generator_without_blocks_compares_what_leads_down():
+def test_a_generator_without_blocks_compares_the_downsampling_layers():
     config = replace(CUT.Config(), generator=replace(CUT.Config().generator, blocks=0, channels=4))
     method = CUT(config, {"a": 3, "b": 3})
     assert len(method.generator_ab.features(batch()["a"])) == len(method.sampler.layers) == 3

@@ -1,4 +1,4 @@
-"""DCLGAN: who embeds what, and the weights of the authors' code."""
+"""DCLGAN: the embedding of each domain, and the weights of the authors' code."""
 
 import math
 from dataclasses import replace
@@ -29,16 +29,17 @@ def test_four_layers_are_compared_and_never_the_image_itself():
     assert sum(p.numel() for p in method.sampler_a.parameters()) == 560_384 - 66_816
 
 
-def test_the_discriminators_move_first():
+def test_the_discriminators_are_updated_first():
     assert [update.groups for update in small().updates(batch(), 0)] == [
         ("discriminators",), ("generators", "samplers"),
     ]  # fmt: skip
 
 
 def test_the_losses_of_constant_networks_are_those_worked_out_by_hand():
-    # All weights 0 and images of 0.5: G = 0, D = 0. Adversarial 0.5 * 1 each; identity 0.5 * 0.5 each;
-    # features all 0, so every patch is as likely as any of the 256 (or all of a small layer):
-    # 0.5 * 2 * mean of ln over the layers 32^2, 16^2, 8^2, 8^2 -> 256, 256, 64, 64 patches, each way.
+    # All weights 0 and images of 0.5: G = 0, D = 0. Adversarial 0.5 * 1 each; identity 0.5 * 0.5
+    # each; features all 0, so every patch is as likely as any of the 256 (or all of a small layer):
+    # 0.5 * 2 * mean of ln over the layers 32^2, 16^2, 8^2, 8^2 -> 256, 256, 64, 64 patches, in each
+    # direction.
     method = small()
     with torch.no_grad():
         for parameter in method.parameters():
@@ -55,27 +56,27 @@ def test_the_losses_of_constant_networks_are_those_worked_out_by_hand():
     assert discriminators.total().item() == pytest.approx(1.0)
 
 
-def test_each_domain_is_embedded_by_its_own_side():
+def test_each_domain_is_embedded_by_its_own_encoder_and_sampler():
     method = small()
     images = batch()
 
-    def contrasts():
+    def nce_losses():
         torch.manual_seed(0)
         losses = list(method.updates(images, 0))[1].losses
         return losses["nce_a"], losses["nce_b"]
 
-    nce_a, nce_b = contrasts()
-    # Where A is the source its keys come from sampler_a without a gradient, and the queries from b.
-    for loss, learning, other in (
+    nce_a, nce_b = nce_losses()
+    # With source a the keys come from sampler_a without a gradient, and the queries from sampler_b.
+    for loss, trained, other in (
         (nce_a, method.sampler_b, method.sampler_a), (nce_b, method.sampler_a, method.sampler_b),
     ):  # fmt: skip
         gradients = torch.autograd.grad(
             loss,
-            [*learning.parameters(), *other.parameters()],
+            [*trained.parameters(), *other.parameters()],
             retain_graph=True,
             allow_unused=True,
         )
-        count = len(list(learning.parameters()))
+        count = len(list(trained.parameters()))
         assert all(g is not None for g in gradients[:count])
         assert all(g is None for g in gradients[count:])
 
@@ -99,6 +100,6 @@ def test_swapping_the_domains_and_the_networks_swaps_the_adversarial_and_identit
         ({"identity_weight": -1.0}, "method.identity_weight"),
     ],
 )
-def test_what_makes_no_sense_is_answered_by_its_name(changes, named):
+def test_invalid_options_are_named(changes, named):
     with pytest.raises(ValueError, match=named):
         small(**changes)

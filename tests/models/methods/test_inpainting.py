@@ -1,4 +1,4 @@
-"""Inpainting's facts: which pixels are hidden, what a filling costs, and one network under two names."""
+"""Inpainting: the masked pixels, the loss, and one network under two names."""
 
 from dataclasses import replace
 
@@ -15,25 +15,25 @@ def build(**changes) -> Inpainting:
     return Inpainting(replace(shrink("inpainting"), **changes), CHANNELS)
 
 
-def test_whole_squares_are_black_in_all_channels_and_the_rest_is_untouched():
+def test_whole_squares_are_black_in_all_channels_and_the_rest_is_unchanged():
     method, image = build(mask_patch_size=4), torch.rand(3, 3, 18, 10)
-    holed = method.mask_patches(image)
-    hidden = holed == -1
-    assert hidden.any() and not hidden.all()
-    assert holed[~hidden].equal(image[~hidden])
-    for square in (hidden[:, :, y : y + 4, x : x + 4] for y in range(0, 18, 4) for x in (0, 4, 8)):
+    masked = method.mask_patches(image)
+    mask = masked == -1
+    assert mask.any() and not mask.all()
+    assert masked[~mask].equal(image[~mask])
+    for square in (mask[:, :, y : y + 4, x : x + 4] for y in range(0, 18, 4) for x in (0, 4, 8)):
         flat = square.flatten(1)
         assert (flat.all(dim=1) | ~flat.any(dim=1)).all()
 
 
-def test_two_of_five_squares_are_hidden_and_each_image_has_its_own():
-    holed = build(mask_patch_size=2).mask_patches(torch.zeros(4, 1, 200, 200))
+def test_two_of_five_squares_are_masked_and_each_image_has_its_own():
+    masked = build(mask_patch_size=2).mask_patches(torch.zeros(4, 1, 200, 200))
     # 40,000 squares at 0.4: a standard error of 0.00245; four of them.
-    assert (holed == -1).float().mean().item() == pytest.approx(0.4, abs=0.0098)
-    assert not holed[0].equal(holed[1])
+    assert (masked == -1).float().mean().item() == pytest.approx(0.4, abs=0.0098)
+    assert not masked[0].equal(masked[1])
 
 
-def test_an_empty_answer_costs_the_mean_of_the_whole_image():
+def test_the_loss_of_a_black_output_is_the_mean_of_the_image():
     method = build()
     with torch.no_grad():
         for parameter in method.generator_ab.exit.parameters():
@@ -59,14 +59,14 @@ def test_one_network_is_saved_under_the_names_of_two():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "option"),
     [
         ({"mask_patch_size": 0}, "method.mask_patch_size"),
         ({"mask_ratio": 1.5}, "method.mask_ratio"),
     ],
 )
-def test_options_that_make_no_sense_are_answered(changes, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_options_are_named(changes, option):
+    with pytest.raises(ValueError, match=option):
         Inpainting.Config(**changes)
     with pytest.raises(ValueError, match="equal channels"):
         Inpainting(shrink("inpainting"), {"a": 1, "b": 3})

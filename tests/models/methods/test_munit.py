@@ -1,4 +1,4 @@
-"""MUNIT: the facts of its authors' code, losses worked out by hand, and styles that show."""
+"""MUNIT: facts of the authors' code, losses worked out by hand, and effects of styles."""
 
 import copy
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.methods.munit import MUNIT, StyleSwap
+from models.methods.munit import MUNIT, MUNITTranslator
 from options.load import train_options
 from tests.conftest import shrink
 
@@ -31,9 +31,9 @@ def losses_of(method: MUNIT, images=None) -> dict[str, float]:
     return {name: loss.item() for update in updates for name, loss in update.losses.items()}
 
 
-def translator_of(method: MUNIT, name: str = "a_to_b") -> StyleSwap:
+def translator_of(method: MUNIT, name: str = "a_to_b") -> MUNITTranslator:
     translator = method.translators()[name]
-    assert isinstance(translator, StyleSwap)
+    assert isinstance(translator, MUNITTranslator)
     return translator
 
 
@@ -53,14 +53,14 @@ def test_parameter_counts_are_the_published_ones():
     assert count(method.optimizer_groups()["generators"]) == 2 * 15_026_187
 
 
-def test_losses_of_silent_networks_are_those_worked_out_by_hand():
+def test_losses_of_zero_networks_are_those_worked_out_by_hand():
     method = small(cycle_weight=10.0)
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.zero_()
-    method.prior = lambda images: torch.full((2, 8), 0.7)
-    # Three scales of score 0: D 3 * (1 + 0), G 3 * 1. Images 0 for 0.5: 10 * 0.5, also there and
-    # back. Contents are 0 and stay it. Styles are read as 0 and were drawn as 0.7.
+    method.sample_prior = lambda images: torch.full((2, 8), 0.7)
+    # Three scales of score 0: D 3 * (1 + 0), G 3 * 1. Images 0 for 0.5: 10 * 0.5, also for the
+    # cycle. Content codes are always 0. Styles are encoded as 0 and were sampled as 0.7.
     expected = {
         "discriminator_a": 3.0, "discriminator_b": 3.0, "adversarial_a": 3.0, "adversarial_b": 3.0,
         "reconstruction_a": 5.0, "reconstruction_b": 5.0, "content_a": 0.0, "content_b": 0.0,
@@ -69,25 +69,25 @@ def test_losses_of_silent_networks_are_those_worked_out_by_hand():
     assert losses_of(method) == pytest.approx(expected)
 
 
-def test_without_the_explicit_cycle_there_is_none():
+def test_terms_of_weight_0_are_left_out():
     assert not any("cycle" in name for name in losses_of(small()))
-    found = losses_of(small(content_weight=0, reconstruction_weight=0, adversarial_weight=0))
-    assert found.keys() == {"discriminator_a", "discriminator_b", "style_a", "style_b"}
+    losses = losses_of(small(content_weight=0, reconstruction_weight=0, adversarial_weight=0))
+    assert losses.keys() == {"discriminator_a", "discriminator_b", "style_a", "style_b"}
 
 
-def test_the_discriminators_move_first():
+def test_the_discriminators_are_updated_first():
     assert [update.groups for update in small().updates(grey(), 0)] == [
         ("discriminators",), ("generators",),
     ]  # fmt: skip
 
 
-def test_each_turn_draws_styles_of_its_own():
-    method, drawn = small(), []
-    plain = method.prior
-    method.prior = lambda images: drawn.append(plain(images)) or drawn[-1]
+def test_each_update_samples_styles_of_its_own():
+    method, styles = small(), []
+    plain = method.sample_prior
+    method.sample_prior = lambda images: styles.append(plain(images)) or styles[-1]
     losses_of(method)
-    assert len(drawn) == 4 and all(style.shape == (2, 8) for style in drawn)
-    assert len({tuple(style.flatten().tolist()) for style in drawn}) == 4
+    assert len(styles) == 4 and all(style.shape == (2, 8) for style in styles)
+    assert len({tuple(style.flatten().tolist()) for style in styles}) == 4
 
 
 def test_different_styles_give_different_images_of_one_content():
@@ -95,26 +95,26 @@ def test_different_styles_give_different_images_of_one_content():
     image, styles = noise()[:1], translator.sample_style(4)
     fakes = translator(image.expand(4, -1, -1, -1), styles)
     for one in range(4):
-        alone = translator(image, styles[one : one + 1])
-        assert torch.allclose(fakes[one], alone[0], atol=1e-5)  # whatever stands beside it
+        single = translator(image, styles[one : one + 1])
+        assert torch.allclose(fakes[one], single[0], atol=1e-5)  # independent of the batch
         for other in range(one):
             assert (fakes[one] - fakes[other]).abs().mean() > 1e-3
 
 
 def test_a_reference_s_style_reaches_the_norms_of_the_decoder():
     method = small()
-    translator, seen = translator_of(method), []
-    method.decoder_b.trunk[0].register_forward_pre_hook(lambda _, x: seen.append(x[1]))
+    translator, received = translator_of(method), []
+    method.decoder_b.trunk[0].register_forward_pre_hook(lambda _, x: received.append(x[1]))
     image = noise()[:1]
     styles = [translator.encode_style(reference[None]) for reference in noise(2)]
     fakes = [translator(image, style) for style in styles]
     assert not styles[0].equal(styles[1]) and not fakes[0].equal(fakes[1])
-    for style, parameters in zip(styles, seen, strict=True):
+    for style, parameters in zip(styles, received, strict=True):
         assert torch.cat(list(parameters), dim=1).equal(method.decoder_b.mlp(style))
-    assert not seen[0][0].equal(seen[1][0])
+    assert not received[0][0].equal(received[1][0])
 
 
-def test_a_style_is_read_by_the_target_s_encoder_and_a_content_by_the_source_s():
+def test_styles_are_encoded_by_the_target_and_contents_by_the_source():
     method = small()
     translator = translator_of(method)
     assert translator.encode_style(noise()).equal(method.style_b(noise()))
@@ -123,28 +123,28 @@ def test_a_style_is_read_by_the_target_s_encoder_and_a_content_by_the_source_s()
     assert translator(noise(), style).equal(expected)
 
 
-def test_styles_are_standard_normal_and_the_usual_one_is_near_zero():
+def test_styles_are_standard_normal_and_the_mean_style_is_near_zero():
     translator = translator_of(small())
-    drawn = translator.sample_style(10_000)
-    # Three standard errors over 80,000 draws: 3 / sqrt(80,000) = 0.0106 of the mean.
-    assert drawn.mean().item() == pytest.approx(0, abs=0.0106)
-    assert drawn.std().item() == pytest.approx(1, abs=0.0075)
-    assert translator.mean_style().abs().max() < 4 / 16  # four deviations of a mean of 256
+    styles = translator.sample_style(10_000)
+    # Three standard errors over 80,000 samples: 3 / sqrt(80,000) = 0.0106 of the mean.
+    assert styles.mean().item() == pytest.approx(0, abs=0.0106)
+    assert styles.std().item() == pytest.approx(1, abs=0.0075)
+    assert translator.mean_style().abs().max() < 4 / 16  # four standard errors of a mean of 256
 
 
-def test_an_image_without_a_style_gets_the_same_one_every_time():
+def test_an_image_without_a_style_is_always_rendered_in_the_mean_style():
     translator = translator_of(small())
     assert translator(noise()).equal(translator(noise(), translator.mean_style()))
     assert translator(noise()).equal(translator(noise()))
 
 
-def test_a_translator_holds_what_it_needs_and_no_more():
+def test_a_translator_has_only_the_networks_that_it_needs():
     method = small()
     own = {id(p) for p in translator_of(method).parameters()}
     parts = (method.content_a, method.style_b, method.decoder_b)
     assert own == {id(p) for part in parts for p in part.parameters()}
-    average = copy.deepcopy(method.translators())
-    assert average["a_to_b"](noise()).equal(translator_of(method)(noise()))
+    copied = copy.deepcopy(method.translators())
+    assert copied["a_to_b"](noise()).equal(translator_of(method)(noise()))
 
 
 def test_domains_may_have_different_channels():
@@ -157,27 +157,27 @@ def test_domains_may_have_different_channels():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "reason"),
     [
         ({"style_weight": -1.0}, "method.style_weight must be 0 or more, got -1"),
         ({"style_weight": 0.0, "reconstruction_weight": 0.0}, "cannot both be 0"),
     ],
 )
-def test_options_that_cannot_be_are_answered(changes, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_options_are_named(changes, reason):
+    with pytest.raises(ValueError, match=reason):
         small(**changes)
     with pytest.raises(ValueError, match="2 domains"):
         small({"a": 3})
 
 
-def test_crops_that_cannot_be_are_answered():
+def test_invalid_crop_sizes_are_refused():
     method = small()
     method.check_crop_size(16, 16)
     with pytest.raises(ValueError, match="at least 16, got 12"):
         method.check_crop_size(12, 12)
 
 
-def test_the_preset_is_the_published_one():
+def test_the_preset_has_the_published_settings():
     options = train_options(["munit", "data.root=x"])
     assert options is not None and isinstance(options.method, MUNIT.Config)
     method = options.method

@@ -1,4 +1,4 @@
-"""StarGAN v2: the facts of its paper and of its authors' code, and losses worked out by hand."""
+"""StarGAN v2: facts of the paper and of the authors' code, and losses worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from models.losses.penalty import r1, squared_gradients
+from models.losses.gradient_penalty import r1, squared_gradients
 from models.methods.stargan_v2 import (
     DomainTranslator,
     StarGANv2,
-    drawn_references,
-    drawn_sources,
+    sample_references,
+    sample_sources,
 )
-from models.networks.generators.style_generator import StyleGenerator
+from models.networks.generators.stargan_v2_generator import StyleGenerator
 from options.load import train_options
 from tests.conftest import shrink
 
@@ -58,7 +58,7 @@ def test_parameter_counts_are_the_published_ones(domains, high_pass, counts):
     assert tuple(map(count, networks)) == counts
 
 
-def test_weights_begin_as_he_draws_them():
+def test_weights_are_initialized_as_by_he():
     generator = StyleGenerator(3, 64, StyleGenerator.Config(max_channels=128, layers=1))
     middle = [p for p in generator.parameters() if p.shape == (128, 128, 3, 3)]
     # fan in 128 * 9: sqrt(2 / 1152) = 0.041667
@@ -66,7 +66,7 @@ def test_weights_begin_as_he_draws_them():
     assert all(not p.any() for n, p in generator.named_parameters() if n.endswith("bias"))
 
 
-def test_the_order_of_play_is_that_of_the_code():
+def test_the_order_of_updates_is_that_of_the_code():
     assert [update.groups for update in small().updates(batch(), 0)] == [
         ("discriminator",),
         ("discriminator",),
@@ -75,20 +75,20 @@ def test_the_order_of_play_is_that_of_the_code():
     ]
 
 
-def test_losses_of_networks_that_give_zero():
+def test_losses_of_zero_networks_are_those_worked_out_by_hand():
     # D: softplus(0) twice = 2 ln 2, a constant D has no gradient; G: ln 2; styles and images are 0.
     method = zeroed(small())
     images = {"a": torch.full((2, 3, 16, 16), 0.5), "b": torch.full((2, 3, 16, 16), -0.25)}
-    found = {k: v.item() for update in method.updates(images, 0) for k, v in update.losses.items()}
+    losses = {k: v.item() for update in method.updates(images, 0) for k, v in update.losses.items()}
     expected = {}
     for of in ("latent", "reference"):
         expected |= {
             f"discriminator_{of}": 2 * math.log(2), f"penalty_{of}": 0.0,
             f"adversarial_{of}": math.log(2), f"style_{of}": 0.0, f"diversity_{of}": 0.0,
         }  # fmt: skip
-    cycles = {found.pop("cycle_latent"), found.pop("cycle_reference")}
-    assert found == pytest.approx(expected)
-    # G gives 0, each of 4 sources is off by 0.5 or 0.25: their mean is one of five numbers.
+    cycles = {losses.pop("cycle_latent"), losses.pop("cycle_reference")}
+    assert losses == pytest.approx(expected)
+    # G returns 0, each of 4 sources differs by 0.5 or 0.25: their mean is one of five numbers.
     assert len(cycles) == 1 and cycles <= {0.25, 0.3125, 0.375, 0.4375, 0.5}
 
 
@@ -99,32 +99,32 @@ def test_the_penalty_of_a_sum_over_48_pixels():
     assert r1(squared_gradients([scores], images)).item() == pytest.approx(0.24)
 
 
-def test_each_row_is_judged_and_styled_as_its_own_domain():
+def test_each_row_has_the_style_and_the_score_of_its_own_domain():
     method = small(dict.fromkeys("abc", 3))
     images = torch.rand(6, 3, 16, 16)
     latent = torch.randn(6, 16)
     for domain in range(3):
         rows = slice(2 * domain, 2 * domain + 2)
-        whole, alone = method.mapping(latent)[rows], method.mapping(latent[rows], domain)
-        torch.testing.assert_close(whole, alone)
-        whole, alone = (
+        full, single = method.mapping(latent)[rows], method.mapping(latent[rows], domain)
+        torch.testing.assert_close(full, single)
+        full, single = (
             method.style_encoder(images)[rows],
             method.style_encoder(images[rows], domain),
         )
-        torch.testing.assert_close(whole, alone)
+        torch.testing.assert_close(full, single)
         every = method.discriminator.heads(method.discriminator.features(images))
         torch.testing.assert_close(
             method.discriminator(images)[rows], every[rows, domain : domain + 1]
         )
 
 
-def test_sources_come_from_every_domain_and_from_their_own_only_where_asked():
+def test_sources_are_of_every_domain_and_of_the_target_only_if_enabled():
     device = torch.device("cpu")
     domain = torch.arange(6).repeat_interleave(1) // 2  # three domains of two rows
     seen = {True: set(), False: set()}
     for own in seen:
         for _ in range(100):
-            source = drawn_sources(3, 6, own, device)
+            source = sample_sources(3, 6, own, device)
             assert (source % 2).equal(torch.arange(6) % 2)
             seen[own] |= set(zip(domain.tolist(), (source // 2).tolist(), strict=True))
     pairs = {(target, source) for target in range(3) for source in range(3)}
@@ -132,14 +132,14 @@ def test_sources_come_from_every_domain_and_from_their_own_only_where_asked():
 
 
 def test_references_are_two_other_rows_of_the_same_domain():
-    for share in (2, 3, 5):
-        place = torch.arange(3 * share)
+    for per_domain in (2, 3, 5):
+        place = torch.arange(3 * per_domain)
         for _ in range(50):
-            first, second = drawn_references(3, 3 * share, torch.device("cpu"))
-            assert (first // share).equal(place // share)
-            assert (second // share).equal(place // share)
+            first, second = sample_references(3, 3 * per_domain, torch.device("cpu"))
+            assert (first // per_domain).equal(place // per_domain)
+            assert (second // per_domain).equal(place // per_domain)
             assert (first != place).all() and (first != second).all()
-    first, second = drawn_references(3, 3, torch.device("cpu"))  # one row: nothing else is there
+    first, second = sample_references(3, 3, torch.device("cpu"))  # only one row to choose from
     assert first.tolist() == second.tolist() == [0, 1, 2]
 
 
@@ -154,24 +154,26 @@ def test_the_diversity_weight_is_a_function_of_the_step():
     method = small(diversity_weight=2.0, diversity_steps=100)
     weights = [method.diversity_weight(step) for step in (0, 25, 50, 99, 100, 5000)]
     assert weights == pytest.approx([2.0, 1.5, 1.0, 0.02, 0.0, 0.0])
-    found = {}
-    for step in (50, 0, 100):  # in any order: nothing counts
+    losses = {}
+    for step in (50, 0, 100):  # in any order: there is no counter
         torch.manual_seed(4)
-        found[step] = {k: v for t in method.updates(batch(), step) for k, v in t.losses.items()}
+        losses[step] = {
+            k: v for update in method.updates(batch(), step) for k, v in update.losses.items()
+        }
     for of in ("latent", "reference"):
-        first, half = found[0][f"diversity_{of}"].item(), found[50][f"diversity_{of}"].item()
+        first, half = losses[0][f"diversity_{of}"].item(), losses[50][f"diversity_{of}"].item()
         assert first < 0 and half == pytest.approx(first / 2)
-        assert f"diversity_{of}" not in found[100]
+        assert f"diversity_{of}" not in losses[100]
     assert method.cuda_graph_key(99) != method.cuda_graph_key(100)
 
 
-def test_a_recorded_step_reads_the_diversity_weight_from_a_tensor():
+def test_a_captured_step_reads_the_diversity_weight_from_a_tensor():
     method = small(diversity_weight=2.0, diversity_steps=100)
     method.prepare_cuda_graph_inputs(2, 0)
-    kept = method.diversity(0)
+    weight = method.diversity_weight_input(0)
     method.prepare_cuda_graph_inputs(2, 75)
-    assert isinstance(kept, torch.Tensor) and kept is method.diversity(75)
-    assert kept.item() == 0.5
+    assert isinstance(weight, torch.Tensor) and weight is method.diversity_weight_input(75)
+    assert weight.item() == 0.5
 
 
 def test_the_second_fake_of_the_diversity_term_is_detached():
@@ -181,13 +183,13 @@ def test_the_second_fake_of_the_diversity_term_is_detached():
     losses = method.generator_losses(method.gan_loss_latent, x, style, other, style, 0)
     losses["diversity_latent"].backward()
     assert other.grad is None
-    found = [p.grad.clone() for p in method.generator.parameters() if p.grad is not None]
+    gradients = [p.grad.clone() for p in method.generator.parameters() if p.grad is not None]
     # The same by hand: the gradient of -mean |G(x, s) - c| with a constant c.
     method.zero_grad()
     constant = method.generator(x, other).detach()
     (-(method.generator(x, style) - constant).abs().mean()).backward()
     expected = [p.grad for p in method.generator.parameters() if p.grad is not None]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients, expected)
 
 
 def test_there_is_a_translator_for_every_ordered_pair_of_any_number_of_domains():
@@ -198,26 +200,25 @@ def test_there_is_a_translator_for_every_ordered_pair_of_any_number_of_domains()
     losses = [update.total() for update in method.updates(batch("abc"), 0)]
     assert torch.stack(losses).isfinite().all()
     image, latent = torch.rand(1, 3, 16, 16), torch.randn(1, 64)
-    generator_ab, to_c = (method.translators()[name] for name in ("a_to_b", "a_to_c"))
-    assert isinstance(generator_ab, DomainTranslator) and isinstance(to_c, DomainTranslator)
-    assert generator_ab(image, latent).equal(
-        to_c(image, latent)
-    )  # the style alone says where it goes
-    assert not generator_ab.sample_style(1).equal(to_c.sample_style(1))
+    to_b, to_c = (method.translators()[name] for name in ("a_to_b", "a_to_c"))
+    assert isinstance(to_b, DomainTranslator) and isinstance(to_c, DomainTranslator)
+    # Only the style determines the target domain.
+    assert to_b(image, latent).equal(to_c(image, latent))
+    assert not to_b.sample_style(1).equal(to_c.sample_style(1))
 
 
-def test_a_reference_of_the_trained_size_is_read_as_it_is():
+def test_a_reference_of_the_training_size_is_not_resized():
     method = small()
     translator = method.translators()["a_to_b"]
     assert isinstance(translator, DomainTranslator)
     image = batch()["b"]
     assert translator.encode_style(image).equal(method.style_encoder(image, 1))
-    flat = torch.full((1, 3, 40, 24), 0.3)  # resized it is the same everywhere
+    flat = torch.full((1, 3, 40, 24), 0.3)  # also constant after resizing
     same = translator.encode_style(torch.full((1, 3, 16, 16), 0.3))
     torch.testing.assert_close(translator.encode_style(flat), same)
 
 
-def test_only_what_a_translator_shows_is_bounded():
+def test_only_the_output_of_a_translator_is_bounded():
     method = small()
     nn.init.constant_(method.generator.last[2].bias, 3.0)  # pyright: ignore
     translator = method.translators()["a_to_b"]
@@ -228,9 +229,9 @@ def test_only_what_a_translator_shows_is_bounded():
 
 @pytest.mark.parametrize(
     ("size", "reason"),
-    [(32, "data.crop_size must be the same, got 32"), (8, "got 8")],
+    [(32, "data.crop_size must be method.size=16, .*, got 32"), (8, "got 8")],
 )
-def test_a_crop_that_the_networks_cannot_take_in_is_refused(size, reason):
+def test_an_invalid_crop_size_is_refused(size, reason):
     with pytest.raises(ValueError, match=reason):
         small().check_crop_size(size, size)
     small().check_crop_size(16, 16)
@@ -247,13 +248,13 @@ def test_a_generator_too_deep_for_the_size_is_refused():
     [{"size": 100}, {"size": 4}, {"style_weight": -1.0}, {"diversity_steps": 0},
      {"adversarial_weight": 0.0, "cycle_weight": 0.0}],
 )  # fmt: skip
-def test_options_that_mean_nothing_are_refused(changes):
+def test_invalid_options_are_named(changes):
     with pytest.raises(ValueError, match="method." + next(iter(changes))):
         small(**changes)
 
 
 @pytest.mark.parametrize("channels", [{"a": 3}, {"a": 3, "b": 1}])
-def test_domains_that_one_generator_cannot_serve_are_refused(channels):
+def test_unequal_channels_and_single_domains_are_refused(channels):
     with pytest.raises(ValueError, match="stargan_v2"):
         small(channels)
 
@@ -262,9 +263,8 @@ def test_the_presets_have_the_published_settings():
     options = train_options(["stargan_v2"])
     assert options is not None and isinstance(options.method, StarGANv2.Config)
     method = options.method
-    assert (options.learning_rate, options.lr_multipliers, options.adam_betas, options.weight_decay) == (
-        1e-4, {"mapping": 0.01}, [0, 0.99], 1e-4,
-    )  # fmt: skip
+    assert (options.learning_rate, options.lr_multipliers) == (1e-4, {"mapping": 0.01})
+    assert (options.adam_betas, options.weight_decay) == ([0, 0.99], 1e-4)
     assert (method.gan_mode, method.penalty, method.penalty_weight) == ("vanilla", "r1", 1)
     assert (method.style_weight, method.cycle_weight, method.diversity_weight) == (1, 1, 2)
     # 0.999 a step of 4 images: 0.5^(4 / h) = 0.999, h = 4 ln 0.5 / ln 0.999 = 2771.2

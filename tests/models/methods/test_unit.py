@@ -1,4 +1,4 @@
-"""UNIT: the facts of its authors' code, and losses that can be worked out by hand."""
+"""UNIT: facts of the authors' code, and losses worked out by hand."""
 
 import copy
 from dataclasses import replace
@@ -33,8 +33,8 @@ def losses_of(method: UNIT, images=None) -> dict[str, float]:
     return {name: loss.item() for update in updates for name, loss in update.losses.items()}
 
 
-def silenced(method: UNIT) -> UNIT:
-    """Return the method with every weight 0: codes are noise, images and scores are 0."""
+def zeroed(method: UNIT) -> UNIT:
+    """Return the method with all weights 0: codes are noise, images and scores are 0."""
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.zero_()
@@ -49,47 +49,47 @@ def test_parameter_counts_are_the_published_ones():
     assert count(method.optimizer_groups()["generators"]) == 2 * 11_140_483
 
 
-def test_losses_of_silent_networks_are_those_worked_out_by_hand():
+def test_losses_of_zero_networks_are_those_worked_out_by_hand():
     # Three scales of score 0: D 3 * (1 + 0), G 3 * 1. Images 0 for 0.5: 10 * 0.5. Codes 0: no KL.
     expected = {
         "discriminator_a": 3.0, "discriminator_b": 3.0, "adversarial_a": 3.0, "adversarial_b": 3.0,
         "reconstruction_a": 5.0, "reconstruction_b": 5.0, "cycle_a": 5.0, "cycle_b": 5.0,
         "kl_a": 0.0, "kl_b": 0.0, "cycle_kl_a": 0.0, "cycle_kl_b": 0.0,
     }  # fmt: skip
-    assert losses_of(silenced(small())) == pytest.approx(expected)
+    assert losses_of(zeroed(small())) == pytest.approx(expected)
 
 
-def test_a_code_of_one_half_diverges_by_a_quarter():
+def test_the_divergence_of_a_code_of_one_half_is_a_quarter():
     assert unit_gaussian_kl(torch.full((2, 3, 4, 4), 0.5)).item() == 0.25
-    method = silenced(small())
+    method = zeroed(small())
     for encoder in (method.encoder_a, method.encoder_b):
         encoder.forward = lambda image: torch.full((2, 16, 4, 4), 0.5) + 0 * image.mean()
-    found = losses_of(method)
+    losses = losses_of(method)
     for name in ("kl_a", "kl_b", "cycle_kl_a", "cycle_kl_b"):
-        assert found[name] == pytest.approx(0.0025)
+        assert losses[name] == pytest.approx(0.0025)
 
 
-def test_the_discriminators_move_first():
+def test_the_discriminators_are_updated_first():
     assert [update.groups for update in small().updates(grey(), 0)] == [
         ("discriminators",), ("generators",),
     ]  # fmt: skip
 
 
-def test_a_translation_goes_through_the_other_domain_s_decoder():
-    method = silenced(small())
+def test_a_translation_is_decoded_by_the_target_domain():
+    method = zeroed(small())
     with torch.no_grad():
         method.decoder_b.up[-2].bias.fill_(0.3)  # pyright: ignore
         method.decoder_b.up[-2].bias.atanh_()  # pyright: ignore
-    # Decoder b shows 0.3 whatever the code: 0.2 from reals of b, and none of it is in a's losses.
-    found = losses_of(method)
-    assert found["reconstruction_b"] == found["cycle_b"] == pytest.approx(2.0)
-    assert found["reconstruction_a"] == found["cycle_a"] == pytest.approx(5.0)
+    # Decoder b returns 0.3 for any code: 0.2 from reals of b, and the losses of a do not change.
+    losses = losses_of(method)
+    assert losses["reconstruction_b"] == losses["cycle_b"] == pytest.approx(2.0)
+    assert losses["reconstruction_a"] == losses["cycle_a"] == pytest.approx(5.0)
     translators = method.translators()
     assert translators["a_to_b"](grey()["a"]).mean().item() == pytest.approx(0.3)
     assert translators["b_to_a"](grey()["b"]).mean().item() == 0.0
 
 
-def test_codes_are_noisy_while_learning_and_their_means_afterwards():
+def test_codes_are_noisy_in_training_and_means_in_translation():
     method, images = small(), {d: torch.rand(2, 3, 16, 16) * 2 - 1 for d in "ab"}
     totals = []
     for seed in (0, 0, 1):
@@ -123,10 +123,11 @@ def test_shared_blocks_are_the_last_of_the_encoders_and_the_first_of_the_decoder
     assert {id(p) for p in parameters} == {id(p) for p in method.parameters()}
 
 
-def test_what_is_shared_stays_shared_in_a_copy_and_through_a_checkpoint():
+def test_shared_blocks_stay_shared_in_a_copy_and_through_a_state_dict():
     method = small(shared_blocks=1)
-    average = copy.deepcopy(method.translators())
-    one, other = (average[name].generator[0].trunk[-1] for name in ("a_to_b", "b_to_a"))  # pyright: ignore
+    copied = copy.deepcopy(method.translators())
+    encoders = (copied[name].generator[0] for name in ("a_to_b", "b_to_a"))  # pyright: ignore
+    one, other = (encoder.trunk[-1] for encoder in encoders)
     assert one is other
     again = small(shared_blocks=1)
     again.load_state_dict(method.state_dict())
@@ -143,7 +144,7 @@ def test_domains_may_have_different_channels():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "reason"),
     [
         ({"kl_weight": -1.0}, "method.kl_weight must be 0 or more, got -1"),
         (
@@ -154,14 +155,14 @@ def test_domains_may_have_different_channels():
         ({"discriminator_weight": 0.0}, "method.discriminator_weight must be more than 0"),
     ],
 )
-def test_options_that_cannot_be_are_answered(changes, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_options_are_named(changes, reason):
+    with pytest.raises(ValueError, match=reason):
         small(**changes)
     with pytest.raises(ValueError, match="2 domains"):
         small({"a": 3, "b": 3, "c": 3})
 
 
-def test_crops_that_cannot_be_are_answered():
+def test_invalid_crop_sizes_are_refused():
     method = UNIT(replace(UNIT.Config(), generator=AutoencoderConfig(channels=4)), {"a": 3, "b": 3})
     method.check_crop_size(64, 64)
     with pytest.raises(ValueError, match="4 layers and 3 scales"):
@@ -170,7 +171,7 @@ def test_crops_that_cannot_be_are_answered():
         method.check_crop_size(66, 66)
 
 
-def test_the_preset_is_the_published_one():
+def test_the_preset_has_the_published_settings():
     options = train_options(["unit", "data.root=x"])
     assert options is not None and isinstance(options.method, UNIT.Config)
     method = options.method

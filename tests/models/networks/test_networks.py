@@ -18,13 +18,13 @@ from models.networks.generators.build import build_generator
 from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
 from models.networks.layers.attention import SelfAttention
-from models.networks.layers.kernels import (
+from models.networks.layers.norm_act_pad import NormActPad
+from models.networks.layers.op_backends import (
     KernelSet,
     fusible_norm_act_pad,
     instance_norm_act_pad,
     reflected,
 )
-from models.networks.layers.norm_act_pad import NormActPad
 from tests.conftest import shrink
 
 
@@ -36,7 +36,8 @@ def count(module: nn.Module) -> int:
     ("changes", "expected"),
     [
         ({}, 11_378_179), ({"blocks": 6}, 7_837_699), ({"channels": 32}, 2_850_563),
-        ({"channels": 16}, 715_651), ({"norm": "batch"}, 11_383_427), ({"upsampling": "resize"}, 11_378_179),
+        ({"channels": 16}, 715_651), ({"norm": "batch"}, 11_383_427),
+        ({"upsampling": "resize"}, 11_378_179),
     ],
 )  # fmt: skip
 def test_the_generator_has_the_published_number_of_parameters(changes, expected):
@@ -46,7 +47,8 @@ def test_the_generator_has_the_published_number_of_parameters(changes, expected)
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, 2_764_737), ({"layers": 1}, 136_385), ({"layers": 2}, 662_977), ({"layers": 4}, 6_959_553),
+        ({}, 2_764_737), ({"layers": 1}, 136_385), ({"layers": 2}, 662_977),
+        ({"layers": 4}, 6_959_553),
         ({"layers": 5}, 11_154_369), ({"norm": "batch"}, 2_765_633), ({"kind": "pixel"}, 8_705),
         ({"kind": "pixel", "norm": "batch"}, 8_832),
     ],
@@ -56,7 +58,7 @@ def test_the_discriminator_has_the_published_number_of_parameters(changes, expec
 
 
 def without_norm(module: nn.Module) -> nn.Module:
-    """Instance norm makes every gradient global; receptive fields are measured without it."""
+    """Remove the norms, which make every gradient global, to measure receptive fields."""
     for part in module.modules():
         if isinstance(part, NormActPad):
             part.kernels = KernelSet(
@@ -70,7 +72,7 @@ def without_norm(module: nn.Module) -> nn.Module:
 
 
 def receptive_field(module: nn.Module, size: int) -> int:
-    """Return how many pixels of a row move the centre of the output."""
+    """Return how many pixels of a row influence the centre of the output."""
     torch.nn.init.ones_(torch.empty(1))
     for parameter in without_norm(module).parameters():
         nn.init.constant_(parameter, 0.01)
@@ -83,13 +85,13 @@ def receptive_field(module: nn.Module, size: int) -> int:
 
 
 @pytest.mark.parametrize(("layers", "expected"), [(1, 16), (2, 34), (3, 70), (4, 142), (5, 286)])
-def test_a_score_sees_a_patch_of_the_published_size(layers, expected):
+def test_a_score_has_the_published_receptive_field(layers, expected):
     config = PatchDiscriminator.Config(channels=1, layers=layers)
     assert receptive_field(PatchDiscriminator(1, config), 512) == expected
 
 
 @pytest.mark.parametrize(("blocks", "expected"), [(3, 69), (6, 117), (9, 165)])
-def test_a_generated_pixel_sees_a_field_that_grows_with_the_blocks(blocks, expected):
+def test_the_receptive_field_of_a_generated_pixel_grows_with_the_blocks(blocks, expected):
     config = GeneratorConfig(channels=1, blocks=blocks)
     assert receptive_field(ResnetGenerator(1, 1, config), 256) == expected
 
@@ -108,7 +110,7 @@ def test_23_pixels_are_too_few_for_70x70_patches():
         discriminator(torch.zeros(1, 3, 23, 23))
 
 
-def test_the_pixel_discriminator_judges_every_pixel_alone():
+def test_the_pixel_discriminator_scores_every_pixel_alone():
     discriminator = without_norm(
         PatchDiscriminator(3, PatchDiscriminator.Config(kind="pixel", channels=2))
     )
@@ -121,7 +123,7 @@ def test_the_pixel_discriminator_judges_every_pixel_alone():
     assert discriminator(torch.zeros(1, 3, 9, 7)).shape == (1, 1, 9, 7)
 
 
-def test_weights_begin_as_a_gaussian_of_deviation_0_02_and_biases_as_zero():
+def test_initial_weights_are_gaussian_of_deviation_0_02_and_biases_are_zero():
     generator = ResnetGenerator(3, 3, GeneratorConfig(blocks=1))
     weight = generator.trunk[0].first.weight
     assert weight.numel() == 589_824
@@ -137,7 +139,7 @@ def test_there_is_no_activation_after_the_sum_of_a_residual_block():
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_two_batches_together_are_what_they_are_apart(norm):
+def test_two_batches_in_one_forward_have_the_outputs_of_separate_forwards(norm):
     generator = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1, norm=norm))
     one, two = torch.rand(2, 3, 16, 16), torch.rand(1, 3, 16, 16)
     for joint, image in zip(forward_batched(generator, one, two), (one, two), strict=True):
@@ -180,7 +182,7 @@ def test_an_instance_norm_gives_every_channel_mean_0_and_variance_1():
 
 def test_recomputing_the_trunk_changes_neither_output_nor_gradient():
     generator = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=2, dropout=0.3))
-    image, found = torch.rand(1, 3, 16, 16), []
+    image, results = torch.rand(1, 3, 16, 16), []
     for recompute in (False, True):
         generator.recompute_trunk = recompute
         generator.zero_grad()
@@ -189,13 +191,13 @@ def test_recomputing_the_trunk_changes_neither_output_nor_gradient():
         loss.backward()
         gradients = [p.grad.clone() for p in generator.parameters() if p.grad is not None]
         assert len(gradients) == 11  # of ten weights and the last bias
-        found.append([loss.detach(), *gradients])
-    assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*found, strict=True))
+        results.append([loss.detach(), *gradients])
+    assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_a_bias_that_the_norm_takes_away_has_no_gradient_and_changes_nothing(norm, upsampling):
+def test_a_bias_that_the_norm_cancels_has_no_gradient_and_changes_nothing(norm, upsampling):
     config = GeneratorConfig(channels=4, blocks=1, norm=norm, upsampling=upsampling)
     generator = ResnetGenerator(3, 3, config).double()
     with torch.no_grad():
@@ -203,12 +205,12 @@ def test_a_bias_that_the_norm_takes_away_has_no_gradient_and_changes_nothing(nor
             if name.endswith("bias"):
                 parameter.normal_()
     image = torch.rand(1, 3, 16, 16, dtype=torch.float64)
-    learning = generator(image)
-    learning.sum().backward()
+    training = generator(image)
+    training.sum().backward()
     with torch.no_grad():
-        assert torch.allclose(generator(image), learning, atol=1e-12)
+        assert torch.allclose(generator(image), training, atol=1e-12)
     untouched = [p for p in generator.parameters() if p.grad is None]
-    # Three convolutions down, two in the block, two up, and none of them where the norm is affine.
+    # Three in the encoder, two in the block, two in the decoder; none where the norm is affine.
     assert len(untouched) == (7 if norm == "instance" else 0)
 
 
@@ -216,31 +218,31 @@ def test_a_bias_that_the_norm_takes_away_has_no_gradient_and_changes_nothing(nor
 def test_bf16_features_are_normed_with_float32_statistics(mean):
     torch.manual_seed(0)
     x = (torch.randn(2, 3, 32, 32) + mean).bfloat16()
-    found = instance_norm_act_pad(x, None, 1.0, 0)
+    normed = instance_norm_act_pad(x, None, 1.0, 0)
     expected = F.instance_norm(x.double())
-    assert found.dtype == torch.bfloat16
+    assert normed.dtype == torch.bfloat16
     # Rounding the result to bf16 costs 0.0017; statistics in bf16 cost 0.015 at a mean of 10.
-    assert ((found.double() - expected).norm() / expected.norm()).item() < 0.003
+    assert ((normed.double() - expected).norm() / expected.norm()).item() < 0.003
 
 
 @pytest.mark.parametrize(
-    ("halvings", "norm", "expected"),
+    ("num_downs", "norm", "expected"),
     [
         (8, "instance", 54_409_603), (8, "batch", 54_413_955),
         (7, "instance", 41_825_667), (7, "batch", 41_828_995),
     ],
 )  # fmt: skip
-def test_the_unets_have_the_published_number_of_parameters(halvings, norm, expected):
-    config = GeneratorConfig(kind="unet", num_downs=halvings, norm=norm)
+def test_the_unets_have_the_published_number_of_parameters(num_downs, norm, expected):
+    config = GeneratorConfig(kind="unet", num_downs=num_downs, norm=norm)
     assert count(build_generator(3, 3, config)) == expected
 
 
-def test_a_unet_keeps_the_size_and_every_level_carries_its_input_over():
+def test_a_unet_preserves_the_size_and_has_a_skip_connection_at_every_level():
     config = GeneratorConfig(kind="unet", num_downs=3, channels=4)
     network = build_generator(3, 1, config)
     assert network.multiple == network.minimum == 8
     assert network(torch.rand(1, 3, 16, 24)).shape == (1, 1, 16, 24)
-    # Nothing but the skips can tell one place from another where all levels below see one value.
+    # Only the skip connections distinguish positions when the levels below get a constant.
     with torch.no_grad():
         network.block.below.down.weight.zero_()  # pyright: ignore
     one, other = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
@@ -248,25 +250,25 @@ def test_a_unet_keeps_the_size_and_every_level_carries_its_input_over():
     assert not network(one).equal(network(other))
 
 
-def test_dropout_of_a_unet_stands_at_its_innermost_levels_of_full_width():
+def test_dropout_of_a_unet_is_at_its_innermost_levels_of_full_width():
     network = build_generator(3, 3, GeneratorConfig(kind="unet", dropout=0.5, channels=4))
     assert sum(isinstance(part, nn.Dropout) for part in network.modules()) == 3
 
 
-def test_attention_begins_as_the_identity_and_then_sees_the_whole_map():
+def test_attention_starts_as_the_identity_and_then_sees_the_whole_map():
     layer = SelfAttention(16)
     x = torch.rand(1, 16, 4, 5)
     assert layer(x).equal(x)
     with torch.no_grad():
         layer.gamma.fill_(1.0)
-    # Restated: softmax over all places of query . key, undivided.
+    # Reference: softmax over all positions of query . key, undivided.
     q, k, v = (conv(x).flatten(2)[0] for conv in (layer.query, layer.key, layer.value))
     attended = v @ (q.T @ k).softmax(dim=1).T
     expected = x + layer.out(attended.view(1, 8, 4, 5))
     assert torch.allclose(layer(x), expected, atol=1e-6)
 
 
-def test_a_generator_with_attention_is_the_same_until_it_learns_to_attend():
+def test_a_new_generator_with_attention_equals_one_without():
     torch.manual_seed(0)
     attentive = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1, attention=True))
     plain = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1))
@@ -275,7 +277,7 @@ def test_a_generator_with_attention_is_the_same_until_it_learns_to_attend():
     assert attentive(image).equal(plain(image))
 
 
-def test_scales_judge_the_image_at_a_half_and_a_quarter():
+def test_further_scales_score_the_image_at_a_half_and_a_quarter():
     config = PatchDiscriminator.Config(channels=4, layers=1, scales=3)
     discriminator = PatchDiscriminator(3, config)
     scores = discriminator(torch.rand(1, 3, 64, 64))
@@ -284,13 +286,12 @@ def test_scales_judge_the_image_at_a_half_and_a_quarter():
     one = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
     assert count(discriminator) == 3 * count(one)
     constant = torch.full((1, 3, 9, 9), 0.7)
-    assert all(
-        torch.allclose(x, x.new_tensor(0.7)) for x in pyramid(constant, 3)
-    )  # also at borders
+    # The average is exact at the borders too.
+    assert all(torch.allclose(x, x.new_tensor(0.7)) for x in pyramid(constant, 3))
 
 
 @pytest.mark.parametrize("kind", ["patch", "pixel"])
-def test_a_discriminator_without_norms_learns_all_its_biases(kind):
+def test_a_discriminator_without_norms_trains_all_its_biases(kind):
     image = torch.rand(1, 3, 32, 32)
     for norm, parts in (("none", 0), ("instance", 1)):
         discriminator = PatchDiscriminator(
@@ -298,12 +299,11 @@ def test_a_discriminator_without_norms_learns_all_its_biases(kind):
         )
         assert sum(isinstance(layer, NormActPad) for layer in discriminator.modules()) == parts
         discriminator(image).square().mean().backward()
-        moved = [
+        trained = [
             n for n, p in discriminator.named_parameters() if p.grad is not None and p.grad.any()
         ]
-        assert (
-            sum(name.endswith("bias") for name in moved) == 3 - parts
-        )  # a norm cancels the second's
+        # A norm cancels the second layer's bias.
+        assert sum(name.endswith("bias") for name in trained) == 3 - parts
 
 
 def test_spectral_norm_divides_by_the_largest_singular_value():
@@ -327,15 +327,15 @@ def test_spectral_norm_divides_by_the_largest_singular_value():
 def test_without_the_biases_that_a_norm_cancels_counts_are_the_published_ones(
     network, size, expected
 ):
-    made = network()
-    made(torch.rand(1, 3, size, size)).square().sum().backward()
-    assert sum(p.numel() for p in made.parameters() if p.grad is not None) == expected
+    built = network()
+    built(torch.rand(1, 3, size, size)).square().sum().backward()
+    assert sum(p.numel() for p in built.parameters() if p.grad is not None) == expected
 
 
 @pytest.mark.parametrize(
     "name", [name for name in methods.names() if hasattr(shrink(name), "discriminator")]
 )
-def test_every_discriminator_can_have_its_spectrum_normalised(name):
+def test_every_discriminator_supports_spectral_norm(name):
     config = shrink(name)
     config = replace(config, discriminator=replace(config.discriminator, spectral=True))
     method = methods.find(name)(config, {"a": 3, "b": 3})
@@ -346,29 +346,28 @@ def test_every_discriminator_can_have_its_spectrum_normalised(name):
     ]
     assert all(any(hasattr(x, "parametrizations") for x in p.modules()) for p in groups)
     layer = layers[0]
-    for _ in range(60):  # a power iteration each
+    for _ in range(60):  # one power iteration each
         weight = layer.weight
     assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, rel=1e-2)
 
 
-def test_a_spectrally_normalised_discriminator_keeps_its_vectors_in_its_state():
+def test_the_vectors_of_spectral_norm_are_in_the_state_dict():
     config = PatchDiscriminator.Config(channels=4, layers=1, spectral=True)
     discriminator = PatchDiscriminator(3, config)
     plain = PatchDiscriminator(3, PatchDiscriminator.Config(channels=4, layers=1))
     assert count(discriminator) == count(plain)
-    assert (
-        sum(name.endswith("._u") for name in discriminator.state_dict()) == 3
-    )  # one for each layer
+    # One vector for each layer.
+    assert sum(name.endswith("._u") for name in discriminator.state_dict()) == 3
 
 
-def test_reflection_put_together_from_parts_is_the_library_s():
+def test_reflection_concatenated_from_slices_equals_torch_s():
     x = torch.rand(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
     for padding in (1, 3):
-        parts = reflected(reflected(x, padding, 2), padding, 3)
+        sliced = reflected(reflected(x, padding, 2), padding, 3)
         whole = F.pad(x, (padding,) * 4, mode="reflect")
-        assert parts.equal(whole)
+        assert sliced.equal(whole)
         weights = torch.rand_like(whole)
-        one, two = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (parts, whole))
+        one, two = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (sliced, whole))
         assert torch.allclose(one, two, atol=1e-12)
 
 
@@ -388,13 +387,13 @@ def test_a_norm_free_unet_has_the_parameters_of_its_layers():
     assert count(norm_free_unet(num_downs=4, channels=16)) == expected == 487_843
 
 
-def test_a_norm_free_unet_keeps_the_size_and_has_multiples_of_its_own():
+def test_a_norm_free_unet_preserves_sizes_that_are_multiples_of_its_own():
     network = norm_free_unet()
     assert network.multiple == network.minimum == 8
     assert network(torch.rand(1, 3, 16, 24)).shape == (1, 3, 16, 24)
 
 
-def test_a_norm_free_unet_carries_the_image_itself_over():
+def test_a_norm_free_unet_has_a_skip_connection_at_full_size():
     network = norm_free_unet()
     with torch.no_grad():
         for layer in network.up[:-1].modules():  # pyright: ignore
@@ -404,19 +403,19 @@ def test_a_norm_free_unet_carries_the_image_itself_over():
     other = one.clone()
     other[..., 5, 6] += 0.5
     changed = (network(one) - network(other)).abs().sum(dim=1)[0] > 0
-    # At full size five convolutions of three pixels stand in a row: nothing else is left.
+    # Only five consecutive 3x3 convolutions at full size remain: a radius of five pixels.
     rows, columns = changed.nonzero(as_tuple=True)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 10, 1, 11)
 
 
-def test_a_norm_free_unet_keeps_what_a_norm_would_take_away():
+def test_a_norm_free_unet_preserves_the_mean_that_a_norm_would_remove():
     network = norm_free_unet()
     dark, bright = torch.full((1, 3, 16, 16), -0.5), torch.full((1, 3, 16, 16), 0.5)
     assert (network(dark) - network(bright)).abs().mean() > 0.1
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reason"),
     [
         ({"norm": "batch"}, "has neither"),
         ({"dropout": 0.5}, "has neither"),
@@ -424,6 +423,6 @@ def test_a_norm_free_unet_keeps_what_a_norm_would_take_away():
         ({"antialiased": True}, "kind=resnet"),
     ],
 )
-def test_options_that_a_norm_free_unet_has_not_are_refused(options, told):
-    with pytest.raises(ValueError, match=told):
+def test_options_that_a_norm_free_unet_does_not_have_are_refused(options, reason):
+    with pytest.raises(ValueError, match=reason):
         norm_free_unet(**options)

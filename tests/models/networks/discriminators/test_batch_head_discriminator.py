@@ -1,4 +1,4 @@
-"""The discriminator of UVCGAN v2: its size, and the company in which it sees an image."""
+"""The discriminator of UVCGAN v2: its size, and the past features that extend its batches."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def image(seed: int = 0, side: int = 16) -> torch.Tensor:
 
 @pytest.mark.parametrize(("head", "count"), [("batch_norm", 5_122_881), ("batch_stdev", 5_126_465)])
 def test_the_discriminators_of_the_paper_have_their_authors_parameter_counts(head, count):
-    # Counted in the authors' own networks: a body of 2,757,440 and heads of 2,365,441 and 2,369,025.
+    # Counted in the authors' networks: a body of 2,757,440 and heads of 2,365,441 and 2,369,025.
     network = BatchHeadDiscriminator(3, BatchHeadDiscriminator.Config(head=head))
     assert sum(p.numel() for p in network.parameters()) == count
     body = sum(p.numel() for p in network.patches.parameters())
@@ -28,41 +28,40 @@ def test_the_discriminators_of_the_paper_have_their_authors_parameter_counts(hea
 
 
 @pytest.mark.parametrize(("layers", "side"), [(1, 16), (1, 23), (2, 24), (3, 64)])
-def test_it_gives_as_many_scores_as_it_says(layers, side):
+def test_it_returns_as_many_scores_as_score_size_predicts(layers, side):
     network = tiny(layers=layers)
     scores = network(image(side=side))
     assert scores.shape == (1, 1, network.score_size(side), network.score_size(side))
 
 
-def test_an_image_whose_features_are_one_place_is_too_small():
-    network = tiny(layers=3)  # 23 pixels: 11, 5, 2, and 1 place
+def test_an_image_whose_features_have_one_position_is_too_small():
+    network = tiny(layers=3)  # 23 pixels: 11, 5, 2, and 1 position
     assert network.score_size(16) < 1 and network.score_size(24) == 2
 
 
-def test_the_added_channel_is_how_much_images_differ():
-    # Two images of 0 and 2 everywhere: deviation 1 at every place, sqrt(1 + 1e-6) with its guard.
-    found = MinibatchStd()(torch.tensor([0.0, 2.0])[:, None, None, None].expand(2, 3, 4, 5))
-    assert found.shape == (2, 4, 4, 5)
-    assert found[:, 3].unique().tolist() == pytest.approx([1.0], abs=1e-6)
-    alone = MinibatchStd()(torch.rand(1, 3, 4, 5))[:, 3]
-    assert alone.unique().tolist() == pytest.approx(
-        [0.001]
-    )  # sqrt(1e-6): one image differs from none
+def test_the_added_channel_is_the_standard_deviation_over_the_batch():
+    # Two images of 0 and 2 everywhere: deviation 1 at every position, sqrt(1 + 1e-6) with epsilon.
+    extended = MinibatchStd()(torch.tensor([0.0, 2.0])[:, None, None, None].expand(2, 3, 4, 5))
+    assert extended.shape == (2, 4, 4, 5)
+    assert extended[:, 3].unique().tolist() == pytest.approx([1.0], abs=1e-6)
+    # A single image has deviation 0, which leaves sqrt(1e-6).
+    single = MinibatchStd()(torch.rand(1, 3, 4, 5))[:, 3]
+    assert single.unique().tolist() == pytest.approx([0.001])
 
 
 @pytest.mark.parametrize("head", ["batch_norm", "batch_stdev"])
-def test_reals_are_judged_beside_reals_and_fakes_beside_fakes(head):
-    network = tiny(head=head).eval()  # the power iteration stands still
+def test_past_reals_extend_batches_of_reals_and_past_fakes_those_of_fakes(head):
+    network = tiny(head=head).eval()  # no power iterations
     network.head.train()  # statistics of the batch, as in training
     with torch.no_grad():
         as_fake, as_real = network(image()), network(image(), 1.0)
-        assert as_fake.equal(as_real)  # nobody is there yet
+        assert as_fake.equal(as_real)  # both queues are empty
         network(image(1), 1.0, remember=True)
         assert network(image()).equal(as_fake)
         assert not network(image(), 1.0).allclose(as_real, atol=1e-5)
 
 
-def test_looking_without_remembering_leaves_the_past_alone():
+def test_a_forward_without_remember_leaves_the_queues_alone():
     network = tiny()
     network(image(), remember=True)
     network(image(1))
@@ -70,19 +69,19 @@ def test_looking_without_remembering_leaves_the_past_alone():
     assert network.past_fake.count == 1 and network.past_real.count == 0
 
 
-def test_a_mixture_has_the_company_of_its_parts_mixed_alike():
+def test_past_features_of_a_blend_are_blended_in_the_same_ratio():
     network = tiny()
     network(image(1), 1.0, remember=True)
     features = network.patches.body(image())
-    assert network.past_features(features, torch.tensor(0.25)) is None  # no fakes to mix with
+    assert network.past_features(features, torch.tensor(0.25)) is None  # no past fakes yet
     network(image(2), 0.0, remember=True)
     of_real, of_fake = network.past_features(features, 1.0), network.past_features(features, 0.0)
     assert of_real is not None and of_fake is not None and not of_real.equal(of_fake)
-    mixed = network.past_features(features, torch.tensor(0.25))
-    assert mixed is not None and mixed.allclose(0.25 * of_real + 0.75 * of_fake, atol=1e-6)
+    blend = network.past_features(features, torch.tensor(0.25))
+    assert blend is not None and blend.allclose(0.25 * of_real + 0.75 * of_fake, atol=1e-6)
 
 
-def test_the_body_has_singular_values_of_1_and_the_head_is_free():
+def test_spectral_norm_is_on_the_body_and_not_on_the_head():
     network = tiny(channels=8)
     for _ in range(30):
         network(image())
@@ -93,9 +92,9 @@ def test_the_body_has_singular_values_of_1_and_the_head_is_free():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"), [({"kind": "pixel"}, "kind=patch"), ({"scales": 2}, "scales=1"),
-                          ({"queue": -1}, "queue must be 0 or more")],
+    ("changes", "reason"), [({"kind": "pixel"}, "kind=patch"), ({"scales": 2}, "scales=1"),
+                            ({"queue": -1}, "queue must be 0 or more")],
 )  # fmt: skip
-def test_a_head_that_has_nothing_to_stand_on_is_refused(changes, says):
-    with pytest.raises(ValueError, match=rf"method\.discriminator.*{says}"):
+def test_options_that_the_head_does_not_support_are_refused(changes, reason):
+    with pytest.raises(ValueError, match=rf"method\.discriminator.*{reason}"):
         BatchHeadDiscriminator.Config(**changes)

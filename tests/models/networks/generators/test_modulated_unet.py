@@ -1,4 +1,4 @@
-"""The generator of UVCGAN v2: its size, its styles, and the grid that nobody fixed."""
+"""The generator of UVCGAN v2: its size, its styles, and token grids of any size."""
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ def tiny(**changes) -> ModulatedUnet:
     return ModulatedUnet(3, 3, ModulatedUnet.Config(**config))
 
 
-def stirred(network: torch.nn.Module) -> torch.nn.Module:
-    """Give every parameter a value that is not where it begins."""
+def randomized(network: torch.nn.Module) -> torch.nn.Module:
+    """Replace all parameters, including those that start at 0, with random values."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(0, 0.3)
@@ -22,33 +22,33 @@ def stirred(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_the_generator_of_the_paper_has_32_192_231_parameters():
-    # Counted in the authors' own network (their preset uvcgan2, 256 pixels); on equal weights the two
+    # Counted in the authors' network (their preset uvcgan2, 256 pixels); with equal weights the two
     # gave the same images up to 1e-11 in double precision.
     network = ModulatedUnet(3, 3, ModulatedUnet.Config())
     assert sum(p.numel() for p in network.parameters()) == 32_192_231
 
 
 def test_a_modulated_convolution_has_the_weights_of_stylegan_2():
-    # Eq. 1: w' = s_i w_ij; Eq. 3: w'' = w' / sqrt(sum over inputs and places of w'^2 + eps).
-    layer = stirred(ModulatedConvolution(3, 5, 4))
+    # Eq. 1: w' = s_i w_ij; Eq. 3: w'' = w' / sqrt(sum over inputs and positions of w'^2 + eps).
+    layer = randomized(ModulatedConvolution(3, 5, 4))
     assert isinstance(layer, ModulatedConvolution)
     with torch.no_grad():
         layer.convolution.bias.zero_()  # pyright: ignore[reportOptionalMemberAccess]
         x, style = torch.randn(2, 3, 6, 7), torch.randn(2, 4)
-        for one, token, found in zip(x, style, layer(x, style), strict=True):
+        for one, token, output in zip(x, style, layer(x, style), strict=True):
             scale = 1 + layer.strength * layer.style(token)
             scaled = layer.convolution.weight * scale[:, None, None]
             weight = scaled / (scaled.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-6).sqrt()
             expected = F.leaky_relu(F.conv2d(one, weight, padding=1), 0.01)
-            assert found.allclose(expected, atol=1e-5)
+            assert output.allclose(expected, atol=1e-5)
 
 
-def test_an_image_is_styled_by_its_own_token_alone():
-    network, images = stirred(tiny()), torch.rand(2, 3, 8, 12) * 2 - 1
+def test_an_image_is_modulated_by_its_own_token_alone():
+    network, images = randomized(tiny()), torch.rand(2, 3, 8, 12) * 2 - 1
     with torch.no_grad():
         both = network(images)
-        ones = torch.cat([network(image[None]) for image in images])
-    assert both.allclose(ones, atol=1e-5)
+        separate = torch.cat([network(image[None]) for image in images])
+    assert both.allclose(separate, atol=1e-5)
 
 
 def test_the_extra_token_reaches_the_image_once_styles_have_a_strength():
@@ -60,7 +60,7 @@ def test_the_extra_token_reaches_the_image_once_styles_have_a_strength():
             network.transformer.extra.add_(1.0)
             return not network(image).equal(before)
 
-    assert not changed()  # every strength begins at 0
+    assert not changed()  # every strength starts at 0
     with torch.no_grad():
         for name, parameter in network.up.named_parameters():
             if name.endswith("strength"):
@@ -68,7 +68,7 @@ def test_the_extra_token_reaches_the_image_once_styles_have_a_strength():
     assert changed()
 
 
-def test_a_fresh_block_of_the_transformer_lets_its_tokens_pass():
+def test_a_new_block_of_the_transformer_is_the_identity():
     tokens = torch.randn(2, 5, 8)
     assert TransformerBlock(8, 2, 4)(tokens).equal(tokens)
 
@@ -81,17 +81,17 @@ def test_positions_run_from_one_end_to_the_other_of_any_grid():
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 20), (40, 4)])
-def test_any_grid_of_tokens_will_do(size):
+def test_any_grid_of_tokens_is_supported(size):
     images = torch.rand(1, 3, *size) * 2 - 1
-    assert stirred(tiny())(images).shape == images.shape
+    assert randomized(tiny())(images).shape == images.shape
 
 
-def test_places_are_told_apart_by_their_position_alone():
-    network = stirred(TokenTransformer(4, 8, num_heads=2, blocks=2, mlp_ratio=4))
+def test_the_position_alone_distinguishes_tokens():
+    network = randomized(TokenTransformer(4, 8, num_heads=2, blocks=2, mlp_ratio=4))
     with torch.no_grad():
-        made, _ = network(torch.zeros(1, 4, 3, 5))
-    # A map that is the same everywhere: 15 places, 15 answers.
-    assert made[0].flatten(1).T.round(decimals=4).unique(dim=0).shape == (15, 4)
+        features, _ = network(torch.zeros(1, 4, 3, 5))
+    # A constant map has 15 different outputs at its 15 positions.
+    assert features[0].flatten(1).T.round(decimals=4).unique(dim=0).shape == (15, 4)
 
 
 def test_a_network_of_zeros_gives_the_middle_of_the_range():
@@ -107,10 +107,10 @@ def test_a_network_of_zeros_gives_the_middle_of_the_range():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "reason"),
     [({"embed_dim": 9}, "multiple of"), ({"levels": 0}, "levels must be at least 1"),
      ({"levels": 11}, "at most 10"), ({"blocks": -1}, "blocks must be 0 or more")],
 )  # fmt: skip
-def test_a_generator_that_cannot_be_built_is_named(changes, says):
-    with pytest.raises(ValueError, match=rf"method\.generator\..*{says}"):
+def test_options_of_a_generator_that_cannot_be_built_are_named(changes, reason):
+    with pytest.raises(ValueError, match=rf"method\.generator\..*{reason}"):
         ModulatedUnet.Config(**changes)

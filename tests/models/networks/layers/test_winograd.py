@@ -1,4 +1,4 @@
-"""Winograd's convolution is the direct one: outputs, both gradients, every size it is used for."""
+"""Winograd's convolution equals the direct one: outputs, both gradients, all supported sizes."""
 
 import copy
 
@@ -10,14 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
-from models.networks.layers.kernels import KernelSet, fusible_norm_act_pad, use_kernels
+from models.networks.layers.op_backends import KernelSet, fusible_norm_act_pad, use_kernels
 from models.networks.layers.winograd import Conv3x3, winograd
 
 convolve = winograd(lambda transform: transform)
 
 
 def both(height: int, width: int, layout=torch.channels_last):
-    """Return results and gradients of the direct form in float64 and of Winograd's in float32."""
+    """Return outputs and gradients of the direct form in float64 and of Winograd's in float32."""
     torch.manual_seed(height * 100 + width)
     x = torch.randn(2, 5, height, width).contiguous(memory_format=layout)
     weight = torch.randn(7, 5, 3, 3)
@@ -33,15 +33,15 @@ def both(height: int, width: int, layout=torch.channels_last):
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (4, 10), (16, 6), (18, 18)])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_it_is_the_convolution_up_to_rounding(height, width, layout):
-    expected, found = both(height, width, layout)
-    for one, other in zip(expected, found, strict=True):
+    expected, computed = both(height, width, layout)
+    for one, other in zip(expected, computed, strict=True):
         assert ((one - other).norm() / one.norm()).item() < 1e-6
 
 
 @pytest.mark.parametrize(("height", "width"), [(5, 8), (8, 5), (3, 3)])
 def test_odd_outputs_are_left_to_the_direct_form(height, width):
-    expected, found = both(height, width)
-    for one, other in zip(expected, found, strict=True):
+    expected, computed = both(height, width)
+    for one, other in zip(expected, computed, strict=True):
         assert torch.allclose(one.float(), other, atol=1e-4)
 
 
@@ -83,16 +83,10 @@ def test_a_generator_with_it_computes_the_same_images_and_gradients():
     results = []
     for network in (direct, other):
         y = network(x)
-        results.append(
-            (
-                y,
-                *torch.autograd.grad(
-                    y.square().sum(), [p for p in network.parameters() if p.ndim > 1]
-                ),
-            )
-        )
-    for one, found in zip(*results, strict=True):
-        assert torch.allclose(one, found, rtol=1e-9, atol=1e-12 * one.abs().max().item())
+        weights = [p for p in network.parameters() if p.ndim > 1]
+        results.append((y, *torch.autograd.grad(y.square().sum(), weights)))
+    for one, computed in zip(*results, strict=True):
+        assert torch.allclose(one, computed, rtol=1e-9, atol=1e-12 * one.abs().max().item())
 
 
 def test_names_and_weights_are_those_of_a_plain_convolution():

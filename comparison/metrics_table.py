@@ -1,0 +1,86 @@
+"""Print metrics of evaluated runs side by side: python -m comparison.metrics_table RUN RUN ..."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.command_line import NoOptions, parse_words
+from common.errors import UserError
+from common.metric_columns import COLUMNS
+from common.run_main import run_command
+from common.text_table import aligned
+from common.user_paths import parse_path
+
+# Runs may differ in these parts of the protocol and still be compared.
+MAY_DIFFER = frozenset(["step", "weights", "seed", "device"])
+USAGE = """\
+usage: python -m comparison.metrics_table RUN RUN [...]
+
+Prints the metrics of runs that test.py has evaluated, one column for each run. Runs that were
+evaluated differently (other images, sizes or features) are refused with the list of differences.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    parsed = parse_words(arguments, NoOptions, USAGE)
+    if parsed is None:
+        return
+    paths, _ = parsed
+    if len(paths) < 2:
+        raise UserError(USAGE.partition("\n")[0])
+    measured = {path: read_metrics(parse_path(path)) for path in paths}
+    first, *others = measured
+    for other in others:
+        changes = differences(measured[first]["protocol"], measured[other]["protocol"])
+        if changes:
+            raise UserError(
+                f"{first} and {other} were evaluated differently and cannot be compared: "
+                f"{'; '.join(changes)}; evaluate both in the same way with test.py",
+                path=other,
+            )
+    print(side_by_side({path: content["directions"] for path, content in measured.items()}))
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Return {"protocol": ..., "directions": direction -> metrics} as test.py wrote them for a run.
+
+    UserError where RUN/test/metrics.json is missing or damaged.
+    """
+    path = run / "test" / "metrics.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        directions = {name: dict(metrics) for name, metrics in content["directions"].items()}
+        return {"protocol": dict(content["protocol"]), "directions": directions}
+    except FileNotFoundError:
+        raise UserError(
+            f"{run} has no test/metrics.json; evaluate it with: python test.py {run}", path=run
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; evaluate the run again", path=path) from None
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the differences of two protocols as texts; empty where the metrics can be compared."""
+    return [
+        f"{name} is {one.get(name, 'not recorded')} and {other.get(name, 'not recorded')}"
+        for name in sorted({*one, *other} - MAY_DIFFER)
+        if one.get(name) != other.get(name)
+    ]
+
+
+def side_by_side(runs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Return a table with a row for each direction and metric, and a column for each run."""
+    lines = [["", *runs]]
+    for direction in dict.fromkeys(name for directions in runs.values() for name in directions):
+        for key, (title, form) in COLUMNS.items():
+            values = [directions.get(direction, {}).get(key) for directions in runs.values()]
+            if any(value is not None for value in values):
+                texts = ["-" if value is None else form.format(value) for value in values]
+                lines.append([f"{direction} {title}", *texts])
+    return aligned(lines)
+
+
+if __name__ == "__main__":
+    run_command(main)
