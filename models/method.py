@@ -105,7 +105,9 @@ class Method(nn.Module):
     def lazy_terms(self) -> dict[str, tuple[str, int]]:
         """Return optimizer group -> (option, N) for a term that is applied only every N steps.
 
-        Such a term is N times as strong (lazy regularization, Karras et al. 2020). The default is
+        Such a term is N times as strong (lazy regularization, Karras et al. 2020). A group's
+        `update_every` may not share a factor with N: its updates would meet the term too often.
+        The default is
         the discriminators' gradient penalty; a method adds its own.
         """
         period = max((loss.penalty_period for loss in self.gan_losses()), default=1)

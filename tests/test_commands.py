@@ -110,7 +110,11 @@ def test_the_shell_sees_one_line_code_2_and_no_longer_a_wait_than_for_importing_
 @pytest.mark.parametrize("command", [["train.py"], ["test.py"], ["-m", "data.doctor"]])
 def test_every_command_prints_the_version_that_the_citation_names(command):
     done = subprocess.run(
-        [sys.executable, *command, "--version"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, *command, "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     citation = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {done.stdout.removeprefix('Diptych ').strip()}\n" in citation

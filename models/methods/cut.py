@@ -17,7 +17,7 @@ from models.losses.contrastive import layers_nce
 from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.generator_config import GeneratorConfig
-from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
+from models.networks.generators.resnet_generator import ResnetGenerator, forward_concatenated
 from models.networks.patch_sampler import PatchSampler
 from models.translator import build_translators
 
@@ -82,7 +82,7 @@ class CUT(Method):
         flip = config.flip_equivariance and torch.rand(1, device=real_a.device) < 0.5
 
         if config.nce_identity:
-            fake_b, idt_b = forward_batched(
+            fake_b, idt_b = forward_concatenated(
                 self.generator_ab, flip_where(real_a, flip), flip_where(real_b, flip)
             )
         else:

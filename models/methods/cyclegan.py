@@ -3,8 +3,9 @@ using Cycle-Consistent Adversarial Networks. ICCV 2017. arXiv:1703.10593.
 
 The paper's domains X and Y are a and b here. Two generators, G: X -> Y (`generator_ab`) and
 F: Y -> X (`generator_ba`), and two discriminators, D_Y (`discriminator_b`) and D_X
-(`discriminator_a`). Where the paper and the published code differ, this follows the code;
-docs/decisions.md lists the places.
+(`discriminator_a`). The suffix of a discriminator or loss is the domain of the images that it
+scores; pytorch-CycleGAN-and-pix2pix calls `discriminator_b` D_A and `identity_b` idt_A. Where the
+paper and that code differ, this follows the code, with the exceptions in docs/decisions.md.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -20,7 +21,7 @@ from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.build import build_generator
 from models.networks.generators.generator_config import GeneratorConfig
-from models.networks.generators.resnet_generator import forward_batched
+from models.networks.generators.resnet_generator import forward_concatenated
 from models.translator import build_translators
 
 
@@ -46,6 +47,7 @@ class CycleGAN(Method):
     def __init__(self, config: Config, channels: Mapping[str, int]) -> None:
         super().__init__(config, channels)
         self.config = config
+        # X and Y, in the order of data.domains
         (self.a, a_channels), (self.b, b_channels) = two_domains("cyclegan", channels)
         if config.identity_weight and config.cycle_weight and a_channels != b_channels:
             raise ValueError(
@@ -72,21 +74,21 @@ class CycleGAN(Method):
         real_a, real_b = batch[self.a], batch[self.b]
 
         if self.has_identity_at(step):
-            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)  # G(x), G(y)
-            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)  # F(y), F(x)
+            fake_b, idt_b = forward_concatenated(self.generator_ab, real_a, real_b)  # G(x), G(y)
+            fake_a, idt_a = forward_concatenated(self.generator_ba, real_b, real_a)  # F(y), F(x)
         else:
             fake_b, fake_a = self.generator_ab(real_a), self.generator_ba(real_b)
             idt_a = idt_b = None
 
         losses: dict[str, Tensor] = {}
-        if config.adversarial_weight:  # Eq. 1: L_GAN(G, D_Y), and L_GAN(F, D_X)
+        if config.adversarial_weight:  # Eq. 1, by default as least squares (Sec. 4)
             losses["adversarial_b"] = self.gan_loss_b.generator_loss(
                 self.discriminator_b, fake_b, step
             )
             losses["adversarial_a"] = self.gan_loss_a.generator_loss(
                 self.discriminator_a, fake_a, step
             )
-        if config.cycle_weight:  # Eq. 2, weighted as in Eq. 3: |F(G(x)) - x| + |G(F(y)) - y|
+        if config.cycle_weight:  # Eq. 2, means: |F(G(x)) - x| + |G(F(y)) - y|
             losses["cycle_a"] = config.cycle_weight * l1(self.generator_ba(fake_b), real_a)
             losses["cycle_b"] = config.cycle_weight * l1(self.generator_ab(fake_a), real_b)
         if idt_a is not None and idt_b is not None:  # Sec. 5.2, L_identity: |F(x) - x| + |G(y) - y|
@@ -95,9 +97,10 @@ class CycleGAN(Method):
             losses["identity_b"] = weight * l1(idt_b, real_b)
         yield Update("generators", losses=losses)
 
-        pooled_fake_a = self.image_pool_a(fake_a)  # Sec. 7.1
+        # Sec. 4: the discriminators see the fakes from before the generators' update, and past ones.
+        pooled_fake_a = self.image_pool_a(fake_a)
         pooled_fake_b = self.image_pool_b(fake_b)
-        yield Update("discriminators", losses={  # Eq. 1, for D_X and D_Y
+        yield Update("discriminators", losses={  # Eq. 1 for D_X and D_Y; lsgan is halved (Sec. 7.1)
             **self.gan_loss_a.discriminator_losses(
                 self.discriminator_a, real_a, pooled_fake_a, step
             ),
@@ -106,17 +109,21 @@ class CycleGAN(Method):
             ),
         })  # fmt: skip
 
+    @property
+    def has_identity(self) -> bool:
+        """Return whether any step has the identity loss."""
+        return self.config.cycle_weight > 0 and self.config.identity_weight > 0
+
     def has_identity_at(self, step: int) -> bool:
         """Return whether step number `step` has the identity loss."""
-        config = self.config
-        is_enabled = config.cycle_weight > 0 and config.identity_weight > 0
-        return is_enabled and step % config.identity_every == 0
+        return self.has_identity and step % self.config.identity_every == 0
 
     def lazy_terms(self) -> dict[str, tuple[str, int]]:
-        period = self.config.identity_every if self.config.identity_weight else 1
+        period = self.config.identity_every if self.has_identity else 1
         return {**super().lazy_terms(), "generators": ("identity_every", period)}
 
     def cuda_graph_key(self, step: int) -> Hashable:
+        # Steps with and without the identity loss are different graphs.
         return self.has_identity_at(step), super().cuda_graph_key(step)
 
     def translators(self) -> nn.ModuleDict:
@@ -124,4 +131,5 @@ class CycleGAN(Method):
         return build_translators(self.channels, *directions)
 
     def check_crop_size(self, height: int, width: int) -> None:
+        # The networks of the other direction have the same options.
         check_crop(height, width, self.generator_ab, self.discriminator_a)

@@ -19,7 +19,7 @@ from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.generator_config import GeneratorConfig
-from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
+from models.networks.generators.resnet_generator import ResnetGenerator, forward_concatenated
 from models.networks.patch_sampler import PatchSampler
 from models.translator import build_translators
 
@@ -89,8 +89,8 @@ class DCLGAN(Method):
         real_a, real_b = batch[self.a], batch[self.b]
         idt_a = idt_b = None
         if config.identity_weight:
-            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)
-            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)
+            fake_b, idt_b = forward_concatenated(self.generator_ab, real_a, real_b)
+            fake_a, idt_a = forward_concatenated(self.generator_ba, real_b, real_a)
         else:
             fake_b, fake_a = self.generator_ab(real_a), self.generator_ba(real_b)
 

@@ -22,7 +22,7 @@ from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.build import build_generator
 from models.networks.generators.generator_config import GeneratorConfig
-from models.networks.generators.resnet_generator import forward_batched
+from models.networks.generators.resnet_generator import forward_concatenated
 from models.translator import build_translators
 
 Geometry = Literal["rotation", "flip", "none"]
@@ -89,13 +89,13 @@ class GcGAN(Method):
 
         losses: dict[str, Tensor] = {}
         if config.identity_weight:
-            fake_b, fake_turned, idt_b, idt_turned = forward_batched(
+            fake_b, fake_turned, idt_b, idt_turned = forward_concatenated(
                 self.generator_ab, real_a, turned_a, real_b, turned_b
             )
             losses["identity_b"] = config.identity_weight * l1(idt_b, real_b)
             losses["identity_turned"] = config.identity_weight * l1(idt_turned, turned_b)
         else:
-            fake_b, fake_turned = forward_batched(self.generator_ab, real_a, turned_a)
+            fake_b, fake_turned = forward_concatenated(self.generator_ab, real_a, turned_a)
         if config.adversarial_weight:  # Eq. 1, for both images
             losses["adversarial_b"] = self.gan_loss_b.generator_loss(
                 self.discriminator_b, fake_b, step
@@ -126,7 +126,7 @@ class GcGAN(Method):
 
         losses: dict[str, Tensor] = {}
         if self.config.identity_weight:
-            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)
+            fake_b, idt_b = forward_concatenated(self.generator_ab, real_a, real_b)
             losses["identity_b"] = self.config.identity_weight * l1(idt_b, real_b)
         else:
             fake_b = self.generator_ab(real_a)

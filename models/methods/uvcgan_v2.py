@@ -24,7 +24,7 @@ from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
 from models.networks.discriminators.batch_head_discriminator import BatchHeadDiscriminator
 from models.networks.generators.modulated_unet import ModulatedUnet
-from models.networks.generators.resnet_generator import forward_batched
+from models.networks.generators.resnet_generator import forward_concatenated
 from models.translator import build_translators
 
 
@@ -81,8 +81,8 @@ class UVCGANv2(Method):
         real_a, real_b = batch[self.a], batch[self.b]
 
         if config.cycle_weight and config.identity_weight:
-            fake_b, idt_b = forward_batched(self.generator_ab, real_a, real_b)
-            fake_a, idt_a = forward_batched(self.generator_ba, real_b, real_a)
+            fake_b, idt_b = forward_concatenated(self.generator_ab, real_a, real_b)
+            fake_a, idt_a = forward_concatenated(self.generator_ba, real_b, real_a)
         else:
             fake_b, fake_a = self.generator_ab(real_a), self.generator_ba(real_b)
             idt_a = idt_b = None

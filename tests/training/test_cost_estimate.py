@@ -12,7 +12,7 @@ from common.errors import UserError
 from engine.schedule import fit_to_budget, make_schedule, parse_budget
 from options.load import train_options
 from tests.conftest import ROOT, TINY, call, raises_user_error
-from training import plan as planning
+from training import cost_estimate as planning
 from training.cost_estimate import (
     StepCost,
     apply_budget,

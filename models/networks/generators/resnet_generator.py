@@ -148,7 +148,7 @@ def _up(in_channels: int, out_channels: int, config: GeneratorConfig) -> Iterato
         yield Conv3x3(in_channels, out_channels, bias)
 
 
-def forward_batched(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
+def forward_concatenated(generator: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
     """Run several batches through one generator in a single forward; return one output per batch.
 
     Images must have equal sizes. The outputs equal those of separate forwards, since samples are

@@ -16,7 +16,7 @@ from models.networks.discriminators.patch_discriminator import (
 )
 from models.networks.generators.build import build_generator
 from models.networks.generators.generator_config import GeneratorConfig
-from models.networks.generators.resnet_generator import ResnetGenerator, forward_batched
+from models.networks.generators.resnet_generator import ResnetGenerator, forward_concatenated
 from models.networks.layers.attention import SelfAttention
 from models.networks.layers.norm_act_pad import NormActPad
 from models.networks.layers.op_backends import (
@@ -142,7 +142,7 @@ def test_there_is_no_activation_after_the_sum_of_a_residual_block():
 def test_two_batches_in_one_forward_have_the_outputs_of_separate_forwards(norm):
     generator = ResnetGenerator(3, 3, GeneratorConfig(channels=4, blocks=1, norm=norm))
     one, two = torch.rand(2, 3, 16, 16), torch.rand(1, 3, 16, 16)
-    for joint, image in zip(forward_batched(generator, one, two), (one, two), strict=True):
+    for joint, image in zip(forward_concatenated(generator, one, two), (one, two), strict=True):
         assert torch.allclose(joint, generator(image), atol=1e-6)
 
 
