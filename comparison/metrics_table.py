@@ -54,6 +54,8 @@ def read_metrics(run: Path) -> dict[str, Any]:
         directions = {name: dict(metrics) for name, metrics in content["directions"].items()}
         return {"protocol": dict(content["protocol"]), "directions": directions}
     except FileNotFoundError:
+        if not run.exists():
+            raise UserError(f"no such run: {run}", path=run) from None
         raise UserError(
             f"{run} has no test/metrics.json; evaluate it with: python test.py {run}", path=run
         ) from None

@@ -66,9 +66,11 @@ class DataConfig:
         for option, folders in (("train", self.train), ("test", self.test)):
             for name in folders:
                 if name not in self.domains:
+                    names = ",".join(folders)
                     known = ", ".join(f"data.{option}.{domain}" for domain in self.domains)
                     raise UserError(
-                        f"data.{option}.{name}: data.domains has no domain '{name}'; use {known}",
+                        f"data.{option}.{name}: data.domains has no domain '{name}'; add "
+                        f"data.domains={names}, or use {known}",
                         option=f"data.{option}.{name}",
                     )
         for option in ("load_size", "crop_size"):

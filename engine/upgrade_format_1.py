@@ -88,6 +88,14 @@ def new_name(option: str) -> str:
     return "" if new == option else new
 
 
+def new_value(option: str, value: Any) -> str:
+    """Return "=VALUE" where the value of a renamed option was renamed too; else ""."""
+    if option == "weights" and value in WEIGHTS:
+        return f"={str(value == 'average').lower()}"
+    new, converted = upgrade_option(option, value)
+    return "" if new not in VALUES or isinstance(converted, list) else f"={converted}".lower()
+
+
 def upgrade_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return options (dotted name -> value) under the names and with the values of format 2."""
     return dict(upgrade_option(name, value) for name, value in values.items())

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,7 +14,7 @@ from common.command_line import split_words
 from common.errors import UserError, as_user_error, one_line
 from common.suggest import did_you_mean, suggestion
 from engine.tracking.wandb_run import clean_name
-from engine.upgrade_format_1 import new_name, upgrade_options
+from engine.upgrade_format_1 import new_name, new_value, upgrade_options
 from models import methods
 from models.method import Method
 from options.config import TrainOptions
@@ -146,7 +146,7 @@ def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
             option=name,
         )
     value: Any = text
-    if _type_of(known, name) is not str:
+    if _type_of(known, name) is not str and not _choices(known, name):
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
         except Exception as error:  # PyYAML's, for text that is not a YAML value
@@ -167,8 +167,10 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
     has_user_key = group in OWN and group in known
     if name not in known and not has_user_key:
         new = new_name(name)
-        is_known = new in known or new.rpartition(".")[0] in OWN
-        hint = f"; it is now called {new}" if is_known else suggestion(name, known)
+        if new in known or new.rpartition(".")[0] in OWN:
+            hint = f"; it is now called {new}{new_value(name, value)}"
+        else:
+            hint = suggestion(name, known)
         raise refuse(f"unknown option '{name}'{hint}")
     if value is None and not _optional(known.get(name)):
         raise refuse(f"{name} needs a value: {name}=...")
@@ -188,6 +190,11 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         kinds = {int: "a whole number", float: "a number", bool: "true or false"}
         if kind := kinds.get(_type_of(known, name)):
             raise refuse(f"{name}: '{str(value)[:80]}' is not {kind}") from None
+        if choices := _choices(known, name):
+            hint = did_you_mean(str(value), choices)
+            raise refuse(
+                f"{name}: '{str(value)[:80]}' is not one of {', '.join(choices)}{hint}"
+            ) from None
         raise refuse(f"{name}: {one_line(error, 120)}") from None
 
 
@@ -239,6 +246,13 @@ def _type_of(known: Mapping[str, Field], name: str) -> Any:
     if name not in known and group in OWN and group in known:
         return get_args(known[group].type)[1]
     return known[name].type if name in known else str
+
+
+def _choices(known: Mapping[str, Field], name: str) -> tuple[str, ...]:
+    """Return the values of an option that is one of a few words; else ()."""
+    kind = known[name].type if name in known else None
+    words = get_args(kind) if get_origin(kind) is Literal else ()
+    return words if all(isinstance(word, str) for word in words) else ()
 
 
 def _converted(value: Any, kind: Any) -> Any:

@@ -89,7 +89,7 @@ GUARANTEES = (
     Guarantee(
         "A5",
         "Loading a checkpoint never runs code from it",
-        "8 crafted files: exit code 2 and no code runs",
+        "crafted files of every kind that the tests know: exit code 2 and no code runs",
         (
             *tests_of(CHECKPOINT, "a_checkpoint_never_runs_code"),
             *tests_of(HOSTILE, "a_hostile_checkpoint_is_refused_in_one_line_and_runs_nothing"),

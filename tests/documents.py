@@ -17,6 +17,8 @@ TEXTS = (
     "train.py test.py translate.py export.py  ",  # the tree of README.md
     "pictures/train/photo",  # the layout of image folders
     "common  <  models",  # the layers
+    "# Plain (Author, year)",  # a preset of docs/adding_a_method.md
+    "| `plain` |",  # its row
 )
 
 

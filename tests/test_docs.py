@@ -60,6 +60,7 @@ WORDS |= {"resume"}  # of W&B's library
 # Paths that a page tells the reader to make.
 TO_BE_MADE = {
     "models/methods/plain.py", "options/presets/plain.yaml", "tests/models/methods/test_plain.py",
+    "tests/golden/plain.json",
 }  # fmt: skip
 COMMANDS = {"test": TestOptions, "translate": TranslateOptions, "export": ExportOptions}
 
@@ -321,7 +322,7 @@ def test_every_figure_of_a_report_is_explained():
     assert not [name for name in FIGURES if f"| `{name}`" not in text_of("docs/metrics.md")]
 
 
-def test_every_symptom_stands_in_the_tips_under_its_own_words():
+def test_every_failure_mode_is_in_the_tips_under_its_own_words():
     tips = text_of("docs/training_tips.md")
     assert not [symptom.title for symptom in FAILURE_MODES if f"`{symptom.title}`" not in tips]
     said = text_of("training/failure_monitor.py").replace('"\n                    "', "")
@@ -330,12 +331,31 @@ def test_every_symptom_stands_in_the_tips_under_its_own_words():
         assert words in said and words in tips
 
 
-def test_every_method_and_no_other_stands_in_the_table():
+def test_the_table_of_methods_has_every_method_and_no_other():
     rows = re.findall(r"^\| `(\w+)` \|.*?\| (`.*?) \|", text_of("README.md"), re.MULTILINE)
     assert sorted(name for name, _ in rows) == sorted(methods.names())
     assert {preset for _, cell in rows for preset in re.findall(r"`(\w+)`", cell)} <= {
         *preset_names()
     }
+
+
+def test_the_example_method_and_its_test_work(tmp_path):
+    """The page's code passes the contract as a file of models/methods would, in a process of its own."""
+    method, test = re.findall(r"```python\n(.*?)```", text_of("docs/adding_a_method.md"), re.DOTALL)
+    (tmp_path / "plain.py").write_text(method)
+    test_of_contract = text_of("tests/models/test_contract.py").replace(
+        "params=methods.names()", 'params=["plain"]'
+    )
+    (tmp_path / "test_contract_of_plain.py").write_text(test_of_contract)
+    (tmp_path / "test_plain.py").write_text(test)
+    (tmp_path / "conftest.py").write_text(
+        f"from models import methods\nmethods.__path__.append({str(tmp_path)!r})\n"
+    )
+    command = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
+    command += ["-c", str(ROOT / "pyproject.toml"), str(tmp_path)]
+    result = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:]
+    assert result.stdout.count(".") >= 9, result.stdout[-2000:]
 
 
 def test_a_command_option_file_or_module_that_does_not_exist_is_noticed():

@@ -75,6 +75,11 @@ FINDING_KINDS = {
         "info", "images that are in a folder more than once",
         "Each copy counts as an image of its own in training.",
     ),
+    "test_pairs": FindingKind(
+        "info", "test images that show one scene in both domains",
+        "If the second is the true translation of the first, evaluate with data.pairs=forward or "
+        "both; otherwise remove one of each.",
+    ),
     "narrow": FindingKind(
         "info", "images more than three times as long as wide",
         "Crop them, or use data.fit=short_side.",
@@ -233,13 +238,12 @@ def _copies(
         members = [files[number] for number in group]
         domains = {each.domain for each, _ in members}
         splits = {each.split for each, _ in members}
-        name = (
-            "across_splits"
-            if len(splits) > 1
-            else "across_domains"
-            if len(domains) > 1
-            else "in_split"
-        )
+        if len(splits) > 1:
+            name = "across_splits"
+        elif len(domains) > 1:
+            name = "test_pairs" if splits == {"test"} else "across_domains"
+        else:
+            name = "in_split"
         is_exact = len({file.digest for _, file in members}) == 1
         detail = "identical files" if is_exact else "the same image, stored differently"
         places = " and ".join(dict.fromkeys(each.label for each, _ in members))

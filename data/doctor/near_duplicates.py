@@ -19,7 +19,8 @@ TABLES, KEY_PROJECTIONS = 12, 6  # hash tables, and projections in the key of ea
 CELL_WIDTH = 0.7  # of a projection; JPEG quality 75 and resizing by a tenth change one by 0.1
 MAX_CHANGE = 0.6  # of any projection between copies
 MIN_DETAIL = 3.0  # standard deviation of the detail in levels; below it is little but noise
-MIN_CORRELATION = 0.8  # of details; copies are above 0.95, different photographs below 0.4
+MIN_CORRELATION = 0.8  # of clipped details; copies are above 0.85, different photographs below 0.4
+MAX_DETAIL = 0.5  # clips details, in standard deviations: a horizon alone does not make a copy
 MAX_NEIGHBORS = 16  # comparisons for one image in one bucket
 CHUNK = 2048  # images whose details are in memory at once: 8 MiB
 
@@ -43,7 +44,7 @@ def near_duplicates(luminances: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     projected = np.concatenate([_project(chunk) for chunk in _chunks(light[rows])])
     found: list[tuple[int, int]] = []
     for pairs in _chunks(_candidates(projected)):
-        first, second = (_standardized_details(light[rows[pairs[:, side]]]) for side in (0, 1))
+        first, second = (_clipped_details(light[rows[pairs[:, side]]]) for side in (0, 1))
         correlation = np.einsum("pd,pd->p", first, second) / first.shape[1]
         found += [(i, j) for i, j in rows[pairs[correlation > MIN_CORRELATION]].tolist()]
     return sorted(found)
@@ -103,9 +104,17 @@ def _details(light: np.ndarray) -> np.ndarray:
 
 
 def _standardized_details(light: np.ndarray) -> np.ndarray:
-    details = _details(light)
-    details -= details.mean(1, keepdims=True)
-    return details / details.std(1, keepdims=True).clip(min=1e-6)
+    return _standardize(_details(light))
+
+
+def _standardize(rows: np.ndarray) -> np.ndarray:
+    rows = rows - rows.mean(1, keepdims=True)
+    return rows / rows.std(1, keepdims=True).clip(min=1e-6)
+
+
+def _clipped_details(light: np.ndarray) -> np.ndarray:
+    """Return details [N, D] in which one strong edge weighs no more than a faint one."""
+    return _standardize(_standardized_details(light).clip(-MAX_DETAIL, MAX_DETAIL))
 
 
 def _project(light: np.ndarray) -> np.ndarray:

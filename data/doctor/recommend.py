@@ -106,12 +106,12 @@ def _fit(known: Mapping[str, ImageStatistics]) -> Recommendation:
     if ratio <= MAX_STRETCH:
         return Recommendation(
             "data.fit=stretch",
-            f"nine in ten images are nearly square (sides of at most 1:{ratio:.2f})",
+            f"nine in ten images are nearly square (longer side at most {ratio:.2f} of the shorter)",
             True,
         )
     return Recommendation(
         "data.fit=short_side",
-        f"many images are not square (sides of up to 1:{ratio:.2f}); a stretch would distort them",
+        f"one image in ten is 1:{ratio:.2f} or longer; a stretch would distort it",
     )
 
 

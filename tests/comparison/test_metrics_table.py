@@ -48,7 +48,9 @@ def test_another_protocol_is_refused_with_the_difference(tmp_path, name, value):
 def test_a_run_without_metrics_or_with_damaged_ones_is_named(tmp_path):
     good, missing = run(tmp_path, "x"), tmp_path / "none"
     error = refusal(side_by_side, good, missing)
-    assert error.path == str(missing) and "python test.py" in str(error)
+    assert error.path == str(missing) and "no such run" in str(error)
+    missing.mkdir()
+    assert "python test.py" in str(refusal(side_by_side, good, missing))
     damaged = tmp_path / "x/test/metrics.json"
     damaged.write_text("{")
     assert refusal(side_by_side, good, good).path == str(damaged)

@@ -106,8 +106,10 @@ def test_texts_stay_texts_and_lists_are_lists():
 MISTAKES = {
     "learning_rat=1": ("learning_rat", "did you mean learning_rate?"),
     "lr=1": ("lr", "unknown option 'lr'"),
+    "epochs=100": ("epochs", "write duration='200 epochs'"),
+    "log.wandb=off": ("log.wandb", "'off' is not one of auto, online, offline, disabled"),
     "rates.generators=2": ("rates.generators", "now called lr_multipliers.generators"),
-    "init_partial=true": ("init_partial", "now called init_strict"),
+    "init_partial=true": ("init_partial", "now called init_strict=false"),
     "method.objective=wgan": ("method.objective", "now called method.gan_mode"),
     "method.generator.initial=xavier": (
         "method.generator.initial",

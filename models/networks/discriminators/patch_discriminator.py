@@ -29,7 +29,7 @@ class PatchDiscriminator(nn.Module):
         kind: Literal["patch", "pixel"] = "patch"  # patch, or pixel: scores each pixel alone (1x1)
         channels: int = 64  # width of the first layer
         layers: int = 3  # 1 to 5: patches of 16, 34, 70, 142, 286 pixels
-        norm: DiscriminatorNorm = "instance"  # instance is the paper's
+        norm: DiscriminatorNorm = "instance"  # instance is that of CycleGAN
         antialiased: bool = False  # blur when downsampling, as CUT does
         init_type: InitType = "normal"  # initial weights; xavier is CUT's
         scales: int = 1  # networks, each at half the resolution of the one before

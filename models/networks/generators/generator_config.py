@@ -19,8 +19,8 @@ class GeneratorConfig:
     num_downs: int = 8  # unets: downsamplings; 8 for multiples of 256 pixels, 7 for 128
     attention: bool = False  # resnet: self-attention after the blocks; no strips then
     upsampling: Literal["transposed", "resize"] = "transposed"  # resize avoids checkerboards
-    dropout: float = 0.0  # in the residual blocks; the paper uses none
-    norm: Norm = "instance"  # instance is the paper's
+    dropout: float = 0.0  # in the residual blocks; CycleGAN uses none
+    norm: Norm = "instance"  # instance is that of CycleGAN
     antialiased: bool = False  # blur when downsampling and upsampling, as CUT does
     init_type: InitType = "normal"  # initial weights; xavier is CUT's
 

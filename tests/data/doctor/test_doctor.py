@@ -74,10 +74,13 @@ def test_copies_are_classified_by_the_splits_and_domains_they_cross(small):
     shutil.copy(small / "trainA/001.png", small / "testA/leak.png")
     with Image.open(small / "trainA/002.png") as image:
         image.convert("RGB").save(small / "trainB/both.jpg", quality=90)
+    shown = max(file for file in (small / "testA").iterdir() if file.name != "leak.png")
+    shutil.copy(shown, small / "testB/truth.png")
     diagnosis = diagnosis_of(small)
     assert files_of(diagnosis, "in_split") == [{"000.png", "again.png"}]
     assert files_of(diagnosis, "across_splits") == [{"001.png", "leak.png"}]
     assert files_of(diagnosis, "across_domains") == [{"002.png", "both.jpg"}]
+    assert files_of(diagnosis, "test_pairs") == [{shown.name, "truth.png"}]
 
 
 def test_images_of_a_single_color_are_copies_only_if_their_bytes_are_equal(tmp_path):

@@ -59,6 +59,20 @@ def test_different_images_and_plain_skies_are_not_copies():
     assert near_duplicates([luminance_thumbnail(image) for image in images]) == []
 
 
+def test_different_objects_before_one_horizon_are_not_copies():
+    random = np.random.default_rng(0)
+    images = []
+    for number in range(20):
+        light = np.where(np.arange(64) < 32, 200.0, 60.0)[:, None] + random.normal(0, 2, (64, 64))
+        top, left = divmod(number, 5)
+        light[34 + 6 * top : 44 + 6 * top, 10 * left : 10 * left + 12] += 40
+        images.append(Image.fromarray(light.clip(0, 255).astype(np.uint8)))
+    pairs = near_duplicates(
+        [luminance_thumbnail(each) for each in [*images, compressed(images[3])]]
+    )
+    assert pairs == [(3, 20)]
+
+
 def test_smooth_glows_of_one_shape_are_not_copies():
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     glow = np.exp(-(x**2 + y**2) / 0.5)
