@@ -78,15 +78,17 @@ def onnxruntime_variants(device: torch.device) -> dict[str, Callable[[Tensor], o
     if device.type != "cpu" or importlib.util.find_spec("onnxruntime") is None:
         return {}
     from deployment import graph_export, quantization
-    from deployment.parity import noise, onnx_runner
+    from deployment.parity import PICTURES, as_arrays, noise, onnx_runner
 
     translator, _ = prepared(RuntimeConfig(device="cpu"))
     assert isinstance(translator, DeterministicTranslator)
     with tempfile.TemporaryDirectory() as name:
         plain, small = Path(name) / "model.onnx", Path(name) / "model_int8.onnx"
-        plain.write_bytes(graph_export.pixel_graph(translator, {}))
+        plain.write_bytes(graph_export.array_graph(translator, PICTURES, PICTURES, {}))
         variants: dict[str, Callable[[Tensor], object]] = {"onnxruntime fp32": onnx_runner(plain)}
-        if quantization.quantize(plain, small, noise(3, 4), quantization.RECIPES[0]):
+        if quantization.quantize(
+            plain, small, [as_arrays(x, PICTURES) for x in noise(3, 4)], quantization.RECIPES[0]
+        ):
             variants["onnxruntime int8"] = onnx_runner(small)
     return variants
 

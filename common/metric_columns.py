@@ -4,6 +4,7 @@
 COLUMNS = {
     "images": ("images", "{:d}"), "truth_psnr": ("PSNR to truth", "{:.2f} dB"),
     "truth_ssim": ("SSIM", "{:.3f}"), "truth_lpips": ("LPIPS", "{:.3f}"),
+    "truth_mae": ("MAE", "{:.4g}"),
     "copy_psnr": ("(input copied)", "{:.2f} dB"),
     "cycle_psnr": ("cycle PSNR", "{:.2f} dB"), "cycle_l1": ("cycle L1", "{:.4f}"),
     "fid": ("FID", "{:.1f}"), "kid": ("KID", "{:.4f}"), "swd": ("SWD", "{:.4f}"),

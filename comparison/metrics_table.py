@@ -55,7 +55,9 @@ def read_metrics(run: Path) -> dict[str, Any]:
         return {"protocol": dict(content["protocol"]), "directions": directions}
     except FileNotFoundError:
         if not run.exists():
-            raise UserError(f"no such run: {run}", path=run) from None
+            raise UserError(
+                f"no such run: {run}; python test.py RUN evaluates one", path=run
+            ) from None
         raise UserError(
             f"{run} has no test/metrics.json; evaluate it with: python test.py {run}", path=run
         ) from None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+import numpy as np
 from PIL import Image
 
 from common.command_line import parse_words
@@ -26,7 +27,8 @@ from common.user_paths import page_path, parse_path
 from comparison.metrics_table import differences, read_metrics
 from data.config import DataConfig
 from data.folders import files_in, find_split, folder_of
-from data.reading import composite_on_white, open_image
+from data.reading import composite_on_white, open_image, read_pixels
+from data.value_range import DomainFormat
 from inference.outputs import output_name
 
 PAGE = Template((Path(__file__).parent / "templates/preference.html").read_text(encoding="utf-8"))
@@ -85,13 +87,13 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     if one.resolve() == other.resolve():
         raise UserError(f"{one} is named twice; name two different runs", path=one)
     data = evaluated_data(one)
-    sources = find_split(data, "test")
+    sources, forms = find_split(data, "test"), data.formats()
     random_order = random.Random(seed)
     comparisons = []
     for direction in sorted(_directions(one) & _directions(other)):
-        domain = direction.split("_to_")[0]
+        domain, target = direction.split("_to_")
         for file in sources.get(domain, []):
-            name = output_name(file.relative_to(folder_of(data, "test", domain)))
+            name = output_name(file.relative_to(folder_of(data, "test", domain)), forms[target])
             fakes = [run / "test" / direction / name for run in (one, other)]
             if all(fake.is_file() for fake in fakes):
                 comparisons.append((direction, file, fakes))
@@ -105,9 +107,11 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     for direction, file, fakes in comparisons[:MAX_QUESTIONS]:
         sides = [0, 1]
         random_order.shuffle(sides)
+        source, target = (forms[domain] for domain in direction.split("_to_"))
         questions.append({
-            "direction": direction, "name": file.name, "real": _data_url(file),
-            "left": _data_url(fakes[sides[0]]), "right": _data_url(fakes[sides[1]]), "order": sides,
+            "direction": direction, "name": file.name, "real": _data_url(file, source),
+            "left": _data_url(fakes[sides[0]], target),
+            "right": _data_url(fakes[sides[1]], target), "order": sides,
         })  # fmt: skip
     # Base64 hides the runs' names from a glance at the page's source, not from a determined reader.
     runs = [base64.b64encode(str(run).encode()).decode() for run in (one, other)]
@@ -137,9 +141,18 @@ def _directions(run: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir() if "_to_" in entry.name and files_in(entry)}
 
 
-def _data_url(path: Path) -> str:
-    """Return an image file as a JPEG data URL, its longer side at most MAX_SIDE pixels."""
-    image = composite_on_white(open_image(path)).convert("RGB")
+def _data_url(path: Path, form: DomainFormat) -> str:
+    """Return an image file as a JPEG data URL, its longer side at most MAX_SIDE pixels.
+
+    Of a domain with a range, the first one or three bands are shown.
+    """
+    if form.has_range:
+        unit = read_pixels(path, form)
+        unit = unit[..., : 3 if unit.shape[2] >= 3 else 1]
+        shown = np.rint(255 * unit).astype(np.uint8)
+        image = Image.fromarray(shown[..., 0] if shown.shape[2] == 1 else shown).convert("RGB")
+    else:
+        image = composite_on_white(open_image(path)).convert("RGB")
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
     image.save(encoded, "JPEG", quality=92)

@@ -16,9 +16,9 @@ MAX_OPENCV_CHANNELS = 128  # OpenCV's limit
 class Transform:
     """Apply albumentations steps to an image, with all randomness derived from a key.
 
-    Takes uint8 [H, W, C] and a key, returns uint8 [H', W', C]; equal keys give equal results. The
-    albumentations objects are created on the first call, so that a transform can be pickled to
-    worker processes under any start method.
+    Takes [H, W, C], uint8 or float32 in [0, 1], and a key; returns [H', W', C] of the same type.
+    Equal keys give equal results. The albumentations objects are created on the first call, so that
+    a transform can be pickled to worker processes under any start method.
     """
 
     def __init__(self, steps: Callable[[], list[Any]]) -> None:
@@ -26,8 +26,8 @@ class Transform:
         self._pipeline: Any = None
 
     def __call__(self, image: np.ndarray, key: Sequence[int] = (0,)) -> np.ndarray:
-        # Color and geometry steps silently misinterpret anything but uint8 [H, W, C].
-        assert image.dtype == np.uint8 and image.ndim == 3, (image.dtype, image.shape)
+        # Color and geometry steps silently misinterpret other types and shapes.
+        assert image.dtype in (np.uint8, np.float32) and image.ndim == 3, (image.dtype, image.shape)
         if image.shape[2] > MAX_OPENCV_CHANNELS:  # equal keys transform all parts equally
             first, rest = image[..., :MAX_OPENCV_CHANNELS], image[..., MAX_OPENCV_CHANNELS:]
             parts = [self(np.ascontiguousarray(part), key) for part in (first, rest)]
@@ -39,7 +39,9 @@ class Transform:
         # correlated.
         self._pipeline.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         result = self._pipeline(image=image)["image"]
-        return result if result.ndim == 3 else result[..., None]
+        result = result if result.ndim == 3 else result[..., None]
+        # Bicubic interpolation overshoots at edges; of uint8 it is clipped already.
+        return result if result.dtype == np.uint8 else result.clip(0, 1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pipeline": None}

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import UserError
+from data.value_range import DTYPES, DomainFormat, parse_range
 
 BadImages = Literal["error", "skip"]
 Fit = Literal["stretch", "short_side", "crop"]
 Pairs = Literal["auto", "none", "forward", "both"]
 MAX_CHANNELS = 4096
+ALL_DOMAINS = "all"  # key of data.range and data.dtype for the domains without their own
 MAX_MEMORY_CACHE_GB = 100_000
 MAX_SIDE = 32_766  # pixels of a side that OpenCV can resize
 
@@ -23,6 +25,9 @@ class DataConfig:
     train: dict[str, str] = field(default_factory=dict)  # a folder for each domain, instead of root
     test: dict[str, str] = field(default_factory=dict)  # the same for the held-out images
     channels: list[int] = field(default_factory=lambda: [3])  # 1: grey, 3: RGB; [1,3]: one each
+    range: dict[str, str] = field(default_factory=dict)  # black and white: auto, type, [low,high]
+    dtype: dict[str, str] = field(default_factory=dict)  # of translations' values: int16, float32
+    page: int = 0  # of a TIFF with several pages, from 0; -1: all pages, as channels
     fit: Fit = "stretch"  # stretch: to a square; short_side: keep the aspect; crop: no resize
     load_size: int = 286  # pixels images are resized to before the crop (not with fit=crop)
     crop_size: int = 256  # pixels of the random square crop
@@ -73,6 +78,7 @@ class DataConfig:
                         f"data.domains={names}, or use {known}",
                         option=f"data.{option}.{name}",
                     )
+        self._check_values()
         for option in ("load_size", "crop_size"):
             if not 1 <= getattr(self, option) <= MAX_SIDE:
                 raise UserError(
@@ -127,6 +133,41 @@ class DataConfig:
                 f"data.color_jitter must be below 1, got {self.color_jitter}",
                 option="data.color_jitter",
             )
+
+    def _check_values(self) -> None:
+        """Raise UserError for a range, type or page that no file can have."""
+        for option, values in (("range", self.range), ("dtype", self.dtype)):
+            for name, value in values.items():
+                if name not in (*self.domains, ALL_DOMAINS):
+                    known = ", ".join(f"data.{option}.{domain}" for domain in self.domains)
+                    raise UserError(
+                        f"data.{option}.{name}: data.domains has no domain '{name}'; use {known}",
+                        option=f"data.{option}.{name}",
+                    )
+                if option == "dtype" and value not in DTYPES:
+                    raise UserError(
+                        f"data.dtype.{name}: '{value}' is not one of {', '.join(DTYPES)}",
+                        option=f"data.dtype.{name}",
+                    )
+                if option == "range" and value not in ("auto", "type"):
+                    parse_range(value, f"data.range.{name}")
+        if self.page < -1:
+            raise UserError(f"data.page must be -1 or more, got {self.page}", option="data.page")
+
+    def formats(self) -> dict[str, DomainFormat]:
+        """Return domain -> what its files hold, with the ranges that were given or measured.
+
+        A range of `auto` or `type` is one that was not measured yet: it is left out.
+        """
+        formats = {}
+        for domain, channels in self.channels_of().items():
+            text = self.range.get(domain, self.range.get(ALL_DOMAINS, "auto"))
+            dtype = self.dtype.get(domain, self.dtype.get(ALL_DOMAINS, "uint8"))
+            low, high = (None, None) if text in ("auto", "type") else parse_range(
+                text, f"data.range.{domain}"
+            )  # fmt: skip
+            formats[domain] = DomainFormat(channels, self.page, low, high, dtype)
+        return formats
 
     def crops(self) -> list[int]:
         """Return the sides of the training crops, in the order in which they are trained on."""

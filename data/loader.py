@@ -23,7 +23,7 @@ def batches(
     pin_memory: bool,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the uint8 batches of steps first_step .. last_step - 1, domain -> [N, C, H, W].
+    """Yield the batches of steps first_step .. last_step - 1, domain -> pixels [N, C, H, W].
 
     The batches do not depend on the number of workers. `part` (number, count) yields that part of
     every batch, for training on several devices.

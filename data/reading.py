@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from common.errors import UserError, one_line
+from common.errors import one_line
+from data.raw_values import (
+    TIFF_SUFFIXES,
+    BadImage,
+    file_format,
+    height_width_channels,
+    read_values,
+    values_size,
+)
+from data.value_range import DomainFormat
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag
@@ -28,17 +37,15 @@ _STDERR_LOCK = threading.Lock()  # file descriptor 2 belongs to the whole proces
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow only warns above this limit
 
 
-class BadImage(UserError):
-    """A file that cannot be used as an image; the message names the file and the reason."""
-
-
-def read_image(path: str | Path, channels: int = 3, least: int = 0) -> np.ndarray:
+def read_image(
+    path: str | Path, channels: int = 3, least: int = 0, page: int = 0
+) -> np.ndarray:  # fmt: skip
     """Return the pixels of `path` as a writable uint8 array [H, W, channels].
 
     The EXIF orientation is applied, colors are converted to sRGB by the embedded ICC profile,
     16-bit and float samples are scaled (not clipped) to 8 bits, and transparent images are
-    composited on white unless `channels` includes alpha. Only the first frame of an animation or a
-    multi-page file is read.
+    composited on white unless `channels` includes alpha. Only the first frame of an animation is
+    read. An 8-bit TIFF with bands beside alpha, or in planes, keeps its bands; `page` is its page.
 
     1 channel is luminance, 2 luminance and alpha, 3 RGB, 4 RGBA; a `.npy` array [H, W, channels]
     (uint8, uint16, or float in 0 to 1) has any number.
@@ -49,9 +56,33 @@ def read_image(path: str | Path, channels: int = 3, least: int = 0) -> np.ndarra
     BadImage names the file if it cannot be decoded completely or is over 89 megapixels;
     FileNotFoundError if there is no such file.
     """
-    if str(path).lower().endswith(".npy"):
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npy":
         return _read_array(path, channels)
+    if suffix in TIFF_SUFFIXES and (page or has_bands(path)):
+        return read_values(path, channels, page)[0]
     return pixels_of(open_image(path, least=least), channels, path)
+
+
+def read_pixels(path: str | Path, form: DomainFormat, least: int = 0) -> np.ndarray:
+    """Return an image of a domain as [H, W, C]: uint8, or float32 in [0, 1] if it has a range.
+
+    Invalid values (NaN, nodata) become 0. `least` and errors as in `read_image`.
+    """
+    if form.has_range:
+        return form.to_unit(valid_or_nan(*read_values(path, form.channels, form.page)))
+    return read_image(path, form.channels, least, form.page)
+
+
+def valid_or_nan(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return values with NaN where they are invalid."""
+    return values if valid.all() else np.where(valid, values.astype(np.float64), np.nan)
+
+
+def has_bands(path: str | Path) -> bool:
+    """Return whether a TIFF of 8 bits has bands or planes that Pillow would invent or drop."""
+    form = file_format(path)
+    return form.dtype == "uint8" and not form.is_picture
 
 
 def open_image(
@@ -150,9 +181,8 @@ def composite_on_white(image: Image.Image) -> Image.Image:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) as displayed, from the header alone; BadImage if it cannot be read."""
-    if str(path).lower().endswith(".npy"):
-        height, width = _read_array(path, None).shape[:2]
-        return height, width
+    if not file_format(path).is_picture or str(path).lower().endswith(".npy"):
+        return values_size(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -249,6 +279,8 @@ def _read_array(path: str | Path, channels: int | None) -> np.ndarray:
         raise BadImage(f"{path}: not a readable array: {reason}", path=path) from None
     if array.ndim == 2:
         array = array[..., None]
+    if array.ndim == 3 and channels is not None:
+        array = height_width_channels(array, channels)
     if array.ndim != 3 or (channels is not None and array.shape[2] != channels):
         raise BadImage(
             f"{path}: expected an array [H, W, {channels}], got {list(array.shape)}",

@@ -13,8 +13,9 @@ from data.config import DataConfig
 from data.image_store.files import too_small
 from data.image_store.open_store import ImageStore, open_image_store
 from data.loader import batches
-from data.reading import BadImage, image_size, read_image
+from data.reading import BadImage, image_size, read_pixels
 from data.tensors import normalize, to_tensor
+from data.value_range import DomainFormat
 
 ORDER, AUGMENTATION = 0, 1  # last element of a random key: the purpose of the random numbers
 
@@ -82,11 +83,11 @@ class UnpairedSamples(Dataset):
         self, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-        """Yield the uint8 batches of steps first_step .. last_step - 1 (see `loader.batches`)."""
+        """Yield the batches of steps first_step .. last_step - 1 (see `loader.batches`)."""
         return batches(self, batch_size, first_step, last_step, workers, pin_memory, part)
 
     def __getitem__(self, position: int) -> dict[str, Tensor] | BadImage:
-        """Return domain -> uint8 [C, crop, crop], or the BadImage for the main process to raise."""
+        """Return domain -> pixels [C, crop, crop], or the BadImage for the main process to raise."""
         try:
             return {
                 domain: to_tensor(
@@ -107,7 +108,7 @@ class UnpairedSamples(Dataset):
 
 
 def load_held_out(
-    files: Sequence[Path], config: DataConfig, channels: int, cropped: bool = False
+    files: Sequence[Path], config: DataConfig, form: DomainFormat, cropped: bool = False
 ) -> Iterator[Tensor]:
     """Yield each file as a float image [1, C, H, W] in [-1, 1], resized as in evaluation.
 
@@ -115,7 +116,7 @@ def load_held_out(
     """
     transform = evaluation_transform(config)
     for file in files:
-        image = normalize(to_tensor(transform(read_image(file, channels))))[None]
+        image = normalize(to_tensor(transform(read_pixels(file, form))))[None]
         if cropped:
             top, left = ((side - config.crop_size) // 2 for side in image.shape[-2:])
             image = image[..., top : top + config.crop_size, left : left + config.crop_size]

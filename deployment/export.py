@@ -244,21 +244,21 @@ class BundleWriter:
     def _onnx(self) -> None:
         self._graph("model_raw.onnx", graph_export.to_onnx(self.program, self.metadata()))
         self.notes["model_raw.onnx"] = {"what": "ONNX, float32", **graph_export.FLOAT_SIGNATURE}
-        self._graph("model.onnx", graph_export.pixel_graph(self.translator, self.metadata()))
-        self.notes["model.onnx"] = {"what": "ONNX, float32 inside", **graph_export.PIXEL_SIGNATURE}
+        self._graph("model.onnx", self._array_graph(self.translator))
+        self.notes["model.onnx"] = {"what": "ONNX, float32 inside", **self.signature()}
 
     def _fp16(self) -> None:
         half = copy.deepcopy(self.translator).half()
-        self._graph("model_fp16.onnx", graph_export.pixel_graph(half, self.metadata()))
+        self._graph("model_fp16.onnx", self._array_graph(half))
         self.notes["model_fp16.onnx"] = {
             "what": "ONNX, float16 inside",
-            **graph_export.PIXEL_SIGNATURE,
+            **self.signature(),
         }
 
     def _int8(self) -> None:
         path, float_path = self.folder / "model_int8.onnx", self.folder / "model.onnx"
         written = float_path.read_bytes() if float_path.exists() else None
-        graph = written or graph_export.pixel_graph(self.translator, self.metadata())
+        graph = written or self._array_graph(self.translator)
         images = parity.real_images(
             self.run, self.translator.source, "train", quantization.CALIBRATION_IMAGES
         )
@@ -266,12 +266,20 @@ class BundleWriter:
         if recipe:
             self.notes[path.name] = {
                 "what": f"ONNX, {recipe.description}",
-                **graph_export.PIXEL_SIGNATURE,
+                **self.signature(),
             }
+
+    def signature(self) -> dict[str, str]:
+        """Return what the graphs from arrays to arrays take and give, for the manifest."""
+        return graph_export.array_signature(self.parity_check.source, self.parity_check.target)
+
+    def _array_graph(self, translator: DeterministicTranslator) -> bytes:
+        check = self.parity_check
+        return graph_export.array_graph(translator, check.source, check.target, self.metadata())
 
     def _graph(self, name: str, content: bytes) -> None:
         path = self._write(name, content)
-        self.parity_check.check(path, parity.onnx_runner(path))
+        self.parity_check.check(path, self.parity_check.onnx_runner(path))
 
     def _write(self, name: str, content: bytes) -> Path:
         path = self.folder / name
@@ -307,6 +315,8 @@ class BundleWriter:
                 "out_channels": self.translator.out_channels, "range": [-1, 1],
                 "normalisation": "x / 127.5 - 1", "multiple": self.translator.multiple,
                 "minimum": self.translator.minimum,
+                "source_format": asdict(self.parity_check.source),
+                "target_format": asdict(self.parity_check.target),
                 "padding": "below and to the right, by reflection (the edge where it is too small)",
             },
             "method": asdict(self.run.options.method), "options": to_yaml(self.run.options),

@@ -6,21 +6,33 @@ size.
 
 import contextlib
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from data.value_range import DomainFormat
 from models.translator import DeterministicTranslator, Translator
 
 FLOAT_SIGNATURE = {"input": "float32 [batch, channels, height, width] in [-1, 1]",
           "output": "float32 [batch, channels, height, width] in [-1, 1]"}  # fmt: skip
-PIXEL_SIGNATURE = {"input": "uint8 [batch, height, width, channels]",
-          "output": "uint8 [batch, height, width, channels]"}  # fmt: skip
+
+
+def array_signature(source: DomainFormat, target: DomainFormat) -> dict[str, str]:
+    """Return what a graph from arrays to arrays takes and gives, for the manifest."""
+
+    def text(form: DomainFormat) -> str:
+        kind = "float32" if form.has_range else "uint8"
+        units = ", values of the files" if form.has_range else ""
+        return f"{kind} [batch, height, width, channels]{units}"
+
+    return {"input": text(source), "output": text(target)}
 
 
 class AnySizeTranslator(nn.Module):
@@ -53,17 +65,33 @@ class AnySizeTranslator(nn.Module):
         return (at_least + self.multiple - 1) // self.multiple * self.multiple
 
 
-class PixelTranslator(nn.Module):
-    """A traceable translator from uint8 pixels to uint8 pixels."""
+class ArrayTranslator(nn.Module):
+    """A traceable translator between the arrays of two domains.
 
-    def __init__(self, translator: DeterministicTranslator) -> None:
+    Arrays are uint8 pixels, or float32 in the units of a domain with a range.
+    """
+
+    def __init__(
+        self, translator: DeterministicTranslator, source: DomainFormat, target: DomainFormat
+    ) -> None:
         super().__init__()
         self.translate = AnySizeTranslator(translator)
+        self.source = source
+        self.target = target
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Translate uint8 [B, H, W, C], with the arithmetic of data/tensors.py."""
-        image = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        levels = ((self.translate(image) + 1.0) * 127.5).round().clamp(0, 255)
+        """Translate [B, H, W, C], with the arithmetic of data/tensors.py; NaN is the low end."""
+        planes = pixels.permute(0, 3, 1, 2).float()
+        if self.source.low is not None and self.source.span is not None:
+            unit = (planes - self.source.low) / self.source.span
+            image = torch.where(unit.isnan(), 0.0, unit).clamp(0.0, 1.0) * 2.0 - 1.0
+        else:
+            image = planes / 127.5 - 1.0
+        fake = self.translate(image) + 1.0
+        if self.target.low is not None and self.target.span is not None:
+            values = (fake * 0.5).clamp(0.0, 1.0) * self.target.span + self.target.low
+            return values.permute(0, 2, 3, 1)
+        levels = (fake * 127.5).round().clamp(0, 255)
         return levels.to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -86,7 +114,7 @@ def float_example(translator: Translator) -> Tensor:
 def trace(module: nn.Module, example: Tensor) -> ExportedProgram:
     """Return the graph of a module for every batch size, height and width of 1 and more."""
     axes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    if example.dtype == torch.uint8:
+    if isinstance(module, ArrayTranslator):
         axes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     with quiet():
         program = torch.export.export(module, (example,), dynamic_shapes=(axes,))
@@ -103,14 +131,26 @@ def to_pt2(program: ExportedProgram) -> bytes:
     return encoded.getvalue()
 
 
-def pixel_graph(translator: Translator, metadata: Mapping[str, str]) -> bytes:
-    """Return the bytes of the ONNX file of a translator from pixels to pixels, with `metadata`."""
+def array_graph(
+    translator: Translator, source: DomainFormat, target: DomainFormat, metadata: Mapping[str, str]
+) -> bytes:
+    """Return the bytes of the ONNX file of a translator from arrays to arrays, with `metadata`."""
     assert isinstance(translator, DeterministicTranslator)
-    example = float_example(translator).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    return to_onnx(trace(PixelTranslator(translator), example), metadata)
+    example = float_example(translator).permute(0, 2, 3, 1).contiguous()
+    if not source.has_range:
+        example = example.to(torch.uint8)
+    facts = {"layout": "NHWC", "source_format": _json(source), "target_format": _json(target)}
+    program = trace(ArrayTranslator(translator, source, target), example)
+    return to_onnx(program, {**metadata, **facts}, channels_last=True)
 
 
-def to_onnx(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
+def _json(form: DomainFormat) -> str:
+    return json.dumps(asdict(form))
+
+
+def to_onnx(
+    program: ExportedProgram, metadata: Mapping[str, str], channels_last: bool = False
+) -> bytes:
     """Return a graph as the bytes of an ONNX file with `metadata`.
 
     Batch size, height and width are dynamic. The file contains no path of this machine.
@@ -128,8 +168,7 @@ def to_onnx(program: ExportedProgram, metadata: Mapping[str, str]) -> bytes:
         )  # fmt: skip
     assert exported is not None
     model = exported.model_proto
-    pixels = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    axes = (1, 2) if pixels else (2, 3)
+    axes = (1, 2) if channels_last else (2, 3)
     for value in (*model.graph.input, *model.graph.output):
         sides = value.type.tensor_type.shape.dim
         for axis, name in zip((0, *axes), ("batch", "height", "width"), strict=True):

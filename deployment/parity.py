@@ -17,7 +17,8 @@ from common.errors import RunError, UserError
 from common.text_table import aligned
 from data.folders import evenly_spaced, files_in, folder_of
 from data.samples import load_held_out
-from data.tensors import denormalize, normalize
+from data.tensors import denormalize, normalize, to_unit
+from data.value_range import DomainFormat
 from inference.exported_bundle import WEIGHTS
 from inference.open_run import Run
 
@@ -40,6 +41,7 @@ class Gate:
     max_differing: float = 1.0  # share of the values that differ; for uint8 outputs
 
 
+PICTURES = DomainFormat()  # of 8 bits, as a domain without a range has them
 LEVEL = 1 / 127.5  # the distance of two 8-bit levels on [-1, 1]
 GATES = {
     WEIGHTS: Gate(1e-4),
@@ -83,6 +85,8 @@ class ParityCheck:
         self.rows: list[Parity] = []
         self.rejected: dict[str, str] = {}  # file -> the reason why it was left out
         translator = run.translators[direction]
+        formats = run.options.data.formats()
+        self.source, self.target = formats[translator.source], formats[translator.target]
         real = real_images(run, translator.source, "test", 2 * max(BATCHES))
         self.sample_source = "held-out images" if real else "noise (no held-out images were found)"
         self.samples = sample_batches(real or noise(translator.in_channels, 2 * max(BATCHES)))
@@ -92,7 +96,7 @@ class ParityCheck:
     def check(self, path: Path, runner: Runner) -> None:
         """Measure the file at `path` and add it to `rows`; RunError where it exceeds its gate."""
         row = self.measure(path, runner)
-        violation = row.violation(GATES[path.name])
+        violation = row.violation(self.gate(path.name))
         if violation:
             raise RunError(
                 f"{self.direction}: {path.name} does not equal the translator: {violation}; "
@@ -100,13 +104,22 @@ class ParityCheck:
             )
         self.rows.append(row)
 
+    def gate(self, name: str) -> Gate:
+        """Return the limits of a file; those of floats where its values are not rounded."""
+        is_rounded = name != "model.onnx" or not self.target.has_range
+        return GATES[name if is_rounded else "model_raw.onnx"]
+
+    def onnx_runner(self, path: Path) -> Runner:
+        """Return a function that runs an ONNX file of this direction on the CPU."""
+        return onnx_runner(path, self.source, self.target)
+
     @torch.no_grad()
     def measure(self, path: Path, runner: Runner) -> Parity:
         """Return the parity of the file at `path`, which `runner` runs, with the translator."""
-        is_rounded = path.suffix == ".onnx" and path.name != "model_raw.onnx"
+        takes_arrays = path.suffix == ".onnx" and path.name != "model_raw.onnx"
         largest, squares, differing, count = 0.0, 0.0, 0, 0
         for image, expected in zip(self.samples, self.expected, strict=True):
-            target = round_to_8_bits(expected) if is_rounded else expected
+            target = round_as_saved(expected, self.target) if takes_arrays else expected
             difference = (runner(image) - target).abs().double()
             if not bool(difference.isfinite().all()):
                 difference = difference.nan_to_num(math.inf, math.inf)
@@ -137,7 +150,7 @@ def real_images(run: Run, domain: str, split: Literal["train", "test"], count: i
     data = replace(run.options.data, limit=0)
     try:
         files = files_in(folder_of(data, split, domain))
-        images = list(load_held_out(evenly_spaced(files, count), data, data.channels_of()[domain]))
+        images = list(load_held_out(evenly_spaced(files, count), data, data.formats()[domain]))
     except (UserError, OSError):  # the run's images are not on this machine
         return []
     return [image for image in images if float(image.std()) > MIN_STD]
@@ -167,12 +180,30 @@ def round_to_8_bits(image: Tensor) -> Tensor:
     return normalize(denormalize(image))
 
 
-def as_pixels(image: Tensor) -> np.ndarray:
-    """Return [B, C, H, W] in [-1, 1] as uint8 [B, H, W, C]."""
-    return np.ascontiguousarray(denormalize(image).permute(0, 2, 3, 1).numpy())
+def round_as_saved(image: Tensor, form: DomainFormat) -> Tensor:
+    """Round to 8 bits, or clip to [-1, 1] for a domain whose graph gives floats."""
+    return image.clamp(-1, 1) if form.has_range else round_to_8_bits(image)
 
 
-def onnx_runner(path: Path) -> Runner:
+def as_arrays(image: Tensor, form: DomainFormat) -> np.ndarray:
+    """Return [B, C, H, W] in [-1, 1] as a graph takes it, [B, H, W, C]: uint8, or in units."""
+    if form.low is None or form.span is None:
+        return np.ascontiguousarray(denormalize(image).permute(0, 2, 3, 1).numpy())
+    values = to_unit(image).double() * form.span + form.low
+    return np.ascontiguousarray(values.float().permute(0, 2, 3, 1).numpy())
+
+
+def from_arrays(arrays: np.ndarray, form: DomainFormat) -> Tensor:
+    """Return what a graph gives, [B, H, W, C], as [B, C, H, W] in [-1, 1]."""
+    images = torch.from_numpy(arrays).permute(0, 3, 1, 2)
+    if form.low is None or form.span is None:
+        return normalize(images)
+    return ((images.double() - form.low) / form.span * 2 - 1).float()
+
+
+def onnx_runner(
+    path: Path, source: DomainFormat = PICTURES, target: DomainFormat = PICTURES
+) -> Runner:
     """Return a function that runs an ONNX file on the CPU, with as many threads as torch."""
     import onnxruntime
 
@@ -180,12 +211,12 @@ def onnx_runner(path: Path) -> Runner:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    takes_pixels = session.get_inputs()[0].type == "tensor(uint8)"
+    takes_arrays = "layout" in session.get_modelmeta().custom_metadata_map
 
     def run(image: Tensor) -> Tensor:
-        feed = as_pixels(image) if takes_pixels else image.numpy()
-        result = torch.from_numpy(np.array(session.run(None, {"image": feed})[0]))
-        return normalize(result.permute(0, 3, 1, 2)) if takes_pixels else result
+        feed = as_arrays(image, source) if takes_arrays else image.numpy()
+        result = np.array(session.run(None, {"image": feed})[0])
+        return from_arrays(result, target) if takes_arrays else torch.from_numpy(result)
 
     return run
 

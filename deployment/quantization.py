@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from deployment.graph_export import quiet
-from deployment.parity import GATES, Parity, ParityCheck, as_pixels, onnx_runner
+from deployment.parity import GATES, Parity, ParityCheck, as_arrays
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ def write_int8(
     tried: list[Parity] = []
     try:
         for recipe in RECIPES if images else ():
-            if not quantize(source, path, images, recipe):
+            arrays = [as_arrays(image, parity_check.source) for image in images]
+            if not quantize(source, path, arrays, recipe):
                 continue
-            tried.append(parity_check.measure(path, onnx_runner(path)))
+            tried.append(parity_check.measure(path, parity_check.onnx_runner(path)))
             if not tried[-1].violation(GATES[path.name]):
                 parity_check.rows.append(tried[-1])
                 return recipe
@@ -67,12 +69,13 @@ def write_int8(
     return None
 
 
-def quantize(source: Path, target: Path, images: Sequence[Tensor], recipe: Recipe) -> bool:
+def quantize(source: Path, target: Path, images: Sequence[np.ndarray], recipe: Recipe) -> bool:
     """Write an 8-bit copy of a pixel graph; return False where the recipe finds no convolution.
 
-    `images` calibrate the ranges. Weights have a scale for each output channel; the graph has
-    quantize and dequantize operators (the QDQ format). A norm layer amplifies the rounding errors
-    of the 8-bit output before it, which is where most of the quality is lost.
+    `images` [1, H, W, C], as the graph takes them, calibrate the ranges. Weights have a scale for
+    each output channel; the graph has quantize and dequantize operators (the QDQ format). A norm
+    layer amplifies the rounding errors of the 8-bit output before it, which is where most of the
+    quality is lost.
     """
     import onnx
     from onnxruntime import quantization
@@ -88,7 +91,7 @@ def quantize(source: Path, target: Path, images: Sequence[Tensor], recipe: Recip
     if not selected:
         return False
     used = images[:HISTOGRAM_IMAGES] if recipe.percentile else images
-    feeds = iter([{"image": as_pixels(image)} for image in used])
+    feeds = iter([{"image": image} for image in used])
 
     class CalibrationImages(CalibrationDataReader):
         def get_next(self) -> Any:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ def record_run(
     else:
         content = {"format": FORMAT, "looked_at": hash_mode, "fingerprint": fingerprints(splits)}
         images = {split: to_json(domains) for split, domains in splits.items()}
+        content["formats"] = {domain: asdict(form) for domain, form in config.formats().items()}
         write_text(run / DATA, json.dumps(content | {"images": images}, indent=1) + "\n")
     _write_changes(run, step, facts, sessions)
     session = {

@@ -15,8 +15,9 @@ from data.config import DataConfig
 from data.fingerprint import fingerprint_files
 from data.folders import evenly_spaced, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
+from data.raw_values import file_format
 from data.samples import load_held_out
-from data.tensors import denormalize, normalize
+from data.tensors import denormalize, normalize, to_pixels, to_tensor
 from evaluation.copies_and_leaks import (
     Descriptors,
     find_leaks,
@@ -29,7 +30,8 @@ from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from evaluation.set_metrics import set_metrics
 from evaluation.style_metrics import MAX_IMAGES, make_style_sheet, style_metrics
 from inference.open_run import Run
-from inference.outputs import output_name, write_picture
+from inference.outputs import like_input, output_name, write_picture
+from inference.picture_translator import to_image
 
 WORST_IMAGES = 3  # that the report shows for each metric
 # Metric -> whether its highest values are the worst.
@@ -66,11 +68,12 @@ def evaluate(
     For each direction: cycle_l1, cycle_psnr and cycle_ssim of the restored image against the input
     (where the run has the inverse direction), truth_psnr and truth_ssim against the true
     translation (where it is known), and copy_psnr, copy_ssim: the same for the input copied. PSNR
-    is computed from the pooled squared error on [-1, 1]; fakes are rounded to 8 bits before they
-    are measured. `report_images` is the number of images of each direction in the result, for a
-    report (0: all). With `lpips`, truth_lpips is that distance to the truth. `checks` adds the
-    distances between sets with their baselines, faithfulness, image defects, memorized training
-    images, and images on both sides of a split.
+    is computed from the pooled squared error on [-1, 1]; fakes are measured as they are saved,
+    rounded to 8 bits or to the type of the target domain. Where that has a range, truth_mae is the
+    mean absolute error in its units. `report_images` is the number of images of each direction in
+    the result, for a report (0: all). With `lpips`, truth_lpips is that distance to the truth.
+    `checks` adds the distances between sets with their baselines, faithfulness, image defects,
+    memorized training images, and images on both sides of a split.
 
     UserError where held-out images are missing, two would be written to one file, or an image and
     its true translation differ in size.
@@ -182,33 +185,44 @@ def _translate_all(
         with run.runtime.autocast():
             return inverse(run.runtime.to_device(fake.float())).float().cpu()
 
-    channels = data.channels_of()
-    truths = load_held_out(truth_files, data, channels[translator.target]) if truth_files else None
-    images = load_held_out(files, data, channels[translator.source])
+    formats = data.formats()
+    target = formats[translator.target]
+    truths = load_held_out(truth_files, data, formats[translator.target]) if truth_files else None
+    images = load_held_out(files, data, formats[translator.source])
     output = run.path / "test" / direction
     partial = output.with_name(f"{direction}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    translated = _TranslatedImages(ImageMetrics(restore if inverse else None, lpips))
+    translated = _TranslatedImages(ImageMetrics(restore if inverse else None, lpips, target.span))
     steganography_files = set(evenly_spaced(files, STEGANOGRAPHY_IMAGES)) if checks else set()
     for file, real in zip(with_progress(files, len(files), direction), images, strict=True):
         with run.runtime.autocast():
             fake = translator(run.runtime.to_device(real))
         fake_bytes = denormalize(fake).cpu()
+        pixels = to_pixels(fake, target.has_range).cpu()[0].permute(1, 2, 0).numpy()
+        saved = target.to_values(pixels) if target.has_range else pixels
+        # As a reader of the file would see it: rounded to its type.
+        seen = target.to_unit(saved) if target.has_range else saved
         restored = restore(fake) if inverse is not None else None
         name = file.relative_to(folder)
-        if (partial / output_name(name)).exists():
+        out = partial / output_name(name, target)
+        if out.exists():
             raise UserError(
                 f"{file} and another held-out image would be written to the same file; rename one",
                 path=file,
             )
-        write_picture(partial / output_name(name), fake_bytes[0].permute(1, 2, 0).numpy())
+        if target.has_range or out.suffix.lower() == ".npy" or not file_format(file).is_picture:
+            write_picture(out, like_input(saved, file, translator.in_channels))
+        else:
+            write_picture(out, to_image(saved))
         truth = next(truths) if truths is not None else None
         if truth is not None and truth.shape[-2:] != real.shape[-2:]:
             raise UserError(
                 f"{file} and its true translation differ in size; use data.fit=stretch",
                 path=file, option="data.fit",
             )  # fmt: skip
-        metrics = translated.image_metrics.update(real, normalize(fake_bytes), restored, truth)
+        metrics = translated.image_metrics.update(
+            real, normalize(to_tensor(seen)[None]), restored, truth
+        )
         if file in steganography_files:
             translated.image_metrics.update_steganography(fake.float().cpu(), real)
         translated.images.append(
@@ -248,7 +262,7 @@ def _read(
     files: Sequence[Path], data: DataConfig, domain: str, description: str = ""
 ) -> list[Tensor]:
     """Return images of a domain as uint8; with a description, show the progress under it."""
-    images = load_held_out(files, data, data.channels_of()[domain])
+    images = load_held_out(files, data, data.formats()[domain])
     if description:
         images = with_progress(images, len(files), description)
     return [denormalize(image) for image in images]

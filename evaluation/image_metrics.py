@@ -19,16 +19,19 @@ class ImageMetrics:
     `update` takes an image and its translations, floats [1, C, H, W] in [-1, 1], and returns that
     image's metrics; `result` returns the metrics over all images, `intervals` their intervals.
     `inverse` maps a fake to its restored input (None without the inverse direction); `perceptual`
-    is a distance of two images (LPIPS), None where it cannot be computed.
+    is a distance of two images (LPIPS), None where it cannot be computed. `span` is the difference of
+    white and black in the units of the target domain (None for 8-bit pictures), for `truth_mae`.
     """
 
     def __init__(
         self, inverse: Callable[[Tensor], Tensor] | None,
         perceptual: Callable[[Tensor, Tensor], float | None] | None = None,
+        span: float | None = None,
     ) -> None:  # fmt: skip
         self.pooled = {"cycle": Distortion(), "truth": Distortion(), "copy": Distortion()}
         self.steganography = None if inverse is None else Steganography(inverse)
         self.perceptual = perceptual
+        self.span = span
         self.steganography_images = 0  # number of images in the index
         self.rows: list[dict[str, float | None]] = []
 
@@ -37,13 +40,15 @@ class ImageMetrics:
     ) -> dict[str, float | None]:
         """Add one image and return its metrics.
 
-        `fake` is rounded to 8 bits, `restored` is computed from the fake before rounding.
+        `fake` is rounded as it is saved, `restored` is computed from the fake before rounding.
         """
         row: dict[str, float | None] = {}
         if restored is not None:
             row |= _prefixed("cycle", self.pooled["cycle"].update(restored, real))
         if truth is not None:
             row |= _prefixed("truth", self.pooled["truth"].update(fake, truth))
+            if self.span is not None:
+                row["truth_mae"] = (fake - truth).abs().mean().item() * self.span / 2
             if self.perceptual is not None:
                 row["truth_lpips"] = self.perceptual(fake, truth)
             if real.shape == truth.shape:
@@ -69,7 +74,15 @@ class ImageMetrics:
         for label, distortion in self.pooled.items():
             if distortion.count:
                 metrics |= _prefixed(label, distortion.result())
-        for name in ("truth_lpips", "edges", "structure", "inverted", "checkerboard", "dead_tiles"):
+        for name in (
+            "truth_mae",
+            "truth_lpips",
+            "edges",
+            "structure",
+            "inverted",
+            "checkerboard",
+            "dead_tiles",
+        ):
             if values := self._values(name):
                 metrics[name] = sum(values) / len(values)
         if self.steganography is not None and self.steganography_images:

@@ -27,6 +27,7 @@ PAGE = Template((Path(__file__).parent / "templates/report.html").read_text(enco
 FIGURES = {
     "truth_psnr": ("PSNR to the truth", "dB, higher is better"),
     "truth_ssim": ("SSIM to the truth", "0 to 1, higher is better"),
+    "truth_mae": ("mean absolute error to the truth", "in the units of the files, lower is better"),
     "truth_lpips": ("LPIPS to the true translation", "lower looks more alike"),
     "copy_psnr": ("PSNR of the input copied", "dB, to beat"),
     "fid": ("FID", "Inception, lower is better"),

@@ -16,7 +16,9 @@ from PIL import Image
 from common.errors import UserError
 from common.user_paths import parse_path
 from data.folders import SUFFIXES, files_in
-from data.reading import open_image, read_image
+from data.raw_values import TIFF_SUFFIXES, read_values
+from data.reading import has_bands, open_image, read_image
+from data.value_range import DomainFormat
 from inference.outputs import output_name
 
 DECODED_AHEAD = 4  # pictures that are decoded while one is translated
@@ -76,13 +78,13 @@ def frame_order(file: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
-def refuse_overwriting(inputs: Inputs, target: Path) -> None:
+def refuse_overwriting(inputs: Inputs, target: Path, form: DomainFormat | None = None) -> None:
     """Raise UserError if a translation in the folder `target` would overwrite one of the inputs."""
     if inputs.single:
         return
     real_inputs = {_real(file) for file in inputs.files}
     for file in inputs.files:
-        out = target / output_name(file.relative_to(inputs.base))
+        out = target / output_name(file.relative_to(inputs.base), form)
         if _real(out) in real_inputs:
             raise UserError(
                 f"{out} is one of the pictures to translate; name another folder", path=out
@@ -125,22 +127,38 @@ class Masks:
         return Image.fromarray(read_image(path, 1)[..., 0])
 
 
-def decode_ahead(files: Sequence[Path], channels: int) -> Iterator[OpenedPicture]:
+def read_picture(file: Path, form: DomainFormat) -> Picture:
+    """Return the picture of a file as `PictureTranslator` takes it.
+
+    A masked array of values [H, W, C] if the domain has a range, invalid ones masked; else an image,
+    or uint8 [H, W, C] for arrays and for TIFFs with other bands than images have. BadImage and
+    OSError as in `data.reading`.
+    """
+    if form.has_range:
+        values, valid = read_values(file, form.channels, form.page)
+        return np.ma.masked_array(values, mask=~valid)
+    suffix = file.suffix.lower()
+    if suffix == ".npy" or (suffix in TIFF_SUFFIXES and (form.page or has_bands(file))):
+        return read_image(file, form.channels, page=form.page)
+    if form.channels > 4:
+        raise UserError(
+            f"{file}: not an array or TIFF of {form.channels} channels, as this run needs",
+            path=file,
+        )
+    return open_image(file)
+
+
+def decode_ahead(files: Sequence[Path], form: DomainFormat) -> Iterator[OpenedPicture]:
     """Yield each file with its picture, or with the UserError that tells why it cannot be read.
+
+    `form` is the format of the source domain; with a range, pictures are masked arrays of values.
 
     The next files are decoded in threads meanwhile: Pillow's decoders release the interpreter lock.
     """
 
     def decode(file: Path) -> Picture | UserError:
         try:
-            if file.suffix.lower() == ".npy":
-                return read_image(file, channels)
-            if channels > 4:
-                return UserError(
-                    f"{file}: not an .npy array of {channels} channels, as this run needs",
-                    path=file,
-                )
-            return open_image(file)
+            return read_picture(file, form)
         except UserError as error:
             return error
         except OSError as error:

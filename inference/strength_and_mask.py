@@ -17,9 +17,18 @@ class Blending:
     mask: Image.Image | None = None  # white where the translation shows, black where the input does
 
     def apply(self, real: np.ndarray, fake: np.ndarray) -> np.ndarray:
-        """Return the blend of uint8 pictures [H, W, C]; UserError if they differ in channels."""
+        """Return the blend of pixels [H, W, C], uint8 or floats in [0, 1].
+
+        UserError if they differ in channels or type.
+        """
         if self.strength == 1.0 and not self.keep_color and self.mask is None:
             return fake
+        if real.dtype != fake.dtype or (self.keep_color and fake.dtype != np.uint8):
+            raise UserError(
+                "strength, keep_color and mask need 8-bit pictures on both sides, or (but for "
+                "keep_color) ranges on both sides; leave them out",
+                option="strength",
+            )
         if real.shape != fake.shape:
             mask_or_color = "mask" if self.mask is not None else "keep_color"
             option = "strength" if self.strength != 1.0 else mask_or_color
@@ -36,6 +45,8 @@ class Blending:
             mask = self.mask.convert("L").resize(size, Image.Resampling.BILINEAR)
             weight = weight * np.asarray(mask, np.float32)[..., None] / 255
         blended = real + weight * (fake.astype(np.float32) - real)
+        if fake.dtype != np.uint8:
+            return blended.clip(0, 1).astype(np.float32)
         return np.clip(np.rint(blended), 0, 255).astype(np.uint8)
 
 

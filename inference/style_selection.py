@@ -5,9 +5,8 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.user_paths import parse_path
-from data.reading import read_image
+from data.reading import read_pixels
 from data.tensors import normalize, to_tensor
-from engine.runtime import Runtime
 from inference.open_run import Run
 from models.translator import StyledTranslator
 from options.config import StyleOptions
@@ -29,9 +28,9 @@ def select_style(run: Run, direction: str, options: StyleOptions) -> Tensor | No
             option="style.first",
             path=run.path,
         )
-    style = _style_of(translator, run.runtime, "style.first", options.first)
+    style = _style_of(run, translator, "style.first", options.first)
     if options.second:
-        second = _style_of(translator, run.runtime, "style.second", options.second)
+        second = _style_of(run, translator, "style.second", options.second)
         blocks = translator.style_blocks
         if options.mixing_blocks > blocks or (options.mixing_blocks and blocks == 1):
             allowed = f"1 to {blocks}" if blocks > 1 else "0 for this method, which cannot mix"
@@ -46,7 +45,7 @@ def select_style(run: Run, direction: str, options: StyleOptions) -> Tensor | No
     return truncate_style(style, translator.mean_style(), options.truncation)
 
 
-def _style_of(translator: StyledTranslator, runtime: Runtime, option: str, value: str) -> Tensor:
+def _style_of(run: Run, translator: StyledTranslator, option: str, value: str) -> Tensor:
     """Return the style of a picture file or of a seed; for "", the mean style."""
     if not value:
         return translator.mean_style()
@@ -62,9 +61,9 @@ def _style_of(translator: StyledTranslator, runtime: Runtime, option: str, value
         raise UserError(
             f"{option}={value}: neither a whole number nor a picture", option=option, path=path
         )
-    pixels = read_image(path, translator.out_channels)
-    with runtime.autocast():
-        reference = normalize(runtime.to_device(to_tensor(pixels)[None]))
+    pixels = read_pixels(path, run.options.data.formats()[translator.target])
+    with run.runtime.autocast():
+        reference = normalize(run.runtime.to_device(to_tensor(pixels)[None]))
         return translator.encode_style(reference).float()
 
 

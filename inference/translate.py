@@ -17,8 +17,10 @@ from common.run_main import print_line
 from common.user_paths import parse_path
 from data.folders import SUFFIXES
 from data.reading import open_image, pixels_of
+from data.value_range import DomainFormat
 from engine.hardware.memory import is_out_of_memory
 from inference.inputs import (
+    Inputs,
     Masks,
     OpenedPicture,
     Picture,
@@ -30,7 +32,7 @@ from inference.inputs import (
     too_large_error,
 )
 from inference.open_run import Run, direction_of, open_run
-from inference.outputs import output_name, write_picture
+from inference.outputs import like_input, output_name, write_picture
 from inference.picture_translator import PictureTranslator
 from inference.strength_and_mask import Blending
 from inference.style_selection import select_style
@@ -72,30 +74,24 @@ def translate_paths(
     cannot be read is reported and skipped; then RunError counts those at the end.
     """
     inputs = find_inputs(source, target)
-    into_file = inputs.single and target.suffix.lower() in SUFFIXES and not target.is_dir()
-    if not into_file and (
-        target.is_file() or (inputs.single and target.suffix and not target.is_dir())
-    ):
-        problem = "is a file" if target.is_file() else "has no suffix of a picture"
-        raise UserError(
-            f"{target} {problem}; name a folder, or a file such as out.png", path=target
-        )
-    refuse_overwriting(inputs, target)
-    masks = Masks(options.mask, inputs.base)
-    style = select_style(run, direction, options.style)
+    into_file = _is_file_name(inputs, target)
     translator = run.translators[direction]
     channels = translator.in_channels
+    formats = run.options.data.formats()
+    forms = formats[translator.source], formats[translator.target]
+    refuse_overwriting(inputs, target, forms[1])
+    masks = Masks(options.mask, inputs.base)
+    style = select_style(run, direction, options.style)
     if options.video:
-        if inputs.single:
-            raise UserError("video=true needs a folder or a pattern of frames", option="video")
-        inputs = replace(inputs, files=sorted(inputs.files, key=frame_order))
+        inputs = _frames(inputs, forms)
     flicker = Flicker()
     failed: list[Path] = []
     written: set[Path] = set()
 
     def write(file: Path, picture: Picture | UserError, result: Picture | UserError) -> None:
         name = Path(file.name) if inputs.single else file.relative_to(inputs.base)
-        out = output_name(target) if into_file else target / output_name(name)
+        named = output_name(target if into_file else name, forms[1])
+        out = named if into_file else target / named
         try:
             if isinstance(result, UserError):
                 raise result
@@ -104,6 +100,8 @@ def translate_paths(
                     f"{file}: {out} was made from another picture; rename one of them", path=file
                 )
             written.add(out)
+            if isinstance(result, np.ndarray):
+                result = like_input(result, file, channels)
             write_picture(out, result)
             if options.video and isinstance(picture, Image.Image):
                 assert isinstance(result, Image.Image)
@@ -117,7 +115,7 @@ def translate_paths(
 
     max_pixels = 0 if options.video or masks.differ else BATCH_PIXELS[run.runtime.device.type]
     with smooth_statistics(translator) if options.video else nullcontext():
-        pictures = decode_ahead(inputs.files, channels)
+        pictures = decode_ahead(inputs.files, forms[0])
         pictures = with_progress(pictures, len(inputs.files), direction)
         for batch in batch_by_size(pictures, max_pixels):
             results = translate_batch(batch, run, direction, options, masks, style)
@@ -133,6 +131,27 @@ def translate_paths(
             f"{len(failed)} of {len(inputs.files)} pictures could not be translated, see above"
         )
     return len(inputs.files)
+
+
+def _is_file_name(inputs: Inputs, target: Path) -> bool:
+    """Return whether `target` names the output of a single input; UserError if it cannot be one."""
+    if inputs.single and target.suffix.lower() in SUFFIXES and not target.is_dir():
+        return True
+    if target.is_file() or (inputs.single and target.suffix and not target.is_dir()):
+        problem = "is a file" if target.is_file() else "has no suffix of a picture"
+        raise UserError(
+            f"{target} {problem}; name a folder, or a file such as out.png", path=target
+        )
+    return False
+
+
+def _frames(inputs: Inputs, forms: Sequence[DomainFormat]) -> Inputs:
+    """Return the frames of a video in their order; UserError if the inputs cannot be frames."""
+    if any(form.has_range for form in forms):
+        raise UserError("video=true needs pictures of 8 bits on both sides", option="video")
+    if inputs.single:
+        raise UserError("video=true needs a folder or a pattern of frames", option="video")
+    return replace(inputs, files=sorted(inputs.files, key=frame_order))
 
 
 def translate_batch(
@@ -151,7 +170,13 @@ def translate_batch(
         with fraction_bar(direction) as report:
             tile = "off" if options.video else options.tile
             translator = PictureTranslator(
-                run.translators[direction], run.runtime, tile, blending, report, style
+                run.translators[direction],
+                run.runtime,
+                tile,
+                blending,
+                report,
+                style,
+                run.options.data.formats(),
             )
             if isinstance(picture, np.ndarray):
                 yield translate_picture(translator, file, picture)
@@ -174,6 +199,11 @@ def translate_stream(run: Run, direction: str, target: str, options: TranslateOp
     if target != "-" and (path.is_dir() or path.suffix.lower() not in SUFFIXES):
         raise UserError(
             f"{target}: name a picture, such as out.png, or - for standard output", path=target
+        )
+    formats = run.options.data.formats()
+    if any(formats[domain].has_range for domain in direction.split("_to_")):
+        raise UserError(
+            f"INPUT - takes pictures of 8 bits, but {direction} has ranges (data.range); name files"
         )
     content = sys.stdin.buffer.read()
     picture = open_image(io.BytesIO(content), "standard input")

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from common.command_line import split_words
 from common.errors import UserError, as_user_error, one_line
 from common.suggest import did_you_mean, suggestion
+from data.config import ALL_DOMAINS
 from engine.tracking.wandb_run import clean_name
 from engine.upgrade_format_1 import new_name, new_value, upgrade_options
 from models import methods
@@ -20,7 +21,7 @@ from models.method import Method
 from options.config import TrainOptions
 from options.help import help_page
 from options.introspection import Field, option_fields, type_name
-from options.presets import OWN, flatten, parsed, preset_layers, preset_list
+from options.presets import FOR_ALL_DOMAINS, OWN, flatten, parsed, preset_layers, preset_list
 
 USAGE = """\
 usage: python train.py PRESET [option=value ...]
@@ -176,6 +177,8 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         raise refuse(f"{name} needs a value: {name}=...")
     if "${" in str(value):
         raise refuse(f"{name}: references such as ${{...}} are not allowed here")
+    if name in FOR_ALL_DOMAINS and name in known and not isinstance(value, dict | None):
+        value = {ALL_DOMAINS: str(value)}
     if name in known and _is_list(known[name].type) and not isinstance(value, list | None):
         # a,b is accepted for [a,b], and 3 for [3]
         value = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]

@@ -14,7 +14,16 @@ from engine.upgrade_format_1 import upgrade_option, upgrade_options
 from options.config import TrainOptions
 
 # Groups whose keys the user chooses: folders by domain, numbers by optimizer group.
-OWN = ("data.train", "data.test", "lr_multipliers", "update_every", "clip_grad_norm")
+OWN = (
+    "data.train",
+    "data.test",
+    "data.range",
+    "data.dtype",
+    "lr_multipliers",
+    "update_every",
+    "clip_grad_norm",
+)
+FOR_ALL_DOMAINS = ("data.range", "data.dtype")  # of them, those that also take one value for all
 # Options that a repeated run does not take over: where it writes, and what it sends to W&B.
 OWNERS = frozenset(
     ["run", "data.disk_cache", "log.wandb", "log.project", "log.group", "log.tags", "log.artifacts"]

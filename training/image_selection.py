@@ -41,9 +41,9 @@ def _readable_files(
     files: dict[str, list[Path]], config: DataConfig, record: Path
 ) -> dict[str, list[Path]]:
     """Return the readable files; the first call reads all, and lists the others in `record`."""
-    store, channels = FileStore(files, config), config.channels_of()
+    store, formats = FileStore(files, config), config.formats()
     readable = drop_bad_images(
-        files, lambda domain, file: store.read(file, channels[domain]), record,
+        files, lambda domain, file: store.read(file, formats[domain]), record,
         lambda items, count: with_progress(items, count, "reading every image once"),
     )  # fmt: skip
     if skipped := sum(map(len, files.values())) - sum(map(len, readable.values())):
@@ -68,8 +68,8 @@ def make_samples(
     if config.device_cache:
         return DeviceSamples(files, config, seed, device, decoding_progress)
     room = min(config.memory_cache_gb, free_memory(torch.device("cpu")) / 4e9)
-    pixels = sum(len(paths) * config.channels_of()[domain] for domain, paths in files.items())
-    needed = pixels * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
+    values = sum(len(paths) * config.formats()[d].bytes_per_pixel for d, paths in files.items())
+    needed = values * config.load_size**2 / 1e9 if config.fit == "stretch" else math.inf
     if room < min(config.memory_cache_gb, needed) and not config.disk_cache:
         print_line(
             f"note: the memory cache holds {room:.2g} GB of decoded images, a quarter of the free "
@@ -85,10 +85,10 @@ def fixed_images(
     files: Mapping[str, Sequence[Path]], config: DataConfig, count: int
 ) -> dict[str, list[Tensor]]:
     """Return `count` images of each domain, evenly spread, [1, C, crop, crop] in [-1, 1]."""
-    channels = config.channels_of()
+    formats = config.formats()
     return {
         domain: list(
-            load_held_out(evenly_spaced(paths, count), config, channels[domain], cropped=True)
+            load_held_out(evenly_spaced(paths, count), config, formats[domain], cropped=True)
         )
         for domain, paths in files.items()
     }

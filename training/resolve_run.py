@@ -7,6 +7,7 @@ from common.errors import UserError
 from common.run_main import print_line
 from common.user_paths import parse_path
 from data.folders import find_split, with_absolute_paths
+from data.measure_ranges import keep_ranges, measure_ranges
 from data.samples import check_sizes
 from data.scenes import provide
 from engine.checkpoint import Checkpoints
@@ -67,6 +68,11 @@ def resolve_run(options: TrainOptions, folder: Path) -> ResolvedRun:
     """
     resumes = _checkpoints(folder).exist()
     options = _resolve_options(options, folder, resumes)
+    if not resumes:
+        data, notes = measure_ranges(find_split(options.data, "train"), options.data)
+        options = replace(options, data=data)
+        for note in notes:
+            print_line(f"note: {note}")
     files = usable_files(options.data, "train", folder)
     held_out = (
         usable_files(options.data, "validation", folder) if options.data.validation else files
@@ -101,6 +107,7 @@ def _resolve_options(options: TrainOptions, folder: Path, resumes: bool) -> Trai
     if saved is not None:
         if options.log.project == LogConfig().project:  # the default may have changed
             options = replace(options, log=replace(options.log, project=saved.log.project))
+        options = replace(options, data=keep_ranges(options.data, saved.data))
         check_same(folder, saved, options)
         return options
     if planned_schedule(options).warm_up_exceeds_run:

@@ -12,7 +12,9 @@ from common.errors import one_line
 from common.files import file_sha256
 from data.doctor.image_headers import Header, read_header
 from data.doctor.near_duplicates import luminance_thumbnail
-from data.reading import FORMATS, MAX_PIXELS, BadImage, composite_on_white, open_image, read_image
+from data.measure_ranges import QUANTILES
+from data.raw_values import file_format, read_values
+from data.reading import FORMATS, MAX_PIXELS, BadImage, composite_on_white, open_image
 
 MEASURED_SIDE = 256  # pixels of the short side on which colors are measured, about a training crop
 THUMBNAIL = 128  # pixels
@@ -48,11 +50,12 @@ def examine(path: Path) -> ExaminedFile:
     try:
         digest = file_sha256(path)
         pixels = header.width * header.height if header else 0
-        if pixels > MAX_PIXELS and not _is_array(path):  # the limit does not apply to arrays
+        holds_values = _holds_values(path)
+        if pixels > MAX_PIXELS and not holds_values:  # the limit does not apply to arrays
             return ExaminedFile(
                 path, "too_large", f"{pixels / 1e6:,.0f} megapixels", header, digest=digest
             )
-        image = _array_image(path, header) if _is_array(path) else open_image(path)
+        image = _values_image(path) if holds_values else open_image(path)
         return _measure(path, image, header or read_header(path), digest)
     except BadImage as bad:
         return _faulty(path, str(bad).removeprefix(f"{path}: "), header)
@@ -119,14 +122,21 @@ def _has_color(image: Image.Image) -> bool:
     return sum(differences[MAX_GREY_DIFFERENCE + 1 :]) > 0.001 * sum(differences)
 
 
-def _is_array(path: Path) -> bool:
-    return path.suffix.lower() == ".npy"
+def _holds_values(path: Path) -> bool:
+    """Return whether a file has other values or bands than 8-bit pictures have."""
+    return path.suffix.lower() == ".npy" or not file_format(path).is_picture
 
 
-def _array_image(path: Path, header: Header | None) -> Image.Image:
-    """Return at most three channels of an array as an RGB image."""
-    pixels = read_image(path, header.channels if header else 3)
-    rgb = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+def _values_image(path: Path) -> Image.Image:
+    """Return at most three bands as an RGB image; other values than 8 bits in their own range."""
+    form = file_format(path)
+    values, valid = read_values(path, form.bands - form.has_alpha)
+    if values.dtype != np.uint8:
+        known = values[valid].astype(np.float64)
+        low, high = np.quantile(known, QUANTILES) if known.size else (0.0, 1.0)
+        filled = np.where(valid, values, low)
+        values = np.rint(255 * ((filled - low) / (high - low or 1.0)).clip(0, 1)).astype(np.uint8)
+    rgb = values[..., :3] if values.shape[2] >= 3 else np.repeat(values[..., :1], 3, axis=2)
     return Image.fromarray(np.ascontiguousarray(rgb))
 
 

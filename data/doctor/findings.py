@@ -97,7 +97,8 @@ FINDING_KINDS = {
         "Among colour images they teach the network to remove colour.",
     ),
     "deep": FindingKind(
-        "info", "images with more than 8 bits per channel", "They are scaled to 8 bits."
+        "info", "images with more than 8 bits per channel",
+        "train.py measures the range of their values (data.range) and keeps all bits.",
     ),
     "alpha": FindingKind(
         "info", "images with transparency", "They are placed on a white background."

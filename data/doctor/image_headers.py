@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from common.errors import one_line
+from data.raw_values import FileFormat, file_format, values_size
 from data.reading import FORMATS, ORIENTATION, to_upright_srgb
 
 HEADER_BYTES = 4096  # enough to contain the bit depth in every format
@@ -41,8 +42,11 @@ def read_header(path: Path, fully: bool = True) -> Header:
     Without `fully` nothing is decoded; this misses further frames, and the EXIF orientation of a
     PNG that stores it after its pixels.
     """
-    if path.suffix.lower() == ".npy":
-        return _array_header(path)
+    form = file_format(path)
+    is_array = path.suffix.lower() == ".npy"
+    # Pillow knows more about the others: profiles, orientation, frames.
+    if is_array or (not form.is_picture and form.bands - form.has_alpha not in (1, 3)):
+        return _values_header(path, form)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with open(path, "rb") as file:
@@ -68,15 +72,17 @@ def read_header(path: Path, fully: bool = True) -> Header:
     return Header(kind, mode, width, height, channels, oddities)
 
 
-def _array_header(path: Path) -> Header:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.ndim not in (2, 3):
-        raise ValueError(f"expected an array [H, W, C], got {list(array.shape)}")
-    channels = array.shape[2] if array.ndim == 3 else 1
-    oddities = {"deep": f"{array.dtype} values"} if array.dtype != np.uint8 else {}
+def _values_header(path: Path, form: FileFormat) -> Header:
+    """Return the header of a file with other values or bands than 8-bit pictures have."""
+    height, width = values_size(path)
+    channels = form.bands - form.has_alpha
+    oddities = {"deep": f"{form.dtype} values"} if form.dtype != "uint8" else {}
+    if form.pages > 1:
+        oddities["animated"] = f"{form.pages} pages"
     if channels == 1:
-        oddities["grey"] = "an array with one channel"
-    return Header("NPY", str(array.dtype), array.shape[1], array.shape[0], channels, oddities)
+        oddities["grey"] = "one band"
+    kind = "NPY" if path.suffix.lower() == ".npy" else path.suffix[1:].upper()
+    return Header(kind, form.dtype, width, height, channels, oddities)
 
 
 def _pixel_oddities(image: Image.Image, bits: int) -> dict[str, str]:

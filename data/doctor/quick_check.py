@@ -17,7 +17,7 @@ from data.folders import evenly_spaced, folder_of, scan_files
 MAX_FILES = 200  # of a domain
 SECONDS = 0.8  # for all domains
 STRIDE = 8  # every eighth file is read first, in case the time runs out
-REPORTED = ("unreadable", "exif_turned", "alpha", "deep", "grey")  # names of findings
+REPORTED = ("unreadable", "exif_turned", "alpha", "grey")  # names of findings
 
 
 @dataclass

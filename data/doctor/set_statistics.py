@@ -52,7 +52,11 @@ def image_statistics(examined: Sequence[ExaminedFile]) -> ImageStatistics:
     variances = np.array([file.std for file in usable]) ** 2
     pixels = [header.width * header.height for header in headers]
     grey = sum("grey" in file.oddities for file in usable) / len(usable)
-    counts = Counter(header.channels for header in headers if header.format == "NPY")
+    counts = Counter(
+        header.channels
+        for header in headers
+        if header.format == "NPY" or header.channels not in (1, 3)
+    )
     channels = counts.most_common(1)[0][0] if 2 * counts.total() > len(usable) else 3
     return ImageStatistics(
         images=len(usable),

@@ -14,7 +14,8 @@ import numpy as np
 from common.errors import RunError, UserError, one_line
 from common.files import write_atomically, write_text
 from common.user_paths import parse_path
-from data.image_store.files import FileStore
+from data.image_store.files import FileStore, bytes_of_pixels, pixels_from_bytes
+from data.value_range import DomainFormat
 
 VERSION = 1
 Progress = Callable[[Iterable[Path]], Iterable[Path]]
@@ -30,16 +31,23 @@ class DiskStore:
         """
         config = source.config
         self._domains: dict[str, PixelFile] = {}
-        for domain, channels in source.channels.items():
-            recipe = f"{config.fit} {config.load_size} {channels}"
-            decode = functools.partial(source.read, channels=channels)
+        for domain, form in source.formats.items():
+            recipe = f"{config.fit} {config.load_size} {form.channels}"
+            if form.has_range or form.page:
+                recipe += f" {form}"
+            decode = functools.partial(_read_bytes, source, form)
             self._domains[domain] = open_pixel_file(
                 folder, source.files[domain], recipe, decode, progress
             )
+        self._formats = source.formats
 
     def pixels(self, domain: str, index: int) -> np.ndarray:
         """Return image number `index` of a domain."""
-        return self._domains[domain][index]
+        return pixels_from_bytes(self._domains[domain][index], self._formats[domain])
+
+
+def _read_bytes(source: FileStore, form: DomainFormat, file: Path) -> np.ndarray:
+    return bytes_of_pixels(source.read(file, form))
 
 
 class PixelFile:

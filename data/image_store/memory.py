@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data.image_store.files import FileStore
+from data.image_store.files import FileStore, bytes_of_pixels, pixels_from_bytes
 
 # An entry of the index: offset of the pixels (0: not cached), height, width, channels, seal.
 ENTRY = struct.Struct("=QQQQQ")
@@ -35,9 +35,10 @@ class MemoryStore:
         """Return image number `index` of a domain; BadImage if it cannot be used."""
         number = self._first_number[domain] + index
         pixels = self.cache.get(number)
-        if pixels is None:
-            pixels = self.source.pixels(domain, index)
-            self.cache.put(number, pixels)
+        if pixels is not None:
+            return pixels_from_bytes(pixels, self.source.formats[domain])
+        pixels = self.source.pixels(domain, index)
+        self.cache.put(number, bytes_of_pixels(pixels))
         return pixels
 
 

@@ -16,7 +16,10 @@ class ImageStore(Protocol):
     """Decoded training images by domain and index."""
 
     def pixels(self, domain: str, index: int) -> np.ndarray:
-        """Return image number `index` of a domain as uint8 [H, W, C], not to be modified."""
+        """Return image number `index` of a domain as [H, W, C], not to be modified.
+
+        It is uint8, or float32 in [0, 1] for a domain with a range of values.
+        """
         ...
 
 

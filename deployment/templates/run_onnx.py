@@ -1,16 +1,21 @@
 """Translate images with the model in this folder: python run_onnx.py INPUT OUTPUT [MODEL.onnx].
 
 INPUT is an image or a folder of images, of any size; OUTPUT is a folder (or, for one image, a file
-such as out.png). Names, sizes, transparency and subfolders are preserved. Needs onnxruntime, numpy
-and Pillow. Exit codes: 0 done, 1 some image could not be translated, 2 a mistake in the command.
+such as out.png). Names, sizes, transparency and subfolders are preserved. A model of values (CT
+numbers, heights) also reads and writes .npy arrays, 16-bit PNGs and TIFFs in their units. Needs
+onnxruntime, numpy and Pillow; for TIFFs and 16-bit PNGs also tifffile and imagecodecs.
+Exit codes: 0 done, 1 some image could not be translated, 2 a mistake in the command.
 """
 
 import errno
+import importlib
 import io
+import json
 import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 try:
     import numpy as np
@@ -27,7 +32,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
 OPAQUE = (*JPEG, ".bmp", ".ppm", ".pnm")
 AS_PNG = (".pfm", ".gif", ".apng", ".pgm")  # cannot hold 8-bit RGB: .png is added to the name
-SUFFIXES = (*OPAQUE, *AS_PNG, ".png", ".webp", ".tif", ".tiff", ".avif")
+TIFF = (".tif", ".tiff")
+SUFFIXES = (*OPAQUE, *AS_PNG, ".png", ".webp", *TIFF, ".avif", ".npy")
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -46,8 +52,23 @@ def named_path(word: str) -> Path:
     return path
 
 
+class Format:
+    """What the files of a domain hold: 8-bit pictures, or values from `low` to `high`."""
+
+    def __init__(self, text: str) -> None:
+        facts = json.loads(text or "{}")
+        self.low, self.high = facts.get("low"), facts.get("high")
+        self.dtype = np.dtype(facts.get("dtype", "uint8"))
+        self.channels = facts.get("channels", 3)
+        self.page = facts.get("page", 0)
+        self.has_range = self.low is not None
+
+
 class Model:
-    """An ONNX model of uint8 [B, H, W, C] images, or (model_raw) float [B, C, H, W] in [-1, 1]."""
+    """An ONNX model of [B, H, W, C] arrays, or (model_raw) of floats [B, C, H, W] in [-1, 1].
+
+    The arrays are uint8 pixels, or float32 in the units of a domain that has a range of values.
+    """
 
     def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
@@ -63,23 +84,25 @@ class Model:
                 f"{path}: not a model that can be run ({one_line(error)}); name another"
             ) from None
         (self.input,) = self.session.get_inputs()
-        self.raw = self.input.type != "tensor(uint8)"
+        facts = self.session.get_modelmeta().custom_metadata_map
+        self.raw = "layout" not in facts and self.input.type != "tensor(uint8)"
         self.channels = self.input.shape[1 if self.raw else 3]
-        if self.channels not in MODES:
-            raise Mistake(
-                f"{path} takes {self.channels} channels, which no image has; name another"
-            )
+        self.source = Format(facts.get("source_format", ""))
+        self.target = Format(facts.get("target_format", ""))
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Translate an image, uint8 [H, W, C] to uint8 [H, W, C]."""
-        batch = pixels[None]
+        """Translate an image [H, W, C], uint8 or in the units of its domain."""
+        batch = pixels[None].astype(np.float32) if self.source.has_range else pixels[None]
         if self.raw:
             batch = batch.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
         output = np.asarray(self.session.run(None, {self.input.name: batch})[0])[0]
         if self.raw:
             levels = np.rint((output.transpose(1, 2, 0) + 1) * 127.5)
             return np.clip(levels, 0, 255).astype(np.uint8)
-        return output
+        if self.target.has_range and self.target.dtype.kind in "iu":
+            limits = np.iinfo(self.target.dtype)
+            output = np.rint(output.astype(np.float64)).clip(limits.min, limits.max)
+        return output.astype(self.target.dtype) if self.target.has_range else output
 
 
 def main(words: list[str]) -> int:
@@ -90,12 +113,12 @@ def main(words: list[str]) -> int:
     if len(words) not in (2, 3):
         raise Mistake("usage: python run_onnx.py INPUT OUTPUT [MODEL.onnx]; see --help")
     source, target = named_path(words[0]), named_path(words[1])
-    jobs = find_jobs(source, target)
     bundled = [HERE / name for name in MODELS if (HERE / name).is_file()]
     if len(words) == 2 and not bundled:
         raise Mistake(f"{HERE} has no model; name one: run_onnx.py INPUT OUTPUT MODEL.onnx")
     path = named_path(words[2]) if len(words) == 3 else bundled[0]
     model = Model(path if path.exists() or len(path.parts) > 1 else HERE / path)
+    jobs = find_jobs(source, target, model.target)
     failed, written = 0, set()
     for file, out in jobs:
         try:
@@ -114,7 +137,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def find_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+def find_jobs(source: Path, target: Path, form: Format) -> list[tuple[Path, Path]]:
     """Return pairs of an input file and its output file."""
     if not source.exists():
         raise Mistake(f"no such file or folder: {source}")
@@ -127,7 +150,7 @@ def find_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
             raise Mistake(
                 f"{target} is not the name of an image; name a folder, or a file such as out.png"
             )
-        return [(source, output_name(target if is_image_name else target / source.name))]
+        return [(source, output_name(target if is_image_name else target / source.name, form))]
     if target.is_file():
         raise Mistake(f"{target} is a file; name a folder")
     output_folder = target.resolve()
@@ -138,16 +161,26 @@ def find_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     )  # fmt: skip
     if not files:
         raise Mistake(f"{source}: no images in this folder; name another")
-    return [(file, target / output_name(file.relative_to(source))) for file in files]
+    return [(file, target / output_name(file.relative_to(source), form)) for file in files]
 
 
-def output_name(name: Path) -> Path:
-    """Return the file name of a translation: that of the input, with .png added where needed."""
+def output_name(name: Path, form: Format) -> Path:
+    """Return the file name of a translation: that of the input, with a suffix added if needed."""
+    suffix = name.suffix.lower()
+    if form.has_range or form.channels not in MODES:
+        can_hold = suffix in (".npy", *TIFF) or (
+            suffix == ".png" and form.dtype in (np.uint8, np.uint16) and form.channels in MODES
+        )
+        return name if can_hold else name.with_name(name.name + ".tif")
     return name.with_name(name.name + ".png") if name.suffix.lower() in AS_PNG else name
 
 
-def translate_file(model: Model, file: Path) -> Image.Image:
-    """Return the translation of an image file, with the alpha channel of the input."""
+def translate_file(model: Model, file: Path) -> Image.Image | np.ndarray:
+    """Return the translation of a file: an image with the input's alpha channel, or an array."""
+    if model.source.has_range or file.suffix.lower() == ".npy" or model.channels not in MODES:
+        return translate_values(model, file)
+    if file.suffix.lower() in TIFF and model.channels in (2, 4) and has_bands(file):
+        return translate_values(model, file)
     image = open_image(file)
     flat = composite_on_white(image) if model.channels in (1, 3) else image
     pixels = np.array(flat.convert(MODES[model.channels]))
@@ -155,12 +188,109 @@ def translate_file(model: Model, file: Path) -> Image.Image:
         result = model(pixels if pixels.ndim == 3 else pixels[..., None])
     except Exception as error:  # most often, the image is too large for the memory
         raise Mistake(f"{file}: could not be translated ({one_line(error)})") from None
+    if model.target.has_range:
+        return result
     if result.shape[2] not in MODES:
         raise Mistake(f"{file}: the model outputs {result.shape[2]} channels, which no image has")
     picture = Image.fromarray(result[..., 0] if result.shape[2] == 1 else result)
     if image.mode in ("LA", "RGBA") and picture.mode in ("L", "RGB"):
         picture.putalpha(image.getchannel("A"))
     return picture
+
+
+def translate_values(model: Model, file: Path) -> np.ndarray:
+    """Return the translation of an array, in its layout; invalid pixels are put back."""
+    values, nodata = read_values(file, model.source.page)
+    channels = model.channels
+    is_flat = values.ndim == 2
+    if is_flat:
+        values = values[..., None]
+    is_channels_first = values.shape[0] == channels != values.shape[2]
+    if is_channels_first:
+        values = values.transpose(1, 2, 0)
+    if values.shape[2] != channels:
+        raise Mistake(f"{file}: has {values.shape[2]} bands, the model takes {channels}")
+    if not model.source.has_range and values.dtype != np.uint8:
+        raise Mistake(f"{file}: has values of {values.dtype}, the model takes 8-bit pictures")
+    invalid = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    if nodata is not None:
+        invalid |= values == nodata
+    clean = np.where(invalid, model.source.low, values) if invalid.any() else values
+    try:
+        result = model(np.ascontiguousarray(clean))
+    except Exception as error:
+        raise Mistake(f"{file}: could not be translated ({one_line(error)})") from None
+    if model.target.has_range and invalid.any():
+        result = with_marks(result, values, invalid, model.target)
+    if is_flat and result.shape[2] == 1:
+        return result[..., 0]
+    return np.ascontiguousarray(result.transpose(2, 0, 1)) if is_channels_first else result
+
+
+def with_marks(
+    result: np.ndarray, values: np.ndarray, invalid: np.ndarray, form: Format
+) -> np.ndarray:
+    """Return a translation with the invalid pixels of the input put back, or the low end."""
+    first = invalid.argmax(axis=2)[..., None]
+    marks = np.take_along_axis(values, first, axis=2).astype(np.float64)
+    if form.dtype.kind in "iu":
+        limits = np.iinfo(form.dtype)
+        marks = np.where((marks >= limits.min) & (marks <= limits.max), marks, form.low)
+    return np.where(invalid.any(axis=2, keepdims=True), marks, result).astype(form.dtype)
+
+
+def read_values(file: Path, page: int) -> tuple[np.ndarray, float | None]:
+    """Return the values of an array, a TIFF or a PNG, and the nodata value of a TIFF."""
+    suffix = file.suffix.lower()
+    try:
+        if suffix == ".npy":
+            return np.load(file, allow_pickle=False), None
+        if suffix in TIFF:
+            return read_tiff(file, page)
+        if suffix == ".png":
+            codecs = needed("imagecodecs")
+            return codecs.png_decode(file.read_bytes()), None
+        with Image.open(file, formats=FORMATS) as image:
+            return np.asarray(image), None
+    except Mistake:
+        raise
+    except Exception as error:  # decoders raise exceptions of many classes
+        raise Mistake(f"{file}: not an image that can be read ({one_line(error)})") from None
+
+
+def read_tiff(file: Path, page: int) -> tuple[np.ndarray, float | None]:
+    """Return the values of a page of a TIFF (-1: of all, as channels), and its nodata value."""
+    with needed("tifffile").TiffFile(file) as tiff:
+        pages = [each for each in tiff.pages if not each.is_reduced and not each.is_mask]
+        chosen = pages if page < 0 else [pages[page]]
+        parts = []
+        for each in chosen:
+            part = each.asarray()
+            if part.ndim == 2:
+                part = part[..., None]
+            elif each.planarconfig == 2:
+                part = part.transpose(1, 2, 0)
+            parts.append(part)
+        tag = chosen[0].tags.get(42113)
+        text = str(tag.value).strip("\0 ").lower() if tag is not None else ""
+        return np.concatenate(parts, axis=2), float(text) if text not in ("", "nan") else None
+
+
+def has_bands(file: Path) -> bool:
+    """Return whether a TIFF has bands that are no transparency; False without tifffile."""
+    try:
+        with needed("tifffile").TiffFile(file) as tiff:
+            return 0 in tiff.pages[0].extrasamples
+    except Exception:
+        return False
+
+
+def needed(package: str) -> Any:
+    """Return a package; Mistake with the command that installs it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise Mistake(f"{package} missing: pip install tifffile imagecodecs") from None
 
 
 def open_image(file: Path) -> Image.Image:
@@ -233,8 +363,11 @@ def composite_on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
 
-def write(path: Path, image: Image.Image) -> None:
-    """Write an image atomically, and create its folder."""
+def write(path: Path, image: Image.Image | np.ndarray) -> None:
+    """Write an image or an array atomically, and create its folder."""
+    if isinstance(image, np.ndarray):
+        write_content(path, encoded(image, path.suffix.lower()))
+        return
     suffix = path.suffix.lower()
     if suffix in OPAQUE:
         image = composite_on_white(image)
@@ -248,10 +381,36 @@ def write(path: Path, image: Image.Image) -> None:
         settings = {"lossless": True}
     elif file_format == "AVIF":
         settings = {"quality": 95}
+    content = io.BytesIO()
+    try:
+        image.save(content, file_format, **settings)
+    except (OSError, ValueError) as error:
+        raise Mistake(f"{path}: could not be written ({one_line(error)})") from None
+    write_content(path, content.getvalue())
+
+
+def encoded(values: np.ndarray, suffix: str) -> bytes:
+    """Return values as the bytes of an .npy file, a TIFF or a PNG."""
+    content = io.BytesIO()
+    flat = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if suffix == ".npy":
+        np.save(content, values, allow_pickle=False)
+    elif suffix == ".png":
+        return bytes(needed("imagecodecs").png_encode(np.ascontiguousarray(flat)))
+    else:
+        layout = {"planarconfig": "contig"} if flat.ndim == 3 else {}
+        needed("tifffile").imwrite(
+            content, flat, photometric="minisblack", compression="zlib", **layout
+        )
+    return content.getvalue()
+
+
+def write_content(path: Path, content: bytes) -> None:
+    """Write a file atomically, and create its folder."""
     partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(partial, file_format, **settings)
+        partial.write_bytes(content)
         os.replace(partial, path)
     except (OSError, ValueError) as error:
         if partial.parent.is_dir():

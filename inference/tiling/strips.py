@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import RunError
-from data.tensors import denormalize
+from data.tensors import to_pixels
 from engine.hardware.memory import free_memory
 from inference.tiling.lazy_features import (
     BYTES_PER_VALUE,
@@ -160,9 +160,11 @@ class StripRunner:
 @torch.no_grad()
 def translate_in_strips(
     translator: Translator, pixels: np.ndarray, strip_values: int, device: torch.device,
-    report: Report,
+    report: Report, as_floats: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """Return the translation of uint8 [H, W, C] by a translator that `strips_for` supports.
+    """Return the translation of pixels [H, W, C] by a translator that `strips_for` supports.
+
+    Pixels are uint8, or float32 in [0, 1]; the result is uint8, or float32 with `as_floats`.
 
     At most a few times `strip_values` features (float32) are in memory at once. RunError if the
     temporary folder is full.
@@ -183,10 +185,10 @@ def translate_in_strips(
             assert isinstance(block, ResidualBlock)
             x = runner.block(block, x)
         x = runner.apply_layers(generator.decoder, x)
-        result = np.empty((x.height, x.width, x.channels), np.uint8)
+        result = np.empty((x.height, x.width, x.channels), np.float32 if as_floats else np.uint8)
         # The few channels of the picture come from a full-size layer of many: size strips for that.
         for first, rows in runner.strips(x, generator.config.channels):
-            strip = denormalize(rows[0]).permute(1, 2, 0).cpu().numpy()
+            strip = to_pixels(rows[0], as_floats).permute(1, 2, 0).cpu().numpy()
             result[first : first + len(strip)] = strip
     except OSError as error:
         raise RunError(

@@ -177,7 +177,7 @@ def test_an_image_smaller_than_the_crop_is_found_before_training(tmp_path):
 
 def test_held_out_images_come_in_order_and_normalised(photos):
     config = replace(CONFIG, root=str(photos))
-    images = list(load_held_out(find_split(config, "test")["a"], config, 3))
+    images = list(load_held_out(find_split(config, "test")["a"], config, config.formats()["a"]))
     assert [image.shape for image in images] == [(1, 3, 16, 16)] * 3
     assert all(image.abs().max() <= 1 for image in images)
 
@@ -191,8 +191,10 @@ def test_samples_can_be_pickled_for_spawned_workers(samples):
 
 def test_a_cropped_held_out_image_is_its_central_square(photos):
     config = replace(CONFIG, root=str(photos), fit="crop")
-    (image, *_) = load_held_out(find_split(config, "test")["a"], config, 3, cropped=True)
-    (whole, *_) = load_held_out(find_split(config, "test")["a"], config, 3)
+    (image, *_) = load_held_out(
+        find_split(config, "test")["a"], config, config.formats()["a"], cropped=True
+    )
+    (whole, *_) = load_held_out(find_split(config, "test")["a"], config, config.formats()["a"])
     assert whole.shape == (1, 3, 20, 24)
     assert torch.equal(image, whole[..., 2:18, 4:20])
 
@@ -205,7 +207,7 @@ def test_the_cache_does_not_change_a_pixel_and_is_built_once(photos, tmp_path, f
     cached = UnpairedSamples(files, replace(config, disk_cache=str(tmp_path / "cache")), seed=5)
     assert equal(collected(plain, 0), collected(cached, 0))
     assert equal(collected(plain, 0), collected(cached, 2))
-    monkeypatch.setattr("data.image_store.files.read_image", None)  # decoding would fail
+    monkeypatch.setattr("data.image_store.files.read_pixels", None)  # decoding would fail
     again = UnpairedSamples(files, replace(config, disk_cache=str(tmp_path / "cache")), seed=5)
     assert equal(collected(cached, 0), collected(again, 0))
 

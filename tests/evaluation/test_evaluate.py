@@ -92,7 +92,7 @@ def test_test_equals_preview_bit_for_bit(trained, photos):
 
     run = open_run(trained)
     data = replace(run.options.data, root=str(photos))
-    (image, *_) = load_held_out(sorted((photos / "trainA").iterdir()), data, 3)
+    (image, *_) = load_held_out(sorted((photos / "trainA").iterdir()), data, data.formats()["a"])
     fake = run.translators["a_to_b"](image)
     grid = np.asarray(picture(trained / "previews/step_00000008_a_to_b.png"))
     shown = grid[

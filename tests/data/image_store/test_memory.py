@@ -79,7 +79,7 @@ def test_later_passes_have_the_same_pixels_and_decode_nothing(photos, fit, worke
     samples = samples_with(photos, 1, fit)
     assert equal(expected, collected(samples, workers))
     # Decoding would fail from here on.
-    monkeypatch.setattr("data.image_store.files.read_image", None)
+    monkeypatch.setattr("data.image_store.files.read_pixels", None)
     assert equal(expected, collected(samples, workers))
 
 
