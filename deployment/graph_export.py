@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as export_config
 
 from data.value_range import DomainFormat
 from models.translator import DeterministicTranslator, Translator
@@ -116,7 +117,9 @@ def trace(module: nn.Module, example: Tensor) -> ExportedProgram:
     axes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     if isinstance(module, ArrayTranslator):
         axes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
-    with quiet():
+    # Otherwise the graph holds only for the case of the example: a U-Net's innermost features have
+    # one pixel or several, and the exporter decides by 1 what broadcasts.
+    with quiet(), export_config.patch(backed_size_oblivious=True):
         program = torch.export.export(module, (example,), dynamic_shapes=(axes,))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it contains paths of this machine

@@ -37,7 +37,7 @@ def shrink(name: str) -> Method.Config:
 # of a published network are random ones here, which need no file.
 SMALLEST = {
     "channels": 4, "blocks": 1, "layers": 1, "style_width": 4, "size": 16, "steps": 2, "weights": "random",
-    "levels": 2, "embed_dim": 8, "num_heads": 2,
+    "levels": 2, "embed_dim": 8, "num_heads": 2, "num_downs": 3,
 }  # fmt: skip
 
 
