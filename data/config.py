@@ -41,6 +41,7 @@ class DataConfig:
     disk_cache: str = ""  # folder to cache decoded, resized images in, also for later runs
     device_cache: bool = False  # keep the images in device memory instead; for sets that fit
     validation: float = 0.0  # fraction of training images held out to choose the best checkpoint
+    group: str = ""  # regex of a path: images of equal (parts) stay on one side of the validation
     bad_images: BadImages = "error"  # unreadable images: stop, or skip up to 1 % of a domain
     limit: int = 0  # use only the first N images of each folder; 0: all
 
@@ -151,6 +152,13 @@ class DataConfig:
                     )
                 if option == "range" and value not in ("auto", "type"):
                     parse_range(value, f"data.range.{name}")
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            raise UserError(
+                f"data.group='{self.group[:60]}' is not a regular expression: {error}",
+                option="data.group",
+            ) from None
         if self.page < -1:
             raise UserError(f"data.page must be -1 or more, got {self.page}", option="data.page")
 

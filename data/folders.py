@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,8 @@ def _train_and_validation(
     """Return domain -> training images, and domain -> images that choose among checkpoints.
 
     Files are ranked by the hash of their name, independent of the seed, so that adding a file
-    changes the split of few others.
+    changes the split of few others. With data.group, whole groups (the slices of a patient, the
+    frames of a clip) are ranked by the hash of theirs.
     """
     train, validation = {}, {}
     for domain, files in _files_of(config, "train").items():
@@ -47,7 +49,10 @@ def _train_and_validation(
             return hashlib.sha256(os.fsencode(file.relative_to(folder))).digest()
 
         count = round(config.validation * len(files))
-        held_out = set(sorted(files, key=name_hash)[:count])
+        if config.group and count:
+            held_out = _whole_groups(files, folder, config.group, count)
+        else:
+            held_out = set(sorted(files, key=name_hash)[:count])
         validation[domain] = [file for file in files if file in held_out]
         train[domain] = [file for file in files if file not in held_out]
         if config.validation and not (train[domain] and validation[domain]):
@@ -57,6 +62,30 @@ def _train_and_validation(
                 option="data.validation",
             )
     return train, validation
+
+
+def group_of(path: str, pattern: str) -> str:
+    """Return the group of a path in its folder: the matched parts in (), or the whole match.
+
+    A path that does not match is a group of its own.
+    """
+    match = re.search(pattern, path)
+    if match is None:
+        return f"\0{path}"
+    return "\0".join(part or "" for part in match.groups()) if match.groups() else match[0]
+
+
+def _whole_groups(files: Sequence[Path], folder: Path, pattern: str, count: int) -> set[Path]:
+    """Return whole groups of files, in the order of their hashes, until they have `count` files."""
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        groups.setdefault(group_of(os.fspath(file.relative_to(folder)), pattern), []).append(file)
+    held_out: set[Path] = set()
+    for name in sorted(groups, key=lambda name: hashlib.sha256(os.fsencode(name)).digest()):
+        if len(held_out) >= count:
+            break
+        held_out.update(groups[name])
+    return held_out
 
 
 def _files_of(config: DataConfig, split: Literal["train", "test"]) -> dict[str, list[Path]]:

@@ -119,7 +119,8 @@ def trace(module: nn.Module, example: Tensor) -> ExportedProgram:
         axes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     # Otherwise the graph holds only for the case of the example: a U-Net's innermost features have
     # one pixel or several, and the exporter decides by 1 what broadcasts.
-    with quiet(), export_config.patch(backed_size_oblivious=True):
+    patch = export_config.patch  # pyright: ignore[reportAttributeAccessIssue]
+    with quiet(), patch(backed_size_oblivious=True):
         program = torch.export.export(module, (example,), dynamic_shapes=(axes,))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it contains paths of this machine

@@ -1,5 +1,6 @@
 """Build typed options from presets and key=value words, with OmegaConf."""
 
+import csv
 import dataclasses
 import math
 import os
@@ -147,7 +148,9 @@ def _apply(config: Any, known: Mapping[str, Field], setting: str) -> None:
             option=name,
         )
     value: Any = text
-    if _type_of(known, name) is not str and not _choices(known, name):
+    if name in known and _is_text_list(known[name].type):
+        value = None if text in ("null", "~") else _words(text)
+    elif _type_of(known, name) is not str and not _choices(known, name):
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
         except Exception as error:  # PyYAML's, for text that is not a YAML value
@@ -182,6 +185,8 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
     if name in known and _is_list(known[name].type) and not isinstance(value, list | None):
         # a,b is accepted for [a,b], and 3 for [3]
         value = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    if name in known and _is_text_list(known[name].type) and isinstance(value, list):
+        value = [_as_written(part) for part in value]
     try:
         if has_user_key:
             OmegaConf.select(config, group)[leaf] = _converted(value, _type_of(known, name))
@@ -286,6 +291,30 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _is_list(kind: Any) -> bool:
     return list in (get_origin(kind), *(get_origin(part) for part in get_args(kind)))
+
+
+def _is_text_list(kind: Any) -> bool:
+    """Return whether an option is a list of words, also one of a few (Literal), or null."""
+    lists = [part for part in (kind, *get_args(kind)) if get_origin(part) is list]
+    return any(
+        inner is str or (get_origin(inner) is Literal and isinstance(get_args(inner)[0], str))
+        for part in lists for inner in get_args(part)
+    )  # fmt: skip
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of "[01, no]" or "01,no" as they are written; quotes are taken off."""
+    inner = text.strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1]
+    words = next(csv.reader([inner], skipinitialspace=True), [])
+    return [word.strip().strip("'\"") for word in words if word.strip() or len(words) > 1]
+
+
+def _as_written(part: Any) -> Any:
+    """Return an item of a list of words, which YAML took for null or a truth value, as text."""
+    plain = {None: "null", True: "true", False: "false"}
+    return plain[part] if part is None or isinstance(part, bool) else part
 
 
 def _optional(field: Field | None) -> bool:

@@ -1,10 +1,11 @@
 """Read presets: short YAML files named after a paper or an experiment, each based on another."""
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from omegaconf import OmegaConf
+import yaml
 
 from common.errors import UserError, one_line
 from common.suggest import did_you_mean
@@ -29,6 +30,45 @@ OWNERS = frozenset(
     ["run", "data.disk_cache", "log.wandb", "log.project", "log.group", "log.tags", "log.artifacts"]
 )
 PRESETS = Path(__file__).parent / "presets"
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Reads YAML as people write it: 01, no, on and 1_1 are words, and 2e-4 is a number.
+
+    YAML 1.1 reads them as numbers and truth values, which domains and folders are not.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping whose keys are the words that are written, such as 01 or true.
+
+        ConstructorError where a key occurs twice.
+        """
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+                if key.value in keys:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value} is given twice", key.start_mark
+                    )
+                keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+for tag, pattern, first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+     "-+0123456789."),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+):  # fmt: skip
+    # In this order: what is an int is no float.
+    PlainLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first)
+    )
 
 
 def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
@@ -98,8 +138,9 @@ def preset_list() -> str:
 def parsed(text: str, origin: str) -> dict[str, Any]:
     """Return the content of a YAML text; UserError names `origin` if it is not a dict."""
     try:
-        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except Exception as error:  # PyYAML, OmegaConf and, for deep nesting, RecursionError
+        content = PlainLoader(text).get_single_data()
+        content = {} if content is None else content
+    except Exception as error:  # PyYAML and, for deep nesting, RecursionError
         raise UserError(f"{origin}: not valid YAML: {one_line(error, 120)}", path=origin) from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{origin}: a preset must consist of 'name: value' lines", path=origin)

@@ -56,7 +56,9 @@ FINDING_KINDS = {
     ),
     "across_splits": FindingKind(
         "warning", "images that are both in training and in test",
-        "Remove one of each: they make the test results look better than they are.",
+        "Remove one of each: they make the test results look better than they are. Slices or "
+        "frames of one source belong on one side; data.group keeps them together in "
+        "data.validation.",
     ),
     "across_domains": FindingKind(
         "warning", "images that are in both domains",

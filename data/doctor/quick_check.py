@@ -1,5 +1,6 @@
 """Check some image headers before a run, for problems that would cost hours of training."""
 
+import os
 import shlex
 import time
 from collections import Counter
@@ -12,11 +13,13 @@ import numpy as np
 from data.config import DataConfig
 from data.doctor.findings import FINDING_KINDS, MIN_IMAGES, RECOMMENDED_IMAGES
 from data.doctor.image_headers import read_header
-from data.folders import evenly_spaced, folder_of, scan_files
+from data.folders import evenly_spaced, folder_of, group_of, scan_files
 
 MAX_FILES = 200  # of a domain
 SECONDS = 0.8  # for all domains
 STRIDE = 8  # every eighth file is read first, in case the time runs out
+SERIES = r"^(.*?)[-_ ]*\d+\.\w+$"  # the name of a file without its number
+MIN_SERIES = 5  # files of a source, on average
 REPORTED = ("unreadable", "exif_turned", "alpha", "grey")  # names of findings
 
 
@@ -53,6 +56,7 @@ def quick_check(
         lines += _ignored_files(folder_of(config, "train", domain), domain)
         lines += _oddities(domain, sample, channels.get(domain, 3))
         lines += _sizes(domain, sample, config)
+        lines += _series(domain, files_by_domain[domain], config)
     lines += _size_differences(samples)
     return [f"{line}; see: {_doctor_command(config)}" for line in lines]
 
@@ -93,6 +97,22 @@ def _oddities(domain: str, sample: _Sample, channels: int) -> list[str]:
             title = FINDING_KINDS[name].title
             lines.append(f"{domain}: {title} ({count} of {sample.files} sampled)")
     return lines
+
+
+def _series(domain: str, files: Sequence[Path], config: DataConfig) -> list[str]:
+    """Return advice where names look like slices or frames, and some of them would be held out."""
+    if not config.validation or config.group or len(files) < MIN_SERIES:
+        return []
+    sources = Counter(
+        group_of(os.fspath(file.relative_to(folder_of(config, "train", domain))), SERIES)
+        for file in files
+    )
+    if len(sources) < 2 or len(files) < MIN_SERIES * len(sources):
+        return []
+    return [
+        f"{domain}: the names look like slices or frames of {len(sources)} sources; data.group="
+        f"'{SERIES}' keeps each on one side of data.validation"
+    ]
 
 
 def _sizes(domain: str, sample: _Sample, config: DataConfig) -> list[str]:

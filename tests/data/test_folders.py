@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import UserError
 from data.config import DataConfig
-from data.folders import evenly_spaced, files_in, find_split, with_absolute_paths
+from data.doctor.quick_check import quick_check
+from data.folders import evenly_spaced, files_in, find_split, group_of, with_absolute_paths
 from data.ground_truth_pairs import ground_truth_files
 from tests.conftest import raises_user_error, write_images
 
@@ -214,3 +215,35 @@ def test_items_are_evenly_spaced_in_order_and_never_more_than_there_are():
     assert evenly_spaced(range(10), 4) == [0, 2, 5, 7]
     assert evenly_spaced("abc", 20) == ["a", "b", "c"]
     assert evenly_spaced([1, 2], 0) == [] == evenly_spaced([], 3)
+
+
+def test_a_group_stays_on_one_side_of_the_validation(tmp_path):
+    for domain in "AB":
+        for patient in range(10):
+            for number in range(7):
+                write_images(tmp_path / f"train{domain}", 1, (4, 4), 0)
+                (tmp_path / f"train{domain}/000.png").rename(
+                    tmp_path / f"train{domain}/patient{patient}_{number:03d}.png"
+                )
+    config = DataConfig(root=str(tmp_path), validation=0.2, group=r"(patient\d+)_")
+    train, validation = find_split(config, "train"), find_split(config, "validation")
+    for domain in "ab":
+        sides = [
+            {file.name.split("_")[0] for file in files[domain]} for files in (train, validation)
+        ]
+        assert not sides[0] & sides[1] and len(sides[0] | sides[1]) == 10
+        assert len(validation[domain]) == 14
+    without = DataConfig(root=str(tmp_path), validation=0.2)
+    sides = [{f.name.split("_")[0] for f in find_split(without, split)["a"]}
+             for split in ("train", "validation")]  # fmt: skip
+    assert sides[0] & sides[1]
+    assert any("slices or frames of 8 sources" in line for line in quick_check(train, without))
+    assert not any("slices or frames" in line for line in quick_check(train, config))
+
+
+def test_what_does_not_match_a_group_is_a_group_of_its_own():
+    assert group_of("s1/a_1.png", r"^(\w+)/") == group_of("s1/b_2.png", r"^(\w+)/") == "s1"
+    assert group_of("x.png", r"^(\w+)/") != group_of("y.png", r"^(\w+)/")
+    with pytest.raises(UserError) as error:
+        DataConfig(group="(")
+    assert error.value.option == "data.group"

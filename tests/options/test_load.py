@@ -161,7 +161,7 @@ MISTAKES = {
     "data.load_size=10000000": ("data.load_size", "1 to 32766"),
     "run=a\udcff": ("run", "not UTF-8"),
     "data.train.a=\ud800": ("data.train", "not UTF-8"),
-    "log.tags=[x\udcff]": ("log.tags", "utf-8"),
+    "log.tags=[x\udcff]": ("log.tags", "UTF-8"),
     "data.test.a=a\0b": ("data.test", "zero byte"),
 }
 
@@ -295,3 +295,32 @@ def test_numbers_in_groups_and_lists_are_finite_too(setting, option):
     with pytest.raises(UserError, match="must be a finite number") as answer:
         loaded("cyclegan", setting)
     assert answer.value.option == option
+
+
+NAMES = ["01,02", "no,yes", "1_1,2_2", "null,true", "1e3,0x1", "on,off"]
+
+
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("form", ["{}", "[{}]"])
+def test_names_of_domains_are_words_as_written(names, form, tmp_path):
+    expected = names.split(",")
+    options = train_options(["cyclegan", f"data.domains={form.format(names)}", "run=x"])
+    assert options is not None and options.data.domains == expected
+    assert from_yaml(to_yaml(options), "x").data.domains == expected
+    preset = tmp_path / "p.yaml"
+    preset.write_text(f"base: cyclegan\ndata:\n  domains: [{names}]\n")
+    if "1e3" not in names:  # a number of YAML; in quotes it is a name
+        options = train_options([str(preset), "run=x"])
+        assert options is not None and options.data.domains == expected
+
+
+def test_folders_and_keys_in_a_preset_are_words_as_written(tmp_path):
+    preset = tmp_path / "p.yaml"
+    preset.write_text(
+        "base: cyclegan\nrun: 01\ndata:\n  domains: [01, no]\n"
+        "  train:\n    01: 007\n    no: off\nlearning_rate: 1e-3\nseed: 5\n"
+    )
+    options = train_options([str(preset)])
+    assert options is not None and options.run == "01"
+    assert options.data.train == {"01": "007", "no": "off"}
+    assert options.learning_rate == 1e-3 and options.seed == 5
