@@ -41,6 +41,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
         with contextlib.suppress(OSError):
             written = partial.stat().st_size
             partial.unlink()
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{path}: the name is too long; rename the file", path=path) from None
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not a disk error: torch's writer names its source file in those
         interruption = error.__context__

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from data.augment import evaluation_transform, training_transform
+from data.augment import Transform, evaluation_transform, training_transform
 from data.config import DataConfig
 from data.image_store.files import too_small
 from data.image_store.open_store import ImageStore, open_image_store
@@ -116,11 +116,21 @@ def load_held_out(
     """
     transform = evaluation_transform(config)
     for file in files:
-        image = normalize(to_tensor(transform(read_pixels(file, form))))[None]
-        if cropped:
-            top, left = ((side - config.crop_size) // 2 for side in image.shape[-2:])
-            image = image[..., top : top + config.crop_size, left : left + config.crop_size]
-        yield image
+        yield load_image(file, transform, config, form, cropped)
+
+
+def load_image(
+    file: Path, transform: Transform, config: DataConfig, form: DomainFormat, cropped: bool = False
+) -> Tensor:
+    """Return a file as a float image [1, C, H, W] in [-1, 1], resized by `transform`.
+
+    BadImage or OSError if it cannot be read.
+    """
+    image = normalize(to_tensor(transform(read_pixels(file, form))))[None]
+    if cropped:
+        top, left = ((side - config.crop_size) // 2 for side in image.shape[-2:])
+        image = image[..., top : top + config.crop_size, left : left + config.crop_size]
+    return image
 
 
 def check_sizes(files: Mapping[str, Sequence[Path]], config: DataConfig) -> None:

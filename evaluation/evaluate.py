@@ -1,6 +1,8 @@
 """Translate every held-out image in every direction, and measure the translations."""
 
+import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.progress import with_progress
+from data.augment import evaluation_transform
 from data.config import DataConfig
 from data.fingerprint import fingerprint_files
 from data.folders import evenly_spaced, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
 from data.raw_values import file_format
-from data.samples import load_held_out
+from data.reading import BadImage
+from data.samples import load_image
 from data.tensors import denormalize, normalize, to_pixels, to_tensor
+from data.value_range import DomainFormat
 from evaluation.copies_and_leaks import (
     Descriptors,
     find_leaks,
@@ -51,12 +56,36 @@ class _TranslatedImages:
 
     image_metrics: ImageMetrics
     images: list[EvaluatedImage] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)  # of the images
 
     def sources(self) -> list[Tensor]:
         return [image.real for image in self.images]
 
     def fakes(self) -> list[Tensor]:
         return [image.fake for image in self.images]
+
+
+class SkippedFiles:
+    """The files that could not be read or written, each reported once."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[Path, str] = {}
+
+    def read(self, file: Path, data: DataConfig, form: DomainFormat) -> Tensor | None:
+        """Return a file as an image [1, C, H, W], or None, reported, if it cannot be read."""
+        try:
+            return load_image(file, evaluation_transform(data), data, form)
+        except BadImage as error:
+            self.add(file, error)
+        except OSError as error:
+            self.add(file, UserError(f"{file}: {error.strerror or error}", path=file))
+        return None
+
+    def add(self, file: Path, error: UserError) -> None:
+        """Report that a file is passed over."""
+        if file not in self.reasons:
+            self.reasons[file] = str(error)
+            print(f"\nskipped: {one_line(error)}", file=sys.stderr)
 
 
 def evaluate(
@@ -75,22 +104,37 @@ def evaluate(
     `checks` adds the distances between sets with their baselines, faithfulness, image defects,
     memorized training images, and images on both sides of a split.
 
-    UserError where held-out images are missing, two would be written to one file, or an image and
-    its true translation differ in size.
+    A file that cannot be read or written is reported, passed over, and named in `skipped` of the
+    result. UserError where held-out images are missing, none can be read, two would be written to
+    one file, or an image and its true translation differ in size.
     """
     files = find_split(data, "test")
     truths = {
         d: paths for d, paths in ground_truth_files(data, files).items() if d in run.translators
     }
+    skipped = SkippedFiles()
     translated = {
         direction: _translate_all(
-            run, data, direction, files[translator.source], truths.get(direction), checks, lpips
+            run,
+            data,
+            direction,
+            files[translator.source],
+            truths.get(direction),
+            checks,
+            lpips,
+            skipped,
         )
         for direction, translator in run.translators.items()
     }
-    training = _training_images(data, files) if checks else {}
+    if any(not done.images for done in translated.values()):
+        first = next(iter(skipped.reasons.values()))
+        raise UserError(f"none of the held-out images could be evaluated: {first}")
+    training = _training_images(data, files, skipped) if checks else {}
     paired = {d for d in truths if run.translators[d].target in training}
-    result = EvaluationResult(_protocol(run, data, files, truths, paired, inception, lpips), {})
+    evaluated = {run.translators[d].source: done.files for d, done in translated.items()}
+    counted = {domain: evaluated.get(domain, paths) for domain, paths in files.items()}
+    result = EvaluationResult(_protocol(run, data, counted, truths, paired, inception, lpips), {})
+    result.skipped = {str(file): reason for file, reason in skipped.reasons.items()}
     for direction, done in translated.items():
         result.directions[direction] = DirectionResult(
             metrics={"images": len(done.images), **done.image_metrics.result()},
@@ -98,11 +142,10 @@ def evaluate(
             shown=evenly_spaced(done.images, report_images or len(done.images)),
         )
     if checks:
-        descriptors = _descriptors(translated, files, training, run)
+        descriptors = _descriptors(translated, training, run)
         for direction, done in translated.items():
-            reals = _held_out_images(
-                run, data, files, translated, run.translators[direction].target
-            )
+            target = run.translators[direction].target
+            reals = _held_out_images(run, data, files, translated, target, skipped)
             _add_checks(
                 result.directions[direction], run, direction, done, reals, training,
                 descriptors, direction in paired, inception,
@@ -170,7 +213,7 @@ def _add_checks(
 @torch.no_grad()
 def _translate_all(
     run: Run, data: DataConfig, direction: str, files: Sequence[Path],
-    truth_files: Sequence[Path] | None, checks: bool, lpips: Lpips | None,
+    truth_files: Sequence[Path] | None, checks: bool, lpips: Lpips | None, skipped: SkippedFiles,
 ) -> _TranslatedImages:  # fmt: skip
     """Translate the held-out images of a direction into RUN/test/DIRECTION and measure each.
 
@@ -187,14 +230,17 @@ def _translate_all(
 
     formats = data.formats()
     target = formats[translator.target]
-    truths = load_held_out(truth_files, data, formats[translator.target]) if truth_files else None
-    images = load_held_out(files, data, formats[translator.source])
+    truth_of = dict(zip(files, truth_files, strict=True)) if truth_files else {}
     output = run.path / "test" / direction
     partial = output.with_name(f"{direction}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     translated = _TranslatedImages(ImageMetrics(restore if inverse else None, lpips, target.span))
     steganography_files = set(evenly_spaced(files, STEGANOGRAPHY_IMAGES)) if checks else set()
-    for file, real in zip(with_progress(files, len(files), direction), images, strict=True):
+    for file in with_progress(files, len(files), direction):
+        real = skipped.read(file, data, formats[translator.source])
+        truth = skipped.read(truth_of[file], data, target) if file in truth_of else None
+        if real is None or (truth is None and file in truth_of):
+            continue
         with run.runtime.autocast():
             fake = translator(run.runtime.to_device(real))
         fake_bytes = denormalize(fake).cpu()
@@ -205,16 +251,20 @@ def _translate_all(
         restored = restore(fake) if inverse is not None else None
         name = file.relative_to(folder)
         out = partial / output_name(name, target)
-        if out.exists():
+        if os.path.exists(out):  # unlike Path.exists, false for a name that is too long
             raise UserError(
                 f"{file} and another held-out image would be written to the same file; rename one",
                 path=file,
             )
-        if target.has_range or out.suffix.lower() == ".npy" or not file_format(file).is_picture:
-            write_picture(out, like_input(saved, file, translator.in_channels))
-        else:
-            write_picture(out, to_image(saved))
-        truth = next(truths) if truths is not None else None
+        is_array = out.suffix.lower() == ".npy" or not file_format(file).is_picture
+        try:
+            write_picture(
+                out, like_input(saved, file, translator.in_channels)
+                if target.has_range or is_array else to_image(saved),
+            )  # fmt: skip
+        except UserError as error:
+            skipped.add(file, error)
+            continue
         if truth is not None and truth.shape[-2:] != real.shape[-2:]:
             raise UserError(
                 f"{file} and its true translation differ in size; use data.fit=stretch",
@@ -225,6 +275,7 @@ def _translate_all(
         )
         if file in steganography_files:
             translated.image_metrics.update_steganography(fake.float().cpu(), real)
+        translated.files.append(file)
         translated.images.append(
             EvaluatedImage(
                 str(name), denormalize(real), fake_bytes,
@@ -249,26 +300,34 @@ def _worst_images(images: list[EvaluatedImage]) -> dict[str, list[EvaluatedImage
 
 def _held_out_images(
     run: Run, data: DataConfig, files: Mapping[str, Sequence[Path]],
-    translated: Mapping[str, _TranslatedImages], domain: str,
+    translated: Mapping[str, _TranslatedImages], domain: str, skipped: SkippedFiles,
 ) -> list[Tensor]:  # fmt: skip
     """Return the held-out images of a domain, uint8; they are only read if not translated yet."""
     for direction, done in translated.items():
         if run.translators[direction].source == domain:
             return done.sources()
-    return _read(files[domain], data, domain)
+    return _read(files[domain], data, domain, skipped)[1]
 
 
 def _read(
-    files: Sequence[Path], data: DataConfig, domain: str, description: str = ""
-) -> list[Tensor]:
-    """Return images of a domain as uint8; with a description, show the progress under it."""
-    images = load_held_out(files, data, data.formats()[domain])
+    files: Sequence[Path], data: DataConfig, domain: str, skipped: SkippedFiles,
+    description: str = "",
+) -> tuple[list[Path], list[Tensor]]:  # fmt: skip
+    """Return the files of a domain that can be read, and their images as uint8.
+
+    With a description, the progress is shown under it.
+    """
+    form = data.formats()[domain]
+    images = (skipped.read(file, data, form) for file in files)
     if description:
         images = with_progress(images, len(files), description)
-    return [denormalize(image) for image in images]
+    read = [(file, image) for file, image in zip(files, images, strict=True) if image is not None]
+    return [file for file, _ in read], [denormalize(image) for _, image in read]
 
 
-def _training_images(data: DataConfig, test_files: Mapping[str, Sequence[Path]]) -> TrainingImages:
+def _training_images(
+    data: DataConfig, test_files: Mapping[str, Sequence[Path]], skipped: SkippedFiles
+) -> TrainingImages:
     """Return up to 2000 training images of each domain; empty if they are not on this machine."""
     try:
         split = find_split(data, "train")
@@ -277,13 +336,13 @@ def _training_images(data: DataConfig, test_files: Mapping[str, Sequence[Path]])
     training = {}
     for domain in test_files:
         files = split[domain][:MAX_TRAINING_IMAGES]
-        training[domain] = (files, _read(files, data, domain, f"training images of {domain}"))
+        description = f"training images of {domain}"
+        training[domain] = _read(files, data, domain, skipped, description)
     return training
 
 
 def _descriptors(
-    translated: Mapping[str, _TranslatedImages], files: Mapping[str, Sequence[Path]],
-    training: TrainingImages, run: Run,
+    translated: Mapping[str, _TranslatedImages], training: TrainingImages, run: Run
 ) -> dict[str, Descriptors]:  # fmt: skip
     """Return "train/DOMAIN" and "test/DOMAIN" -> the descriptors of their images."""
     descriptors = {
@@ -293,5 +352,5 @@ def _descriptors(
     for direction, done in translated.items():
         domain = run.translators[direction].source
         label = f"test/{domain}"
-        descriptors[label] = image_descriptors(label, files[domain], done.sources())
+        descriptors[label] = image_descriptors(label, done.files, done.sources())
     return descriptors

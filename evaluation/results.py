@@ -47,6 +47,7 @@ class EvaluationResult:
     protocol: dict[str, Any]
     directions: dict[str, DirectionResult]
     leaks: list[dict[str, Any]] = field(default_factory=list)  # images on both sides of a split
+    skipped: dict[str, str] = field(default_factory=dict)  # file that was passed over -> reason
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Return direction -> metrics."""
@@ -63,7 +64,7 @@ def write_metrics(run: Run, result: EvaluationResult, data: DataConfig) -> Path:
         "run": run.path.name, "notes": run.options.method.notes(),
         "directions": by_direction("metrics"), "intervals": by_direction("intervals"),
         "floor": by_direction("real_baseline"), "ceiling": by_direction("copy_baseline"),
-        "copies": by_direction("copies"), "leaks": result.leaks,
+        "copies": by_direction("copies"), "leaks": result.leaks, "skipped": result.skipped,
         "protocol": result.protocol, "data": asdict(data),
     }  # fmt: skip
     path = run.path / "test" / "metrics.json"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import RunError, UserError
 from common.run_main import print_line
 from evaluation.evaluate import evaluate
 from evaluation.metrics_table import metrics_table
@@ -17,8 +17,9 @@ from options.config import TestOptions
 def evaluate_run(path: Path, options: TestOptions) -> None:
     """Evaluate the run at `path` on held-out images; write RUN/test, print and log the metrics.
 
-    UserError where the run cannot be opened, its domains or channels are not those of
-    `options.data`, or the held-out images cannot be evaluated.
+    RunError, at the end, where some images could not be read or written. UserError where the run
+    cannot be opened, its domains or channels are not those of `options.data`, or the held-out images
+    cannot be evaluated.
     """
     trained = options_of(path).data
     if list(options.data.channels_of().items()) != list(trained.channels_of().items()):
@@ -46,3 +47,6 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         print_line(reason)
     print_line(f"metrics: {metrics}\nreport:  {report}")
     print_line(log_results(run, result, options.wandb))
+    if result.skipped:
+        files = "1 image" if len(result.skipped) == 1 else f"{len(result.skipped)} images"
+        raise RunError(f"{files} could not be evaluated, see above; the metrics leave them out")
