@@ -70,7 +70,11 @@ def parse_words(
             values.setdefault(group, {})[key] = text
         else:
             known = [f"{n}.NAME" if _is_dict(kind) else n for n, kind in types.items()]
-            hint = did_you_mean(name, types) or f"; the options are {', '.join(known)}"
+            hint = did_you_mean(name, types) or (
+                f"; the options are {', '.join(known)}"
+                if known
+                else "; --help explains the command"
+            )
             raise UserError(f"unknown option '{name if equals else word}'{hint}", option=name)
     fields = {field.name for field in dataclasses.fields(typing.cast(Any, schema))}
     chosen: Mapping[str, Any] = {name.replace(".", "__"): value for name, value in values.items()}

@@ -11,6 +11,7 @@ from common.metric_columns import COLUMNS
 from common.run_main import run_command
 from common.text_table import aligned
 from common.user_paths import parse_path
+from engine.upgrade_format_1 import WEIGHTS
 
 # Runs may differ in these parts of the protocol and still be compared.
 MAY_DIFFER = frozenset(["step", "weights", "seed", "device"])
@@ -52,7 +53,9 @@ def read_metrics(run: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         directions = {name: dict(metrics) for name, metrics in content["directions"].items()}
-        return {"protocol": dict(content["protocol"]), "directions": directions}
+        protocol = dict(content["protocol"])
+        protocol["weights"] = WEIGHTS.get(str(protocol.get("weights")), protocol.get("weights"))
+        return {"protocol": protocol, "directions": directions}
     except FileNotFoundError:
         if not run.exists():
             raise UserError(

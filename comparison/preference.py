@@ -29,6 +29,7 @@ from data.config import DataConfig
 from data.folders import files_in, find_split, folder_of
 from data.reading import composite_on_white, open_image, read_pixels
 from data.value_range import DomainFormat
+from engine.upgrade_format_1 import upgrade_options
 from inference.outputs import output_name
 
 PAGE = Template((Path(__file__).parent / "templates/preference.html").read_text(encoding="utf-8"))
@@ -127,7 +128,10 @@ def evaluated_data(run: Path) -> DataConfig:
     path = run / "test" / "metrics.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     try:
-        return DataConfig(**content["data"])
+        old = {f"data.{name}": value for name, value in content["data"].items()}
+        return DataConfig(**{
+            name.removeprefix("data."): value for name, value in upgrade_options(old).items()
+        })  # fmt: skip
     except (KeyError, TypeError):
         raise UserError(
             f"{path} was written by another version; run test.py again", path=path

@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import UserError
 from engine.provenance_files import read_sessions
 from engine.tracking.offline_run_reader import is_offline, read_offline
-from engine.upgrade_format_1 import upgrade_option, upgrade_options
+from engine.upgrade_format_1 import LOGGED, upgrade_option, upgrade_options
 from options.config import TrainOptions
 from options.load import saved_options, to_dict
 from options.presets import flatten
@@ -91,7 +91,7 @@ def _training_log(
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """Return the compared values of a row, under their names in metrics.jsonl."""
     return {
-        name.removeprefix("loss/"): value
+        LOGGED.get(name, name).removeprefix("loss/"): value
         for name, value in row.items()
         if isinstance(value, int | float) and not name.startswith(NOT_COMPARED)
     }

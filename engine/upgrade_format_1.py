@@ -46,12 +46,22 @@ NAMED_VALUES = {
 
 
 def _rename_all(names: Any) -> Any:
-    """Return a list of named values under their new names; anything else as it is."""
+    """Return named values, a list or its text, under their new names; anything else as it is."""
+    if isinstance(names, str):
+        return re.sub(r"\w+", lambda word: NAMED_VALUES.get(word[0], word[0]), names)
     return [NAMED_VALUES.get(name, name) for name in names] if isinstance(names, list) else names
 
 
+def _negated(value: Any) -> Any:
+    """Return the opposite of a truth value, which may be the word of one."""
+    if isinstance(value, str):
+        opposites = {"true": False, "false": True}
+        return opposites.get(value.lower(), value)
+    return not value
+
+
 VALUES: dict[str, Callable[[Any], Any]] = {  # by new name
-    "init_strict": lambda partial: not partial,
+    "init_strict": _negated,
     "validation_metrics": _rename_all,
     "method.diffaug_policy": _rename_all,
     "method.penalty": lambda name: NAMED_VALUES.get(name, name),
@@ -59,8 +69,9 @@ VALUES: dict[str, Callable[[Any], Any]] = {  # by new name
 }
 COMMAND_OPTIONS = {  # of test.py, translate.py and export.py, which are not saved
     "weights": "use_ema", "style.share": "style.interpolation",
-    "style.coarse": "style.mixing_blocks",
+    "style.coarse": "style.mixing_blocks", "keep_colour": "keep_color",
 }  # fmt: skip
+LOGGED = {"score/colour": "score/color"}  # keys of metrics.jsonl
 WEIGHTS = {"average": "ema", "live": "raw"}  # of a bundle
 
 
@@ -93,7 +104,10 @@ def new_value(option: str, value: Any) -> str:
     if option == "weights" and value in WEIGHTS:
         return f"={str(value == 'average').lower()}"
     new, converted = upgrade_option(option, value)
-    return "" if new not in VALUES or isinstance(converted, list) else f"={converted}".lower()
+    if new not in VALUES or converted is None:
+        return ""
+    text = f"[{','.join(converted)}]" if isinstance(converted, list) else str(converted)
+    return f"={text}".lower()
 
 
 def upgrade_options(values: Mapping[str, Any]) -> dict[str, Any]:

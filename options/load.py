@@ -16,7 +16,7 @@ from common.errors import UserError, as_user_error, one_line
 from common.suggest import did_you_mean, suggestion
 from data.config import ALL_DOMAINS
 from engine.tracking.wandb_run import clean_name
-from engine.upgrade_format_1 import new_name, new_value, upgrade_options
+from engine.upgrade_format_1 import NAMED_VALUES, new_name, new_value, upgrade_options
 from models import methods
 from models.method import Method
 from options.config import TrainOptions
@@ -199,7 +199,10 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         if kind := kinds.get(_type_of(known, name)):
             raise refuse(f"{name}: '{str(value)[:80]}' is not {kind}") from None
         if choices := _choices(known, name):
-            hint = did_you_mean(str(value), choices)
+            new = NAMED_VALUES.get(str(value), "")
+            hint = (
+                f"; it is now called {new}" if new in choices else did_you_mean(str(value), choices)
+            )
             raise refuse(
                 f"{name}: '{str(value)[:80]}' is not one of {', '.join(choices)}{hint}"
             ) from None

@@ -110,6 +110,9 @@ MISTAKES = {
     "log.wandb=off": ("log.wandb", "'off' is not one of auto, online, offline, disabled"),
     "rates.generators=2": ("rates.generators", "now called lr_multipliers.generators"),
     "init_partial=true": ("init_partial", "now called init_strict=false"),
+    "init_partial=false": ("init_partial", "now called init_strict=true"),
+    "scores=[colour,swd]": ("scores", "now called validation_metrics=[color,swd]"),
+    "method.generator.kind=plain_unet": ("method.generator.kind", "now called norm_free_unet"),
     "method.objective=wgan": ("method.objective", "now called method.gan_mode"),
     "method.generator.initial=xavier": (
         "method.generator.initial",

@@ -208,7 +208,9 @@ def run_with(photos, tmp_path, monkeypatch, capsys, change, size: int = 32) -> s
         return result
 
     monkeypatch.setattr(CycleGAN, "translators", broken)
-    more = [word for word in words(photos, tmp_path / "run") if not word.startswith("score_images")]
+    more = [
+        word for word in words(photos, tmp_path / "run") if not word.startswith("validation_images")
+    ]
     more += [
         f"data.crop_size={size}",
         f"data.load_size={size}",
