@@ -7,7 +7,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,9 @@ from common.files import write_text
 from data.fingerprint import Fingerprint
 
 Job = Literal["train", "eval", "export"]
+INIT_TIMEOUT = 30  # seconds until the server must have answered; then the run is offline
 FINISH_TIMEOUT, UPLOAD_TIMEOUT = 60, 3600  # seconds, without and with artifacts to upload
+INVALID_IN_PROJECT, MAX_PROJECT = frozenset("/\\#?%:"), 128  # W&B's own rule
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
@@ -44,6 +46,14 @@ class LogConfig:
                 raise UserError(
                     f"log.{option} must be at least {smallest}, got {value}", option=f"log.{option}"
                 )
+        project = os.environ.get("WANDB_PROJECT") or self.project
+        if set(project) & INVALID_IN_PROJECT or not 0 < len(project) <= MAX_PROJECT:
+            source = "WANDB_PROJECT" if os.environ.get("WANDB_PROJECT") else "log.project"
+            raise UserError(
+                f"{source}='{project[:60]}' is not a name of a W&B project: 1 to {MAX_PROJECT} "
+                f"characters, without {' '.join(sorted(INVALID_IN_PROJECT))}",
+                option="log.project",
+            )
 
 
 class WandbRun:
@@ -77,8 +87,10 @@ class WandbRun:
                 self.message += "logging to metrics.jsonl only"
                 return
             try:
+                self._abandon()
                 self._start(config, "offline", run_folder, run_id, resolved)
-                self.message = f"W&B: online failed ({one_line(error, 120)}); logging offline"
+                offline = self.message.removeprefix("W&B: ")
+                self.message = f"W&B: online failed ({one_line(error, 120)}); {offline}"
             except Exception as offline_error:
                 self.message += f"offline failed too ({one_line(offline_error, 80)})"
 
@@ -95,7 +107,7 @@ class WandbRun:
             dir=os.environ.get("WANDB_DIR") or str(folder), config=dict(resolved),
             group=clean_name(config.group) if config.group else None, tags=config.tags, mode=mode,
             settings=wandb.Settings(
-                silent=True, console="off", init_timeout=30,
+                silent=True, console="off", init_timeout=INIT_TIMEOUT,
                 finish_timeout=UPLOAD_TIMEOUT if config.artifacts else FINISH_TIMEOUT,
                 x_save_requirements=False,
             ),
@@ -105,9 +117,15 @@ class WandbRun:
         self.uploads = config.artifacts and mode == "online"
         self.message = f"W&B: {mode} run {self.run.id}"
         if mode == "offline":
-            self.message += f", upload it with: wandb sync {Path(self.run.dir).parent}"
+            self.message += f", upload it with: wandb sync {_offline_folders(self.run.dir)}"
         elif self.run.url:
             self.message += f" at {self.run.url}"
+
+    def _abandon(self) -> None:
+        """End the library's service, which otherwise holds the id of a run that could not start."""
+        self.run = None
+        with suppress(Exception):  # of the library: what failed may fail again while it ends
+            import_wandb().teardown(exit_code=1)
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Log numbers by name at a step of the run."""
@@ -300,3 +318,13 @@ def clean_name(text: str) -> str:
 def with_sections(losses: Mapping[str, float]) -> dict[str, float]:
     """Return values by names with a section, by which W&B groups charts: `loss/` by default."""
     return {name if "/" in name else f"loss/{name}": value for name, value in losses.items()}
+
+
+def _offline_folders(files: str) -> str:
+    """Return what `wandb sync` must be given for the offline parts of a run: one, or a pattern.
+
+    `files` is the folder of the newest part's files. A run that was continued has several parts.
+    """
+    newest = Path(files).parent
+    parts = list(newest.parent.glob(f"offline-run-*-{newest.name.rpartition('-')[2]}"))
+    return str(newest if len(parts) < 2 else newest.parent / "offline-run-*")
