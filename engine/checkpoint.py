@@ -112,6 +112,10 @@ class Checkpoints:
             else self.load_latest()
         )
 
+    def latest_step(self) -> int:
+        """Return the step of the latest checkpoint."""
+        return max(int(entry["step"]) for entry in self._files().values())
+
     def latest_and_best(self) -> dict[str, dict[str, Any]]:
         """Return alias -> a manifest that lists one checkpoint alone.
 

@@ -116,6 +116,19 @@ def changes_since_start(
     return lines
 
 
+def images_that_differ(run: Path, config: DataConfig, hash_mode: Fingerprint) -> list[str]:
+    """Return a line for each domain whose images are not those in a run's data.json; often none.
+
+    Every file is hashed. Test images are compared only if there are any now.
+    """
+    began = read_data(run)
+    if not began:
+        return ["data.json is missing, so they cannot be compared"]
+    now = hash_splits(find_split(config, "train"), config, hash_mode, {})
+    began = {split: domains for split, domains in began.items() if split in now}
+    return changes_since_start(began, now, {}, {"code": None})
+
+
 def read_data(run: Path) -> Splits:
     """Return the image hashes in a run's data.json; {} where it is missing or damaged."""
     content = _read(run / DATA).get("images")

@@ -1,5 +1,6 @@
 """Check that a run continues with the options that it began with."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import UserError
@@ -23,11 +24,22 @@ MAY_CHANGE = (
     "log.",
     "runtime.timeout",
 )
+# These say where the images are: another place is accepted where their contents are the same.
+PLACES = ("data.root", "data.train", "data.test")
+# These say how long it is: accepted where the steps that are done keep their learning rates.
+LENGTHS = ("duration ", "decay_after ")
+# These say how the run is computed: another way is accepted, but the bits differ from then on.
+WAYS = ("runtime.device", "runtime.threads", "runtime.compile", "runtime.cuda_graph")
 
 
-def check_same(run: Path, saved: TrainOptions, wanted: TrainOptions) -> None:
-    """Raise UserError, with the differences, if the run folder was begun with other options."""
-    changed = differing(saved, wanted)
+def check_same(
+    run: Path, saved: TrainOptions, wanted: TrainOptions, allowed: Sequence[str] = ()
+) -> None:
+    """Raise UserError, with the differences, if the run folder was begun with other options.
+
+    Differences of options that begin with one of `allowed` are accepted.
+    """
+    changed = [text for text in differing(saved, wanted) if not text.startswith(tuple(allowed))]
     if changed:
         more = f", and {len(changed) - 4} more" if len(changed) > 4 else ""
         raise UserError(

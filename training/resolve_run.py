@@ -11,12 +11,12 @@ from data.measure_ranges import keep_ranges, measure_ranges
 from data.samples import check_sizes
 from data.scenes import provide
 from engine.checkpoint import Checkpoints
-from engine.provenance_files import epoch_images_at_start
+from engine.provenance_files import epoch_images_at_start, images_that_differ
 from engine.schedule import Schedule, make_schedule
 from engine.tracking.wandb_run import LogConfig
 from options.config import TrainOptions
 from options.load import saved_options, to_yaml
-from options.resume_check import check_same
+from options.resume_check import LENGTHS, PLACES, WAYS, check_same, differing
 from training.cost_estimate import apply_budget
 from training.image_selection import SKIPPED, usable_files
 
@@ -108,7 +108,8 @@ def _resolve_options(options: TrainOptions, folder: Path, resumes: bool) -> Trai
         if options.log.project == LogConfig().project:  # the default may have changed
             options = replace(options, log=replace(options.log, project=saved.log.project))
         options = replace(options, data=keep_ranges(options.data, saved.data))
-        check_same(folder, saved, options)
+        _accept_another_place_or_way(folder, saved, options)
+        check_same(folder, saved, options, accepted_differences(folder, saved, options))
         return options
     if planned_schedule(options).warm_up_exceeds_run:
         raise UserError(
@@ -119,6 +120,48 @@ def _resolve_options(options: TrainOptions, folder: Path, resumes: bool) -> Trai
         for name in ("wandb_id", *SKIPPED.values()):  # they belong to another experiment
             (folder / name).unlink(missing_ok=True)
     return options
+
+
+def accepted_differences(
+    folder: Path, saved: TrainOptions, options: TrainOptions
+) -> tuple[str, ...]:
+    """Return the options that may differ from those that a run began with.
+
+    UserError if another duration would have changed the steps that are done.
+    """
+    changed = differing(saved, options)
+    if not any(text.startswith(LENGTHS) for text in changed):
+        return (*PLACES, *WAYS)
+    step = _checkpoints(folder).latest_step()
+    epoch_images = epoch_images_at_start(folder)
+    before, after = _schedule(saved, epoch_images), _schedule(options, epoch_images)
+    is_same = after.steps >= step and all(before.factor(n) == after.factor(n) for n in range(step))
+    if not is_same or options.data.progressive_crops:
+        raise UserError(
+            f"{folder}: with {changed[0]} the {step} steps that are done would have had other "
+            f"learning rates or crops; start a new run with init_from={folder}",
+            option="duration", path=folder,
+        )  # fmt: skip
+    return (*PLACES, *WAYS, *LENGTHS)
+
+
+def _accept_another_place_or_way(folder: Path, saved: TrainOptions, options: TrainOptions) -> None:
+    """Print what differs in where and how a run continues.
+
+    UserError if its images are in other folders and not the same by data.json.
+    """
+    changed = differing(saved, options)
+    if places := [text for text in changed if text.startswith(PLACES)]:
+        different = images_that_differ(folder, options.data, options.log.fingerprint)
+        if different:
+            raise UserError(
+                f"{folder} holds a run with other images ({places[0]}; {different[0]}); choose "
+                "another run=, or put the images back",
+                option=places[0].partition(" ")[0], path=folder,
+            )  # fmt: skip
+        print_line(f"note: the images are in another folder ({places[0]}); their contents agree")
+    if ways := [text for text in changed if text.startswith(WAYS)]:
+        print_line(f"note: {', '.join(ways)}: the run is no longer bit for bit the one it began as")
 
 
 def _checkpoints(folder: Path) -> Checkpoints:

@@ -30,7 +30,13 @@ from training.image_selection import fixed_images, make_samples
 from training.init_from import init_weights_from
 from training.loop import Loop
 from training.reporter import Reporter
-from training.resolve_run import ResolvedRun, check_inputs, planned_schedule, resolve_run
+from training.resolve_run import (
+    ResolvedRun,
+    accepted_differences,
+    check_inputs,
+    planned_schedule,
+    resolve_run,
+)
 from training.save_and_restore import RunCheckpoints
 
 
@@ -105,7 +111,8 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
     checkpoints = RunCheckpoints(run.folder, train_step)
     if run.resumes:
         checkpoints.restore()
-        check_same(run.folder, from_yaml(checkpoints.options_text, str(run.folder)), options)
+        saved = from_yaml(checkpoints.options_text, str(run.folder))
+        check_same(run.folder, saved, options, accepted_differences(run.folder, saved, options))
     if distributed.is_main_process:
         write_text(run.folder / "options.yaml", to_yaml(options))
     if options.init_from and not run.resumes:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import train
 from common.errors import RunError
-from engine.checkpoint import Checkpoints
+from engine.checkpoint import Checkpoints, load_checkpoint
 from engine.train_step import TrainStep
+from options.load import saved_options
 from tests.conftest import TINY, call, refusal, write_images
 from training import reporter
 from training.metrics_log import MetricsLog
@@ -210,3 +212,53 @@ def test_variables_of_torchrun_that_are_not_numbers_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     code, error = call(train, "demo")
     assert code == 2 and "RANK" in error and "torchrun" in error
+
+
+def moved(photos, tmp_path, change=None):
+    """Return where the same images are now; `change` may alter one of them."""
+    shutil.copytree(photos, tmp_path / "moved")
+    if change:
+        change(tmp_path / "moved")
+    return tmp_path / "moved"
+
+
+def test_a_run_continues_with_the_same_images_in_another_folder(images, tmp_path, cut, capsys):
+    cut(2)
+    with pytest.raises(Stop):
+        call(train, *words(images, tmp_path / "run", "duration=4 steps", "checkpoint_every=2"))
+    cut(-1)
+    place = moved(images, tmp_path)
+    shutil.rmtree(images)
+    assert call(train, *words(place, tmp_path / "run", "duration=4 steps", "checkpoint_every=2",
+                              "runtime.threads=1")) == (0, "")  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "their contents agree" in printed and "no longer bit for bit" in printed
+    assert saved_options(tmp_path / "run/options.yaml").data.root == str(place)
+
+
+def test_a_run_does_not_continue_with_other_images(images, tmp_path, cut):
+    cut(2)
+    with pytest.raises(Stop):
+        call(train, *words(images, tmp_path / "run", "duration=4 steps", "checkpoint_every=2"))
+    cut(-1)
+    place = moved(images, tmp_path, lambda folder: write_images(folder / "trainA", 1, first=99))
+    command = words(place, tmp_path / "run", "duration=4 steps", "checkpoint_every=2")
+    error = refusal(train, *command)
+    assert error.option == "data.root" and "other images" in str(error)
+
+
+def test_a_run_continues_for_longer_where_the_schedule_so_far_is_the_same(images, tmp_path, cut):
+    short = words(images, tmp_path / "run", "duration=4 steps", "decay_after=4 steps")
+    assert call(train, *short) == (0, "")
+    longer = ["duration=6 steps", "decay_after=6 steps"]
+    assert call(train, *words(images, tmp_path / "run", *longer)) == (0, "")
+    assert call(train, *words(images, tmp_path / "at_once", *longer)) == (0, "")
+    one, other = (load_checkpoint(tmp_path / run / "checkpoints/step_00000006.pt")
+                  for run in ("run", "at_once"))  # fmt: skip
+    tensors = [key for key, value in one["method"].items() if isinstance(value, torch.Tensor)]
+    assert len(tensors) > 20
+    assert all(one["method"][key].equal(other["method"][key]) for key in tensors)
+    error = refusal(
+        train, *words(images, tmp_path / "run", "duration=8 steps", "decay_after=2 steps")
+    )
+    assert error.option == "duration" and "init_from" in str(error)
