@@ -35,6 +35,12 @@ def with_progress(
         screen.flush()
 
 
+def print_beside_bar(line: str) -> None:
+    """Print a line on standard error; where a terminal shows a bar, in its place."""
+    erase = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{erase}{line}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def fraction_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float], None]]:
     """Yield a function that shows the finished fraction of a task, 0 to 1, on a terminal."""

@@ -89,7 +89,9 @@ def dataset_fingerprint(images: Mapping[str, Images]) -> str:
         for name, image in hashes.items():
             sizes = sizes or not image.sha256
             content = bytes.fromhex(image.sha256) or str(image.bytes).encode()
-            digest.update(os.fsencode(os.path.basename(name)) + b"\0" + content)
+            # Names were decoded as UTF-8, whatever the encoding of the file system is.
+            encoded = os.path.basename(name).encode("utf-8", "surrogateescape")
+            digest.update(encoded + b"\0" + content)
     return ("~" if sizes else "") + digest.hexdigest()[:16]
 
 

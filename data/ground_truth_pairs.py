@@ -64,7 +64,7 @@ def _description(config: DataConfig) -> dict[str, str]:
     if not config.root or not description.is_file():
         return {}
     try:
-        content = json.loads(description.read_text())
+        content = json.loads(description.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         raise UserError(
             f"{description}: not valid JSON; correct or remove it", path=description

@@ -133,7 +133,7 @@ class Checkpoints:
     def _files(self) -> dict[str, dict[str, Any]]:
         """Return file name -> manifest entry; without sha256 where the manifest is damaged."""
         try:
-            files = json.loads((self.folder / MANIFEST).read_text())["files"]
+            files = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
             entries = {str(name): dict(entry) for name, entry in files.items()}
             assert all(NAME.fullmatch(name) for name in entries), "a file outside the folder"
             for entry in entries.values():

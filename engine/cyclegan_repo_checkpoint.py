@@ -4,6 +4,7 @@ The layout of a file is recognised by the keys of its state dict. "The reference
 repository.
 """
 
+import pickle
 import re
 import zipfile
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ KEY = re.compile(r"(?:module\.)?model\.(\d+)\.(?:conv_block\.(\d+)\.)?(weight|bi
 Layer = tuple[Tensor, Tensor | None]
 """Weight and bias."""
 Network = TypeVar("Network", ResnetGenerator, PatchDiscriminator)
+WRAPPERS = ("state_dict", "model_state_dict", "net", "netG", "generator", "params")
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "filt")  # filt: a blur's kernel
 
 
@@ -65,14 +67,34 @@ def _load_state_dict(path: Path) -> dict[str, Any]:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", path=path) from None
-    except Exception as error:  # damage raises EOFError, RuntimeError, UnpicklingError and others
+    except pickle.UnpicklingError as error:
+        raise _not_weights(path, str(error)) from None
+    except Exception as error:  # damage raises EOFError, RuntimeError and others
         raise UserError(
             f"{path}: damaged, or not a checkpoint ({type(error).__name__}); copy it again",
             path=path,
         ) from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds no weights (it is not a state dict)", path=path)
-    return state
+    return _unwrapped(state)
+
+
+def _not_weights(path: Path, reason: str) -> UserError:
+    """Return the error for a file that torch does not load as weights alone."""
+    classes = re.findall(r"(?:GLOBAL|global:?) ([\w.]+)", reason)
+    if not classes:
+        return UserError(f"{path}: damaged, or not a checkpoint; copy it again", path=path)
+    return UserError(
+        f"{path}: a whole pickled object ({classes[0]}), which can run code when it is opened; save "
+        "only its weights where it came from: torch.save(network.state_dict(), 'weights.pth')",
+        path=path,
+    )
+
+
+def _unwrapped(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state dict in a dict that holds nothing else of use: {"state_dict": ...}."""
+    inner = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), None)
+    return state if inner is None else inner
 
 
 def _with_weights(network: Network, layers: Sequence[Layer], path: Path) -> Network:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, one_line
-from common.progress import with_progress
+from common.progress import print_beside_bar, with_progress
 from data.augment import evaluation_transform
 from data.config import DataConfig
 from data.fingerprint import fingerprint_files
@@ -85,7 +84,7 @@ class SkippedFiles:
         """Report that a file is passed over."""
         if file not in self.reasons:
             self.reasons[file] = str(error)
-            print(f"\nskipped: {one_line(error)}", file=sys.stderr)
+            print_beside_bar(f"skipped: {one_line(error)}")
 
 
 def evaluate(

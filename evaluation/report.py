@@ -220,7 +220,9 @@ def _formatted(key: str, value: float) -> str:
 def _curves(path: Path) -> str:
     """Return a chart of every logged value in metrics.jsonl over the number of images seen."""
     rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    ):
         with contextlib.suppress(ValueError):  # the last line of a killed run may be cut off
             rows.append(json.loads(line))
     names = sorted({name for row in rows for name in row} - NOT_DRAWN)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.errors import RunError, UserError, one_line
-from common.progress import fraction_bar, with_progress
+from common.progress import fraction_bar, print_beside_bar, with_progress
 from common.run_main import print_line
 from common.user_paths import parse_path
 from data.folders import SUFFIXES
@@ -111,7 +111,7 @@ def translate_paths(
             if inputs.single:
                 raise
             failed.append(file)
-            print(f"skipped: {one_line(error)}", file=sys.stderr)
+            print_beside_bar(f"skipped: {one_line(error)}")
 
     max_pixels = 0 if options.video or masks.differ else BATCH_PIXELS[run.runtime.device.type]
     with smooth_statistics(translator) if options.video else nullcontext():

@@ -130,7 +130,7 @@ def preset_list() -> str:
     """Return a line for every preset: its name and the first comment of its file."""
     lines = []
     for name in preset_names():
-        first = (PRESETS / f"{name}.yaml").read_text().partition("\n")[0]
+        first = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
         lines.append(f"  {name:<20} {first.lstrip('# ')}")
     return "presets:\n" + "\n".join(lines)
 

@@ -58,7 +58,9 @@ class PixelFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.shapes: list[list[int]] = json.loads(path.with_suffix(".json").read_text())
+        self.shapes: list[list[int]] = json.loads(
+            path.with_suffix(".json").read_text(encoding="utf-8")
+        )
         sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.starts = [0, *np.cumsum(sizes).tolist()]
         self._bytes: np.memmap | None = None
@@ -115,7 +117,7 @@ def open_pixel_file(
 def _is_complete(path: Path, count: int) -> bool:
     """Return whether both files exist, are complete, and contain `count` images."""
     try:
-        shapes = json.loads(path.with_suffix(".json").read_text())
+        shapes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         size = sum(int(np.prod(shape)) for shape in shapes)
         return len(shapes) == count and path.stat().st_size == size
     except (OSError, ValueError, TypeError):

@@ -249,7 +249,7 @@ def wandb_run_id(folder: Path) -> str:
     if not path.exists():
         sweep_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
         write_text(path, clean_name(sweep_id) if sweep_id else secrets.token_hex(4))
-    return path.read_text().strip()
+    return path.read_text(encoding="utf-8").strip()
 
 
 def import_wandb() -> Any:

@@ -123,3 +123,11 @@ def test_a_name_that_is_not_utf8_is_recorded_escaped(tmp_path):
         file.write(b"x")
     found = hash_files(tmp_path, [tmp_path / os.fsdecode(b"\xff.png")])
     assert list(to_json({"a": found})["a"]) == ["\\xff.png"]
+
+
+def test_the_fingerprint_does_not_depend_on_the_encoding_of_the_file_system(tmp_path, monkeypatch):
+    (tmp_path / "été😀.png").write_bytes(b"1")
+    images = {"a": hash_files(tmp_path, [tmp_path / "été😀.png"])}
+    expected = dataset_fingerprint(images)
+    monkeypatch.setattr(os, "fsencode", lambda name: name.encode("latin-1"))
+    assert dataset_fingerprint(images) == expected

@@ -191,3 +191,18 @@ def test_translate_opens_the_file_and_infers_the_direction_from_its_name(tmp_pat
         expected = ((network(x)[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
     found = load_translator(path, device="cpu")["b_to_a"](square)
     assert abs(found.astype(int) - expected).max() <= 1
+
+
+def test_a_whole_pickled_network_is_refused_with_the_way_to_save_its_weights(tmp_path):
+    torch.save(Restated(3, 1), tmp_path / "latest_net_G_A.pth")
+    with pytest.raises(UserError) as error:
+        read_reference(tmp_path / "latest_net_G_A.pth")
+    assert error.value.path == str(tmp_path / "latest_net_G_A.pth")
+    assert "Restated" in str(error.value) and "state_dict()" in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "generator"])
+def test_weights_inside_a_dict_are_found(tmp_path, key):
+    state = {f"module.{name}": value for name, value in Restated(3, 1).state_dict().items()}
+    torch.save({key: state, "epoch": 5}, tmp_path / "net_G.pth")
+    assert read_reference(tmp_path / "net_G.pth").config.blocks == 1
