@@ -81,7 +81,7 @@ def _load_state_dict(path: Path) -> dict[str, Any]:
 
 def _not_weights(path: Path, reason: str) -> UserError:
     """Return the error for a file that torch does not load as weights alone."""
-    classes = re.findall(r"(?:GLOBAL|global:?) ([\w.]+)", reason)
+    classes = re.findall(r"GLOBAL ([\w.]+)", reason)
     if not classes:
         return UserError(f"{path}: damaged, or not a checkpoint; copy it again", path=path)
     return UserError(
