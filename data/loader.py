@@ -1,6 +1,8 @@
 """Load batches in worker processes, and end these processes with their parent."""
 
 import atexit
+import math
+import os
 import signal
 import warnings
 import weakref
@@ -11,7 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.errors import UserError
+from data.config import DataConfig
 from data.reading import BadImage
+
+PREFETCHED = 4  # batches that a worker reads ahead
+SHARED_MEMORY = "/dev/shm"  # where workers hand their batches over, on Linux
 
 
 def batches(
@@ -37,7 +44,7 @@ def batches(
         stream = iter(DataLoader(
             samples, batch_sampler=steps, num_workers=workers, collate_fn=_collate,
             pin_memory=pin_memory,
-            worker_init_fn=_initialize_worker, prefetch_factor=4 if workers else None,
+            worker_init_fn=_initialize_worker, prefetch_factor=PREFETCHED if workers else None,
             generator=torch.Generator(),  # leaves the global generator of the run unchanged
         ))  # fmt: skip
     _open_streams.add(stream)
@@ -45,6 +52,33 @@ def batches(
         if isinstance(batch, BadImage):
             raise batch
         yield batch
+
+
+def check_shared_memory(config: DataConfig, batch_size: int, processes: int = 1) -> None:
+    """Raise UserError where the batches in flight do not fit into the shared memory that is free.
+
+    Workers hand their batches over in /dev/shm; where it is full, they die or wait without a word.
+    A container has 64 MB by default. `batch_size` is that of one process, `processes` their number
+    on this machine. Without a /dev/shm nothing is checked.
+    """
+    if not config.workers or config.device_cache:
+        return
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return
+    pixel = sum(form.bytes_per_pixel for form in config.formats().values())
+    batch = batch_size * config.crop_size**2 * pixel
+    needed = processes * batch * (config.workers * PREFETCHED + 1)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        fitting = max((free // (processes * batch) - 1) // PREFETCHED, 0)
+        raise UserError(
+            f"data.workers={config.workers}: their batches need {needed / 1e6:.0f} MB of shared "
+            f"memory, but {SHARED_MEMORY} has {free / 1e6:.0f} MB free; set data.workers={fitting}, "
+            f"or start the container with --shm-size={math.ceil(1.2 * needed / 1e9)}g",
+            option="data.workers", path=SHARED_MEMORY,
+        )  # fmt: skip
 
 
 _open_streams: "weakref.WeakSet[Any]" = weakref.WeakSet()

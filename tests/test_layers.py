@@ -13,8 +13,8 @@ LAYERS = [
     ["benchmarks", "reliability"],
 ]  # fmt: skip
 DOORS = {
-    "omegaconf": ["options/load.py", "options/presets.py"],
-    "yaml": [],
+    "omegaconf": ["options/load.py"],
+    "yaml": ["options/presets.py"],
     "wandb": ["engine/tracking/wandb_run.py"],
     "albumentations": ["data/augment.py"],
     "torch.distributed": ["engine/distributed/context.py"],

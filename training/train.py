@@ -12,6 +12,7 @@ from common.errors import UserError, as_user_error
 from common.files import run_lock, write_text
 from common.run_main import print_line
 from common.user_paths import make_folder, parse_path
+from data.loader import check_shared_memory
 from engine.distributed.context import DistributedContext
 from engine.hardware.memory import is_out_of_memory
 from engine.provenance_files import record_run
@@ -102,6 +103,9 @@ def build_method(options: TrainOptions, is_distributed: bool = False) -> Method:
 def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
     """Train a resolved run to its end; every rank calls this with the same run."""
     options, distributed = run.options, runtime.distributed
+    check_shared_memory(
+        options.data, options.batch_size // distributed.world_size, distributed.local_world_size
+    )
     samples = make_samples(
         run.files, options.data, options.seed, runtime.device, distributed.local_world_size
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -179,3 +180,23 @@ def test_a_true_translation_of_another_size_is_refused(trained, tmp_path):
     words = [f"data.test.{d}={tmp_path / d}" for d in "ab"]
     error = refusal(test_command, trained, *words, "data.fit=short_side", "data.pairs=both")
     assert (error.option, error.path) == ("data.fit", str(tmp_path / "a/000.png"))
+
+
+def test_a_file_that_cannot_be_read_is_named_counted_and_passed_over(photos, tmp_path, capsys):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    words = ["cyclegan", f"data.root={data}", f"run={tmp_path / 'run'}", *TINY, "duration=1 steps"]
+    assert call(train, *words) == (0, "")
+    files = sorted((data / "testA").iterdir())
+    files[0].write_bytes(b"not a picture")
+    long = data / "testA" / ("x" * 248 + ".gif")  # with .png added, no file system takes it
+    shutil.copy(files[1], long)
+    code, error = call(
+        test_command, tmp_path / "run", "wandb=disabled", "runtime.device=cpu", "checks=false"
+    )
+    assert code == 1 and "2 images could not be evaluated" in error
+    printed = capsys.readouterr().err
+    assert printed.count("skipped:") == 2 and files[0].name in printed
+    metrics = json.loads((tmp_path / "run/test/metrics.json").read_text())
+    assert metrics["protocol"]["images"]["a"] == len(files) - 1
+    assert set(metrics["skipped"]) == {str(files[0]), str(long)}
