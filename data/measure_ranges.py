@@ -52,10 +52,15 @@ def measure_ranges(
             ranges.pop(domain, None)
             notes += _few_levels_note(domain, paths, config) if pictures else []
             continue
-        dtype = str(np.result_type(*{form.dtype for form in formats.values()}))
-        dtypes[domain] = config.dtype.get(domain, config.dtype.get(ALL_DOMAINS, dtype))
         form = DomainFormat(config.channels_of()[domain], config.page)
         sample = _sample(evenly_spaced(list(formats), MAX_FILES), form, config)
+        if not sample.values:
+            raise UserError(
+                f"{domain}: none of its files can be read; check them with python -m data.doctor",
+                option=f"data.train.{domain}", path=paths[0],
+            )  # fmt: skip
+        dtype = str(np.result_type(*{values.dtype for values in sample.values}))
+        dtypes[domain] = config.dtype.get(domain, config.dtype.get(ALL_DOMAINS, dtype))
         low, high = _range(domain, given or "auto", dtype, sample)
         ranges[domain] = range_text(low, high)
         form = replace(form, low=low, high=high, dtype=dtypes[domain])
@@ -142,7 +147,7 @@ def _range(domain: str, given: str, dtype: str, sample: _Sample) -> tuple[float,
         return type_range(dtype)
     if given != "auto":
         return parse_range(given, f"data.range.{domain}")
-    values = np.concatenate(sample.values) if sample.values else np.zeros(0)
+    values = np.concatenate(sample.values)
     if not len(values):
         raise UserError(
             f"{domain}: no valid value in {sample.files} files; set data.range.{domain}=[low,high]",
@@ -160,7 +165,7 @@ def _range(domain: str, given: str, dtype: str, sample: _Sample) -> tuple[float,
 
 
 def _range_note(domain: str, form: DomainFormat, given: str, sample: _Sample) -> str:
-    values = np.concatenate(sample.values).astype(np.float64) if sample.values else np.zeros(1)
+    values = np.concatenate(sample.values).astype(np.float64)
     assert form.low is not None and form.high is not None
     clipped = float(((values < form.low) | (values > form.high)).mean())
     source = {
@@ -179,8 +184,6 @@ def _range_note(domain: str, form: DomainFormat, given: str, sample: _Sample) ->
 
 def _refuse_few_levels(domain: str, form: DomainFormat, sample: _Sample) -> None:
     """Raise UserError where few of 256 levels reach the networks although the files hold more."""
-    if not sample.values:
-        return
     values = np.concatenate(sample.values)
     held = len(np.unique(values))
     levels = len(np.unique(np.rint(form.to_unit(values) * 255)))

@@ -6,8 +6,9 @@ left to data/reading.py.
 
 import functools
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # orientation -> wha
     7: lambda rows: np.rot90(rows, 2).swapaxes(0, 1), 8: np.rot90,
 }  # fmt: skip
 Result = TypeVar("Result")
-MAX_PIXELS = 89_478_485  # of a page; Pillow's limit
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow only warns above this limit
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # BadImage reports its errors
 
 
@@ -94,41 +95,52 @@ def read_values(path: str | Path, channels: int, page: int = 0) -> tuple[np.ndar
 
     BadImage says what the file has if that is not `channels` bands.
     """
-    suffix = Path(path).suffix.lower()
-    nodata = None
+    suffix, nodata = Path(path).suffix.lower(), None
+    form = file_format(path)
     if suffix == ".npy":
-        values, has_alpha = (
-            height_width_channels(np.load(path, allow_pickle=False), channels),
-            False,
-        )
+        values = height_width_channels(np.load(path, allow_pickle=False), channels)
+        form = replace(form, bands=values.shape[2])
     elif suffix in TIFF_SUFFIXES:
-        values, has_alpha, nodata = _read_tiff(path, page)
-    elif suffix == ".png":
+        values, form, nodata = _read_tiff(path, channels, page)
+    else:
+        _check(path, form, channels, [values_size(path)])
+        values = _decoded(path)
+    _check(path, form, channels, [])
+    if form.has_alpha and form.bands == channels + 1:
+        values = _composite_on_largest(values)
+    if values.dtype.kind not in "fiu":
+        raise BadImage(f"{path}: values of type {values.dtype} are not supported", path=path)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    return values, valid if nodata is None else valid & (values != nodata)
+
+
+def _check(
+    path: str | Path, form: FileFormat, channels: int, sizes: Sequence[tuple[int, int]]
+) -> None:
+    """Raise BadImage, before anything is decoded, for other bands or too many pixels."""
+    if sum(height * width for height, width in sizes) > MAX_PIXELS:
+        raise BadImage(f"{path}: over {MAX_PIXELS} pixels; make it smaller first", path=path)
+    if form.bands != channels and not (form.has_alpha and form.bands == channels + 1):
+        raise BadImage(
+            f"{path}: has {form}, but data.channels is {channels}; set "
+            f"data.channels={form.bands - form.has_alpha}, or save the bands that you need",
+            option="data.channels", path=path,
+        )  # fmt: skip
+
+
+def _decoded(path: str | Path) -> np.ndarray:
+    """Return the values of a 16-bit PNG, a PGM or a PFM, [H, W, C]."""
+    if Path(path).suffix.lower() == ".png":
         import imagecodecs
 
         values = imagecodecs.png_decode(Path(path).read_bytes())
-        values = values if values.ndim == 3 else values[..., None]
-        has_alpha = values.shape[2] in (2, 4)
     else:
         with Image.open(path) as image:
             values = np.asarray(image)
             if image.mode.startswith("I"):
                 values = values.clip(0, 65535).astype(np.uint16)
-        values, has_alpha = values.reshape(*values.shape[:2], -1), False
-    if has_alpha and values.shape[2] == channels + 1:
-        values = _composite_on_largest(values)
-    if values.shape[2] != channels:
-        found = FileFormat(str(values.dtype), values.shape[2], has_alpha, 1, False)
-        raise BadImage(
-            f"{path}: has {found}, but data.channels is {channels}; set "
-            f"data.channels={values.shape[2] - has_alpha}, or save the bands that you need",
-            option="data.channels", path=path,
-        )  # fmt: skip
-    if values.dtype.kind not in "fiub":
-        raise BadImage(f"{path}: values of type {values.dtype} are not supported", path=path)
-    values = values.astype(np.uint8) if values.dtype.kind == "b" else values
-    valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
-    return values, valid if nodata is None else valid & (values != nodata)
+    return values.reshape(*values.shape[:2], -1)
 
 
 @_bad_image_on_errors
@@ -147,8 +159,10 @@ def values_size(path: str | Path) -> tuple[int, int]:
             is_sideways = page.tags.valueof(ORIENTATION, default=1) in (5, 6, 7, 8)
             height, width = page.imagelength, page.imagewidth
             return (width, height) if is_sideways else (height, width)
-    with Image.open(path) as image:
-        return image.height, image.width
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check` refuses it
+        with Image.open(path) as image:
+            return image.height, image.width
 
 
 def _png_format(path: str | Path) -> FileFormat:
@@ -162,7 +176,7 @@ def _png_format(path: str | Path) -> FileFormat:
 
 def _pnm_format(path: str | Path) -> FileFormat:
     """Return the format of a PGM, which may have 16 bits, or of a PFM."""
-    with Image.open(path) as image:
+    with warnings.catch_warnings(), Image.open(path) as image:
         if image.mode.startswith("I"):
             return FileFormat("uint16", 1, False, 1, False)
         return FileFormat("float32", 1, False, 1, False) if image.mode == "F" else PICTURE
@@ -171,8 +185,7 @@ def _pnm_format(path: str | Path) -> FileFormat:
 def _array_format(path: str | Path) -> FileFormat:
     array = np.load(path, allow_pickle=False, mmap_mode="r")
     bands = 1 if array.ndim < 3 else min(array.shape[0], array.shape[2])
-    is_picture = array.dtype in (np.uint8, np.bool_)
-    return FileFormat(str(array.dtype), bands, False, 1, is_picture)
+    return FileFormat(array.dtype.name, bands, False, 1, is_picture=array.dtype == np.uint8)
 
 
 def height_width_channels(array: np.ndarray, channels: int) -> np.ndarray:
@@ -209,8 +222,10 @@ def _full_pages(file: Any) -> list[Any]:
     return [page for page in file.pages if not page.is_reduced and not page.is_mask]
 
 
-def _read_tiff(path: str | Path, page: int) -> tuple[np.ndarray, bool, float | None]:
-    """Return values [H, W, C], whether the last is alpha, and the nodata value of a page."""
+def _read_tiff(
+    path: str | Path, channels: int, page: int
+) -> tuple[np.ndarray, FileFormat, float | None]:
+    """Return values [H, W, C], their format, and the nodata value of a page; -1: of all."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -221,19 +236,20 @@ def _read_tiff(path: str | Path, page: int) -> tuple[np.ndarray, bool, float | N
                 option="data.page", path=path,
             )  # fmt: skip
         chosen = pages if page < 0 else [pages[page]]
-        if sum(each.imagelength * each.imagewidth for each in chosen) > MAX_PIXELS:
-            raise BadImage(f"{path}: over {MAX_PIXELS} pixels; make it smaller first", path=path)
+        first = chosen[0]
+        has_alpha = page >= 0 and bool(first.extrasamples) and first.extrasamples[-1] in (1, 2)
+        bands = sum(each.samplesperpixel for each in chosen)
+        form = FileFormat(str(first.dtype), bands, has_alpha, len(pages), is_picture=False)
+        _check(path, form, channels, [(each.imagelength, each.imagewidth) for each in chosen])
         parts = [_page_values(each) for each in chosen]
         if len({part.shape[:2] for part in parts}) > 1:
             raise BadImage(f"{path}: its pages differ in size; set data.page=N", path=path)
-        first = chosen[0]
-        has_alpha = page >= 0 and bool(first.extrasamples) and first.extrasamples[-1] in (1, 2)
         tag = first.tags.get(GDAL_NODATA)
         nodata = None
         if tag is not None:
             text = str(tag.value).strip("\0 ")
             nodata = float(text) if text.lower() not in ("", "nan") else None
-        return np.concatenate(parts, axis=2), has_alpha, nodata
+        return np.concatenate(parts, axis=2), form, nodata
 
 
 def _page_values(page: Any) -> np.ndarray:

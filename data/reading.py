@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 
 from common.errors import one_line
 from data.raw_values import (
+    MAX_PIXELS,
     TIFF_SUFFIXES,
     BadImage,
     file_format,
@@ -34,7 +35,6 @@ TRANSPOSES = {  # EXIF orientation -> the transpose that makes the image upright
 ORIENTATION_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # info keys
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # BadImage reports its errors instead
 _STDERR_LOCK = threading.Lock()  # file descriptor 2 belongs to the whole process
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow only warns above this limit
 
 
 def read_image(

@@ -10,18 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.errors import UserError, one_line
-from common.progress import print_beside_bar, with_progress
-from data.augment import evaluation_transform
+from common.errors import UserError
+from common.progress import with_progress
 from data.config import DataConfig
 from data.fingerprint import fingerprint_files
 from data.folders import evenly_spaced, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
 from data.raw_values import file_format
-from data.reading import BadImage
-from data.samples import load_image
 from data.tensors import denormalize, normalize, to_pixels, to_tensor
-from data.value_range import DomainFormat
 from evaluation.copies_and_leaks import (
     Descriptors,
     find_leaks,
@@ -32,6 +28,7 @@ from evaluation.image_metrics import ImageMetrics, worst_indices
 from evaluation.pretrained_networks import Inception, Lpips
 from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from evaluation.set_metrics import set_metrics
+from evaluation.skipped_files import SkippedFiles, read_images
 from evaluation.style_metrics import MAX_IMAGES, make_style_sheet, style_metrics
 from inference.open_run import Run
 from inference.outputs import like_input, output_name, write_picture
@@ -62,29 +59,6 @@ class _TranslatedImages:
 
     def fakes(self) -> list[Tensor]:
         return [image.fake for image in self.images]
-
-
-class SkippedFiles:
-    """The files that could not be read or written, each reported once."""
-
-    def __init__(self) -> None:
-        self.reasons: dict[Path, str] = {}
-
-    def read(self, file: Path, data: DataConfig, form: DomainFormat) -> Tensor | None:
-        """Return a file as an image [1, C, H, W], or None, reported, if it cannot be read."""
-        try:
-            return load_image(file, evaluation_transform(data), data, form)
-        except BadImage as error:
-            self.add(file, error)
-        except OSError as error:
-            self.add(file, UserError(f"{file}: {error.strerror or error}", path=file))
-        return None
-
-    def add(self, file: Path, error: UserError) -> None:
-        """Report that a file is passed over."""
-        if file not in self.reasons:
-            self.reasons[file] = str(error)
-            print_beside_bar(f"skipped: {one_line(error)}")
 
 
 def evaluate(
@@ -305,23 +279,7 @@ def _held_out_images(
     for direction, done in translated.items():
         if run.translators[direction].source == domain:
             return done.sources()
-    return _read(files[domain], data, domain, skipped)[1]
-
-
-def _read(
-    files: Sequence[Path], data: DataConfig, domain: str, skipped: SkippedFiles,
-    description: str = "",
-) -> tuple[list[Path], list[Tensor]]:  # fmt: skip
-    """Return the files of a domain that can be read, and their images as uint8.
-
-    With a description, the progress is shown under it.
-    """
-    form = data.formats()[domain]
-    images = (skipped.read(file, data, form) for file in files)
-    if description:
-        images = with_progress(images, len(files), description)
-    read = [(file, image) for file, image in zip(files, images, strict=True) if image is not None]
-    return [file for file, _ in read], [denormalize(image) for _, image in read]
+    return read_images(files[domain], data, domain, skipped)[1]
 
 
 def _training_images(
@@ -336,7 +294,7 @@ def _training_images(
     for domain in test_files:
         files = split[domain][:MAX_TRAINING_IMAGES]
         description = f"training images of {domain}"
-        training[domain] = _read(files, data, domain, skipped, description)
+        training[domain] = read_images(files, data, domain, skipped, description)
     return training
 
 

@@ -25,11 +25,11 @@ MAY_CHANGE = (
     "runtime.timeout",
 )
 # These say where the images are: another place is accepted where their contents are the same.
-PLACES = ("data.root", "data.train", "data.test")
+FOLDER_OPTIONS = ("data.root", "data.train", "data.test")
 # These say how long it is: accepted where the steps that are done keep their learning rates.
-LENGTHS = ("duration ", "decay_after ")
+DURATION_OPTIONS = ("duration ", "decay_after ")
 # These say how the run is computed: another way is accepted, but the bits differ from then on.
-WAYS = ("runtime.device", "runtime.threads", "runtime.compile", "runtime.cuda_graph")
+DEVICE_OPTIONS = ("runtime.device", "runtime.threads", "runtime.compile", "runtime.cuda_graph")
 
 
 def check_same(

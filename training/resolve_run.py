@@ -16,7 +16,13 @@ from engine.schedule import Schedule, make_schedule
 from engine.tracking.wandb_run import LogConfig
 from options.config import TrainOptions
 from options.load import saved_options, to_yaml
-from options.resume_check import LENGTHS, PLACES, WAYS, check_same, differing
+from options.resume_check import (
+    DEVICE_OPTIONS,
+    DURATION_OPTIONS,
+    FOLDER_OPTIONS,
+    check_same,
+    differing,
+)
 from training.cost_estimate import apply_budget
 from training.image_selection import SKIPPED, usable_files
 
@@ -108,7 +114,7 @@ def _resolve_options(options: TrainOptions, folder: Path, resumes: bool) -> Trai
         if options.log.project == LogConfig().project:  # the default may have changed
             options = replace(options, log=replace(options.log, project=saved.log.project))
         options = replace(options, data=keep_ranges(options.data, saved.data))
-        _accept_another_place_or_way(folder, saved, options)
+        _check_folders_and_device(folder, saved, options)
         check_same(folder, saved, options, accepted_differences(folder, saved, options))
         return options
     if planned_schedule(options).warm_up_exceeds_run:
@@ -130,8 +136,8 @@ def accepted_differences(
     UserError if another duration would have changed the steps that are done.
     """
     changed = differing(saved, options)
-    if not any(text.startswith(LENGTHS) for text in changed):
-        return (*PLACES, *WAYS)
+    if not any(text.startswith(DURATION_OPTIONS) for text in changed):
+        return (*FOLDER_OPTIONS, *DEVICE_OPTIONS)
     step = _checkpoints(folder).latest_step()
     epoch_images = epoch_images_at_start(folder)
     before, after = _schedule(saved, epoch_images), _schedule(options, epoch_images)
@@ -142,16 +148,16 @@ def accepted_differences(
             f"learning rates or crops; start a new run with init_from={folder}",
             option="duration", path=folder,
         )  # fmt: skip
-    return (*PLACES, *WAYS, *LENGTHS)
+    return (*FOLDER_OPTIONS, *DEVICE_OPTIONS, *DURATION_OPTIONS)
 
 
-def _accept_another_place_or_way(folder: Path, saved: TrainOptions, options: TrainOptions) -> None:
+def _check_folders_and_device(folder: Path, saved: TrainOptions, options: TrainOptions) -> None:
     """Print what differs in where and how a run continues.
 
     UserError if its images are in other folders and not the same by data.json.
     """
     changed = differing(saved, options)
-    if places := [text for text in changed if text.startswith(PLACES)]:
+    if places := [text for text in changed if text.startswith(FOLDER_OPTIONS)]:
         different = images_that_differ(folder, options.data, options.log.fingerprint)
         if different:
             raise UserError(
@@ -160,7 +166,7 @@ def _accept_another_place_or_way(folder: Path, saved: TrainOptions, options: Tra
                 option=places[0].partition(" ")[0], path=folder,
             )  # fmt: skip
         print_line(f"note: the images are in another folder ({places[0]}); their contents agree")
-    if ways := [text for text in changed if text.startswith(WAYS)]:
+    if ways := [text for text in changed if text.startswith(DEVICE_OPTIONS)]:
         print_line(f"note: {', '.join(ways)}: the run is no longer bit for bit the one it began as")
 
 

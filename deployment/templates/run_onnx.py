@@ -281,7 +281,7 @@ def has_bands(file: Path) -> bool:
     try:
         with needed("tifffile").TiffFile(file) as tiff:
             return 0 in tiff.pages[0].extrasamples
-    except Exception:
+    except (Mistake, OSError, ValueError, IndexError):  # open_image says what is wrong with it
         return False
 
 

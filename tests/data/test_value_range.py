@@ -1,5 +1,7 @@
 """Values of scientific images: read as the file has them, mapped to [0, 1], and back."""
 
+import zlib
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -240,3 +242,25 @@ def test_what_the_quantiles_clip_is_said(tmp_path):
     files = {"a": [tmp_path / "a.tif"], "b": [tmp_path / "a.tif"]}
     _, notes = measure_ranges(files, DataConfig(channels=[1]))
     assert "0.2 % of the values lie outside and are clipped" in notes[0]
+
+
+def test_a_file_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
+    content = bytearray(imagecodecs.png_encode(np.zeros((4, 4), np.uint16)))
+    content[16:24] = (100_000).to_bytes(4, "big") * 2  # width and height in the header
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(BadImage) as error:
+        read_values(tmp_path / "bomb.png", 1)
+    assert "pixels" in str(error.value) and error.value.path == str(tmp_path / "bomb.png")
+
+
+def test_arrays_of_another_byte_order_are_read_and_other_kinds_refused(tmp_path):
+    np.save(tmp_path / "a.npy", (4000 * smooth()).astype(">u2"))
+    files = {"a": [tmp_path / "a.npy"], "b": [tmp_path / "a.npy"]}
+    config, _ = measure_ranges(files, DataConfig(channels=[1]))
+    assert config.dtype == {"a": "uint16", "b": "uint16"}
+    for name, values in (("complex", np.zeros((4, 4), complex)), ("bool", np.zeros((4, 4), bool)),
+                         ("record", np.zeros((4, 4), [("x", "i4")]))):  # fmt: skip
+        np.save(tmp_path / f"{name}.npy", values)
+        with pytest.raises(BadImage, match="not supported"):
+            measure_ranges({"a": [tmp_path / f"{name}.npy"]}, DataConfig(channels=[1]))
