@@ -3,9 +3,12 @@
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from common.errors import Interrupted, PeerExit, RunError, UserError, one_line
+from common.signals import end_after_interrupt
 
 VERSION = "0.9.0"
 
@@ -16,6 +19,14 @@ def print_line(line: str) -> None:
         print(line, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+_exits_at_once = threading.Event()
+
+
+def exit_without_waiting() -> None:
+    """Have `run_command` end the process without threads and exit handlers that wait."""
+    _exits_at_once.set()
 
 
 def run_command(main: Callable[[list[str]], int | None]) -> None:
@@ -32,16 +43,24 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
             print(f"Diptych {VERSION}")
             code = 0
         else:
-            code = main(sys.argv[1:]) or 0
+            with end_after_interrupt():
+                code = main(sys.argv[1:]) or 0
         sys.stdout.flush()
-    except (UserError, RunError, Interrupted, PeerExit) as error:
+    except (UserError, RunError, PeerExit) as error:
         code = print_error(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
+    except (Interrupted, KeyboardInterrupt) as error:
+        code = getattr(error, "exit_code", 130)
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+        if threading.active_count() > 1:  # a thread may wait for a disk or a server without end
+            exit_without_waiting()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if _exits_at_once.is_set():
+        with suppress(OSError):  # a closed pipe
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -1,12 +1,14 @@
 """Exclude images that cannot be read from a run, and record their names in its folder."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from common.errors import UserError
 from common.files import write_text
+from common.threads import map_in_threads
 from data.reading import BadImage
 
 MAX_BAD_FRACTION = 0.01  # of a domain; more bad images than this point to another problem
@@ -14,7 +16,7 @@ MAX_BAD_FRACTION = 0.01  # of a domain; more bad images than this point to anoth
 
 def drop_bad_images(
     files: Mapping[str, Sequence[Path]], read: Callable[[str, Path], object], record: Path,
-    progress: Callable[[Iterator[object], int], Iterable[object]],
+    progress: Callable[[Iterator[Any], int], Iterable[Any]],
 ) -> dict[str, list[Path]]:  # fmt: skip
     """Return domain -> the files for which `read(domain, file)` does not raise BadImage.
 
@@ -42,24 +44,25 @@ def drop_bad_images(
 
 def _read_all(
     files: Mapping[str, Sequence[Path]], read: Callable[[str, Path], object],
-    progress: Callable[[Iterator[object], int], Iterable[object]],
+    progress: Callable[[Iterator[Any], int], Iterable[Any]],
 ) -> dict[str, str]:  # fmt: skip
     """Return path -> reason for every file that cannot be used.
 
     Threads are enough: image decoders release the interpreter's lock.
     """
 
-    def path_and_reason(domain: str, file: Path) -> tuple[str, str] | None:
+    def reason(pair: tuple[str, Path]) -> str:
         try:
-            read(domain, file)
+            read(*pair)
         except BadImage as error:
-            return str(file), str(error)
-        return None
+            return str(error)
+        return ""
 
     pairs = [(domain, file) for domain, paths in files.items() for file in paths]
-    with ThreadPoolExecutor() as pool:
-        results = pool.map(lambda pair: path_and_reason(*pair), pairs)
-        return dict(entry for entry in progress(results, len(pairs)) if isinstance(entry, tuple))
+    threads = os.cpu_count() or 1
+    found = map_in_threads(reason, pairs, threads, 4 * threads)
+    counted = progress(((str(pair[1]), why) for pair, why in found), len(pairs))
+    return {path: why for path, why in counted if why}
 
 
 def _load_record(record: Path) -> dict[str, str]:

@@ -3,12 +3,12 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from common.errors import UserError
+from common.threads import map_in_threads
 
 Fingerprint = Literal["contents", "sizes"]
 Progress = Callable[[Iterable[str], int], Iterable[str]]
@@ -65,9 +65,9 @@ def hash_files(
             ) from None
         return FileHash(size, modified, _known_hashes[key])
 
-    with ThreadPoolExecutor(HASH_THREADS) as pool:
-        hashes = pool.map(hash_file, names, files)
-        return {name: next(hashes) for name in progress(names, len(names))}
+    pairs = zip(names, files, strict=True)
+    hashes = map_in_threads(lambda pair: hash_file(*pair), pairs, HASH_THREADS, 64)
+    return {name: next(hashes)[1] for name in progress(names, len(names))}
 
 
 def fingerprint_files(files: Mapping[str, Sequence[Path]]) -> str:

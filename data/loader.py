@@ -1,9 +1,13 @@
 """Load batches in worker processes, and end these processes with their parent."""
 
 import atexit
+import contextlib
 import math
+import multiprocessing.process
 import os
 import signal
+import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -17,6 +21,7 @@ from common.errors import UserError
 from data.config import DataConfig
 from data.reading import BadImage
 
+SECONDS_TO_END, SECONDS_TO_DIE = 2.0, 1.0  # of workers, before and after they are killed
 PREFETCHED = 4  # batches that a worker reads ahead
 SHARED_MEMORY = "/dev/shm"  # where workers hand their batches over, on Linux
 
@@ -48,10 +53,13 @@ def batches(
             generator=torch.Generator(),  # leaves the global generator of the run unchanged
         ))  # fmt: skip
     _open_streams.add(stream)
-    for batch in stream:
-        if isinstance(batch, BadImage):
-            raise batch
-        yield batch
+    try:
+        for batch in stream:
+            if isinstance(batch, BadImage):
+                raise batch
+            yield batch
+    finally:
+        _end_workers(stream)
 
 
 def check_shared_memory(config: DataConfig, batch_size: int, processes: int = 1) -> None:
@@ -89,8 +97,31 @@ def _shut_down_workers() -> None:
     # After an uncaught exception the streams are still open. The interpreter sends their workers
     # one SIGTERM, which they ignore (see _initialize_worker), and would wait for them forever.
     for stream in list(_open_streams):
-        if hasattr(stream, "_shutdown_workers"):
-            stream._shutdown_workers()
+        _end_workers(stream)
+
+
+def _end_workers(stream: Any) -> None:
+    """End the workers of a stream, by force if they do not end; this takes a few seconds at most.
+
+    A worker may be stopped, or wait for a network drive that does not answer. In such a wait not
+    even a kill ends it, so it is left behind, and the interpreter must not wait for it either.
+    """
+    _open_streams.discard(stream)
+    workers = list(getattr(stream, "_workers", ()))
+    if not workers or getattr(stream, "_shutdown", True) or sys.is_finalizing():
+        return
+    torch._C._remove_worker_pids(id(stream))  # from here on, their death is not an error
+    stream._worker_pids_set = False
+    closing = threading.Thread(target=stream._shutdown_workers, daemon=True)
+    closing.start()
+    closing.join(SECONDS_TO_END)
+    if closing.is_alive():
+        for worker in workers:
+            with contextlib.suppress(OSError):
+                os.kill(worker.pid, signal.SIGKILL)
+        closing.join(SECONDS_TO_DIE)
+    if closing.is_alive():
+        multiprocessing.process._children.difference_update(workers)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def positions(batch_size: int, step: int, part: tuple[int, int] = (0, 1)) -> range:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import UserError
+from common.threads import map_in_threads
 from data.config import ALL_DOMAINS, DataConfig
 from data.folders import evenly_spaced
 from data.raw_values import MAY_HOLD_VALUES, BadImage, FileFormat, file_format, read_values
@@ -101,9 +101,8 @@ def _formats(paths: Sequence[Path]) -> dict[Path, FileFormat]:
         except (BadImage, OSError):  # training, or the check of all images, reports it
             return None
 
-    with ThreadPoolExecutor(4) as pool:
-        found = zip(paths, pool.map(form, paths), strict=True)
-        return {path: form for path, form in found if form is not None}
+    found = map_in_threads(form, paths, 4, 64)
+    return {path: form for path, form in found if form is not None}
 
 
 def _all_8_bit(formats: Mapping[Path, FileFormat]) -> bool:

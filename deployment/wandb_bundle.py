@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.tracking.wandb_artifacts import bundle_artifact, model_name
-from engine.tracking.wandb_run import WandbRun, clean_name
+from engine.tracking.wandb_config import clean_name
+from engine.tracking.wandb_run import WandbRun
 from inference.open_run import Run
 
 

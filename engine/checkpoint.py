@@ -41,8 +41,9 @@ class Checkpoints:
     def save(self, state: dict[str, Any], step: int, score: float | None = None) -> Path:
         """Write a checkpoint of tensors, numbers, texts and plain containers; return its path.
 
-        `score` ranks it among the others: lower is better. RunError where it cannot be written,
-        with the space needed and free.
+        `score` ranks it among the others: lower is better; without one, a checkpoint of the same
+        step keeps the score that it has. RunError where it cannot be written, with the space needed
+        and free.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in (*self.folder.glob(".*.tmp"), *self.folder.glob("*.tmp")):
@@ -52,7 +53,10 @@ class Checkpoints:
             path, lambda file: torch.save({"format": FORMAT, **state}, file), _size_in_bytes(state)
         )
         # A newer checkpoint could not be read, and its steps have been computed again.
-        files = {name: entry for name, entry in self._files().items() if entry["step"] < step}
+        earlier = self._files()
+        files = {name: entry for name, entry in earlier.items() if entry["step"] < step}
+        if score is None and path.name in earlier:
+            score = earlier[path.name]["score"]
         files[path.name] = {
             "step": step, "sha256": file_sha256(path), "bytes": path.stat().st_size, "score": score,
         }  # fmt: skip

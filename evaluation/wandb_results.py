@@ -3,7 +3,8 @@
 import secrets
 from dataclasses import replace
 
-from engine.tracking.wandb_run import WandbMode, WandbRun
+from engine.tracking.wandb_config import WandbMode
+from engine.tracking.wandb_run import WandbRun
 from evaluation.results import EvaluationResult
 from inference.open_run import Run
 

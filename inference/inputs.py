@@ -4,9 +4,7 @@ import glob
 import itertools
 import os
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
+from common.threads import map_in_threads
 from common.user_paths import parse_path
 from data.folders import SUFFIXES, files_in
 from data.raw_values import TIFF_SUFFIXES, read_values
@@ -166,14 +165,7 @@ def decode_ahead(files: Sequence[Path], form: DomainFormat) -> Iterator[OpenedPi
         except MemoryError:
             return too_large_error(file)
 
-    pending: deque[tuple[Path, Future[Picture | UserError]]] = deque()
-    with ThreadPoolExecutor(2) as pool:
-        for file in [*files, *[None] * DECODED_AHEAD]:
-            if file is not None:
-                pending.append((file, pool.submit(decode, file)))
-            if pending and (file is None or len(pending) > DECODED_AHEAD):
-                path, future = pending.popleft()
-                yield path, future.result()
+    return map_in_threads(decode, files, 2, DECODED_AHEAD)
 
 
 def batch_by_size(

@@ -7,7 +7,7 @@ from common.errors import UserError
 from data.config import DataConfig
 from engine.runtime import RuntimeConfig
 from engine.schedule import parse_budget
-from engine.tracking.wandb_run import LogConfig, WandbMode
+from engine.tracking.wandb_config import LogConfig, WandbMode
 from engine.train_config import TrainingConfig
 from models.method import Method
 

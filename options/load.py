@@ -15,7 +15,7 @@ from common.command_line import split_words
 from common.errors import UserError, as_user_error, one_line
 from common.suggest import did_you_mean, suggestion
 from data.config import ALL_DOMAINS
-from engine.tracking.wandb_run import clean_name
+from engine.tracking.wandb_config import clean_name
 from engine.upgrade_format_1 import NAMED_VALUES, new_name, new_value, upgrade_options
 from models import methods
 from models.method import Method

@@ -2,7 +2,8 @@
 
     python -m reliability.check_guarantees [--short | --quick] [--out docs/reliability.md]
 
-The program runs the tests and programs that reliability/guarantees.py names. A verdict is one of:
+The program runs the tests and programs that reliability/guarantees.py and waits.py name. A verdict
+is one of:
 
     OK    all tests and programs passed
     part  all passed, but a part of the guarantee is known to be missing or a target was not reached
@@ -33,8 +34,10 @@ import torch
 
 from common.run_main import run_command
 from reliability.guarantees import GUARANTEES, Guarantee
+from reliability.waits import WAITS
 
 ROOT = Path(__file__).resolve().parents[1]
+ALL = (*GUARANTEES, *WAITS)
 PROGRAMS = {
     "options": ["reliability.fuzz", "options"], "images": ["reliability.fuzz", "images"],
     "checkpoints": ["reliability.fuzz", "checkpoints"],
@@ -162,9 +165,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="--short without slow tests")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/reliability.md")
     args = parser.parse_args(arguments)
-    tests = run_tests((node for guarantee in GUARANTEES for node in guarantee.tests), args.quick)
+    tests = run_tests((node for guarantee in ALL for node in guarantee.tests), args.quick)
     programs = {name: run_program(name, args.short or args.quick) for name in PROGRAMS}
-    rows = [row(guarantee, tests, programs) for guarantee in GUARANTEES]
+    rows = [row(guarantee, tests, programs) for guarantee in ALL]
     kind = " --quick" if args.quick else " --short" if args.short else ""
     command = f"python -m reliability.check_guarantees{kind}"
     text = page(rows, programs, command)

@@ -1,13 +1,13 @@
 """Estimate the time and memory of a run from a few real steps, also of faster variants."""
 
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
 
@@ -68,13 +68,28 @@ def measure(options: TrainOptions) -> StepCost:
 
 def measure_in_subprocess(options: TrainOptions) -> StepCost | str:
     """Measure in a separate process, whose peak memory is the step's; return an error as text."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(measure, options).result()
-        except BrokenProcessPool:
-            return "killed: out of memory, most often"
-        except (RuntimeError, MemoryError, ValueError, UserError) as error:
-            return "out of memory" if is_out_of_memory(error) else one_line(error, 80)
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send_cost, args=(theirs, options), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        return "killed: out of memory, most often"
+    finally:  # also after Ctrl-C
+        process.kill()
+        process.join()
+
+
+def _send_cost(connection: Connection, options: TrainOptions) -> None:
+    """Send the cost of a step, or an error as text; this runs in the subprocess."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    try:
+        connection.send(measure(options))
+    except (RuntimeError, MemoryError, ValueError, UserError) as error:
+        text = "out of memory" if is_out_of_memory(error) else one_line(error, 80)
+        connection.send(text)
 
 
 def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:

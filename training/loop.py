@@ -16,15 +16,18 @@ from data.samples import UnpairedSamples
 from engine.hardware.cuda_graphs import prefetch_to_device
 from engine.hardware.memory import is_out_of_memory, out_of_memory
 from engine.previews import translate_all
-from engine.tracking.wandb_run import LogConfig
+from engine.tracking.wandb_config import LogConfig
 from engine.train_step import TrainStep
 from engine.validation import validation_scores
 from training.failure_monitor import NonFiniteError, TrainingMonitor
 from training.reporter import Images, Reporter
 from training.save_and_restore import RunCheckpoints
-from training.signals import StopSignals
+from training.signals import StopRequested, StopSignals
 
 SIGNAL_ECHO = 5.0  # seconds in which torchrun may repeat a signal that its processes have received
+# Seconds that one of several processes still waits for its images after a signal: the others save
+# only with it. A single process ends such a wait at once.
+LAST_WAIT = 4.0
 
 
 class Loop:
@@ -79,7 +82,7 @@ class Loop:
         reporter.start()
         began = time.monotonic() - self.checkpoints.seconds
         try:
-            for batch, waited in self._timed_batches():
+            for batch, waited in self._timed_batches(stop):
                 started = time.monotonic()
                 losses = train_step.take_step(batch)
                 self.monitor.push(train_step.step, losses, train_step.grad_norms)
@@ -109,7 +112,21 @@ class Loop:
         except NonFiniteError:
             reporter.progress.close()
             raise
+        except StopRequested:
+            self._stop_without_images(stop)
         reporter.progress.close()
+
+    def _stop_without_images(self, stop: StopSignals) -> None:
+        """Save and raise Interrupted; RunError in one of several processes, which saves nothing."""
+        number = stop.requested or 0
+        if self.distributed.is_distributed:
+            raise RunError(
+                "a signal came while this process waited for its images, and they did not arrive; "
+                "checkpoints are intact, the same command continues",
+                exit_code=128 + number,
+            )
+        self.monitor.drain()
+        self._stop(self.checkpoints.save(None), number)
 
     def _stop(self, path: Path, number: int) -> None:
         """Print where the run is saved, and raise Interrupted for signal `number`."""
@@ -122,8 +139,11 @@ class Loop:
         """Return the number of the signal that asked any rank to stop, or 0."""
         return self.distributed.all_reduce_max(stop.requested or 0)
 
-    def _timed_batches(self) -> Iterator[tuple[dict[str, Tensor], float]]:
-        """Yield each batch and the seconds that the loop waited for it."""
+    def _timed_batches(self, stop: StopSignals) -> Iterator[tuple[dict[str, Tensor], float]]:
+        """Yield each batch and the seconds that the loop waited for it.
+
+        StopRequested: a signal came during such a wait.
+        """
         train_step = self.train_step
         pin_memory = train_step.runtime.device.type == "cuda"
         self.samples.reseed(train_step.seed)
@@ -133,10 +153,14 @@ class Loop:
         )  # fmt: skip
         if pin_memory:
             batches = prefetch_to_device(batches, train_step.runtime.device)
-        started = time.monotonic()
-        for batch in batches:
-            yield batch, time.monotonic() - started
+        patience = LAST_WAIT if self.distributed.is_distributed else 0.0
+        while True:
             started = time.monotonic()
+            with stop.end_wait(patience):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch, time.monotonic() - started
 
     def _save_or_warn(self, score: float | None, ending: bool) -> Path | None:
         """Save a checkpoint; with on_save_error=warn only the last one raises RunError."""

@@ -13,7 +13,7 @@ from data.scenes import provide
 from engine.checkpoint import Checkpoints
 from engine.provenance_files import epoch_images_at_start, images_that_differ
 from engine.schedule import Schedule, make_schedule
-from engine.tracking.wandb_run import LogConfig
+from engine.tracking.wandb_config import LogConfig
 from options.config import TrainOptions
 from options.load import saved_options, to_yaml
 from options.resume_check import (

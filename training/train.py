@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from common.errors import UserError, as_user_error
+from common.errors import Interrupted, UserError, as_user_error
 from common.files import run_lock, write_text
 from common.run_main import print_line
 from common.user_paths import make_folder, parse_path
@@ -18,7 +18,8 @@ from engine.hardware.memory import is_out_of_memory
 from engine.provenance_files import record_run
 from engine.runtime import Runtime
 from engine.tracking.wandb_artifacts import dataset_artifact, upload_checkpoints
-from engine.tracking.wandb_run import WandbRun, wandb_run_id
+from engine.tracking.wandb_config import wandb_run_id
+from engine.tracking.wandb_run import STOP_TIMEOUT, WandbRun
 from engine.train_step import TrainStep
 from models import methods
 from models.method import Method
@@ -139,13 +140,16 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
         train_step, samples, checkpoints, reporter, validation_images, options.log,
         options.data.workers,
     )  # fmt: skip
-    exit_code = 1
+    exit_code, seconds = 1, None
     try:
         loop.fit()
         exit_code = 0
         upload_checkpoints(wandb, run.folder, facts)
+    except Interrupted:
+        seconds = STOP_TIMEOUT
+        raise
     finally:
-        wandb.finish(exit_code)
+        wandb.finish(exit_code, seconds)
     print_line(f"finished: {run.schedule.steps} steps; evaluate with: python test.py {run.folder}")
 
 

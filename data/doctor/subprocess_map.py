@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from common.errors import RunError
 
 Result = TypeVar("Result")
+SECONDS_TO_DIE = 1.0  # a killed process that waits for a disk ends only when the disk answers
 MAX_ADDRESS_SPACE = 4 * 2**30  # bytes for one process; 89 megapixels in 16 bits need 2.5 GiB
 
 
@@ -129,7 +130,7 @@ def _assign(
 
 def _stop(worker: _Worker[Result]) -> None:
     worker.process.kill()
-    worker.process.join()
+    worker.process.join(SECONDS_TO_DIE)
     worker.connection.close()
 
 

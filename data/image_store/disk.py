@@ -13,6 +13,7 @@ import numpy as np
 
 from common.errors import RunError, UserError, one_line
 from common.files import write_atomically, write_text
+from common.run_main import print_line
 from common.user_paths import parse_path
 from data.image_store.files import FileStore, bytes_of_pixels, pixels_from_bytes
 from data.value_range import DomainFormat
@@ -102,7 +103,7 @@ def open_pixel_file(
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path.with_suffix(".lock"), "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _wait_for_lock(lock, path)
                 if not _is_complete(path, len(files)):
                     _build(path, files, decode, progress)
         except (OSError, RunError) as error:
@@ -112,6 +113,18 @@ def open_pixel_file(
                 option="data.disk_cache", path=folder,
             ) from None  # fmt: skip
     return PixelFile(path)
+
+
+def _wait_for_lock(lock: IO[str], path: Path) -> None:
+    """Lock a file; print a note where another process holds the lock, and wait for it.
+
+    The system releases the lock of a process that ends. A signal ends the wait.
+    """
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print_line(f"note: another process writes {path}; waiting until it is done")
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _is_complete(path: Path, count: int) -> bool:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from models.networks.layers.winograd import winograd
 
+COMPILER_TIMEOUT = 60  # seconds for an empty program
+
 
 @functools.cache
 def compile_once(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,7 +79,11 @@ def _compiles(language: str, *names: str) -> bool:
     if compiler is None:
         return False
     command = [compiler, "-x", language, "-c", "-", "-o", os.devnull]
-    done = subprocess.run(
-        command, input=b"int main(void){return 0;}", capture_output=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, input=b"int main(void){return 0;}", capture_output=True, check=False,
+            timeout=COMPILER_TIMEOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
     return done.returncode == 0

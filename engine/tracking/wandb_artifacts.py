@@ -8,7 +8,8 @@ from typing import Any
 from data.config import DataConfig
 from engine.checkpoint import MANIFEST, Checkpoints
 from engine.provenance_files import DATA, fingerprints, read_data
-from engine.tracking.wandb_run import WandbRun, wandb_run_id
+from engine.tracking.wandb_config import wandb_run_id
+from engine.tracking.wandb_run import WandbRun
 
 ArtifactSpec = tuple[str, str, dict[str, Path], dict[str, Any]]
 """Name, type, name inside the artifact -> file, metadata."""

@@ -9,7 +9,8 @@ from typing import Any
 from common.errors import UserError, one_line
 from common.user_paths import parse_path
 from engine.tracking.offline_run_reader import is_offline, read_offline
-from engine.tracking.wandb_run import clean_name, has_key, import_wandb
+from engine.tracking.wandb_config import clean_name, has_key
+from engine.tracking.wandb_run import import_wandb
 
 PREFIX = "wandb:"
 API_TIMEOUT = 20  # seconds

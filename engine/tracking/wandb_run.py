@@ -1,59 +1,24 @@
 """Log a run to Weights & Biases; the only module that imports its library."""
 
 import math
-import netrc
 import os
-import re
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlparse
 
 import numpy as np
 
-from common.errors import UserError, one_line
-from common.files import write_text
-from data.fingerprint import Fingerprint
+from common.errors import one_line
+from common.run_main import exit_without_waiting
+from engine.tracking.background_calls import BackgroundCalls
+from engine.tracking.wandb_config import LogConfig, clean_name, has_key, wandb_mode
 
 Job = Literal["train", "eval", "export"]
 INIT_TIMEOUT = 30  # seconds until the server must have answered; then the run is offline
+STOP_TIMEOUT = 4  # seconds for the end of a run that a signal stopped
 FINISH_TIMEOUT, UPLOAD_TIMEOUT = 60, 3600  # seconds, without and with artifacts to upload
-INVALID_IN_PROJECT, MAX_PROJECT = frozenset("/\\#?%:"), 128  # W&B's own rule
-WandbMode = Literal["auto", "online", "offline", "disabled"]
-
-
-@dataclass(frozen=True)
-class LogConfig:
-    """The log of a run: how often it is written, and where to."""
-
-    every: int = 20  # steps between two lines of metrics.jsonl
-    previews_every: int = 500  # steps between two preview grids; 0: one at the end
-    previews: int = 4  # images of each direction in a preview
-    wandb: WandbMode = "auto"  # auto: online where a key is configured, else offline
-    project: str = "diptych"  # W&B project, unless WANDB_PROJECT is set
-    tags: list[str] | None = None  # W&B tags of the run
-    group: str = ""  # W&B group, for several runs of one experiment
-    artifacts: bool = False  # upload data record, best and last checkpoint to W&B, where online
-    fingerprint: Fingerprint = "contents"  # hash images by contents, or only by name and size
-
-    def __post_init__(self) -> None:
-        for option, smallest in (("every", 1), ("previews_every", 0), ("previews", 0)):
-            if (value := getattr(self, option)) < smallest:
-                raise UserError(
-                    f"log.{option} must be at least {smallest}, got {value}", option=f"log.{option}"
-                )
-        project = os.environ.get("WANDB_PROJECT") or self.project
-        if set(project) & INVALID_IN_PROJECT or not 0 < len(project) <= MAX_PROJECT:
-            source = "WANDB_PROJECT" if os.environ.get("WANDB_PROJECT") else "log.project"
-            raise UserError(
-                f"{source}='{project[:60]}' is not a name of a W&B project: 1 to {MAX_PROJECT} "
-                f"characters, without {' '.join(sorted(INVALID_IN_PROJECT))}",
-                option="log.project",
-            )
 
 
 class WandbRun:
@@ -71,6 +36,8 @@ class WandbRun:
         self.run: Any = None
         self.job = job
         self.best: dict[str, float] = {}
+        self._calls = BackgroundCalls()
+        self._failed = False
         self.uploads = False  # whether artifacts are uploaded: only if the run is online
         self.message = "W&B: disabled"
         mode = wandb_mode(config.wandb)
@@ -129,7 +96,8 @@ class WandbRun:
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Log numbers by name at a step of the run."""
-        self._safely(lambda: self.run.log(dict(values), step=step))
+        copied = dict(values)
+        self._safely(lambda: self.run.log(copied, step=step))
 
     def update_best(self, scores: Mapping[str, float]) -> None:
         """Set best/NAME in the summary to the lowest score/NAME so far, for sweeps and tables."""
@@ -141,7 +109,8 @@ class WandbRun:
 
     def update_summary(self, values: Mapping[str, Any]) -> None:
         """Set values of the summary, which W&B shows in its tables of runs."""
-        self._safely(lambda: self.run.summary.update(dict(values)))
+        copied = dict(values)
+        self._safely(lambda: self.run.summary.update(copied))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Log a table, once."""
@@ -204,9 +173,16 @@ class WandbRun:
         """Send a warning through W&B's alerts."""
         self._safely(lambda: self.run.alert(title[:120], f"{text} (step {step})", level="WARN"))
 
-    def finish(self, exit_code: int = 0) -> None:
-        """Close the run."""
+    def finish(self, exit_code: int = 0, seconds: float | None = None) -> None:
+        """Close the run; wait `seconds` at most for the server, by default as long as it needs."""
+        if self.run is None:
+            return
+        folder = Path(self.run.dir).parent
+        limit = (UPLOAD_TIMEOUT if self.uploads else FINISH_TIMEOUT) + INIT_TIMEOUT
         self._safely(lambda: self.run.finish(exit_code=exit_code))
+        if not self._calls.close(limit if seconds is None else seconds):
+            print(f"note: W&B has not received everything; upload the rest: wandb sync {folder}")
+            exit_without_waiting()  # the library would wait when the interpreter exits
         self.run = None
 
     def _with_artifact(self, name: str, action: Callable[[], object]) -> None:
@@ -233,23 +209,27 @@ class WandbRun:
             print(f"note: {name} is not in W&B ({problems[0]})")
 
     def _safely(self, action: Callable[[], object]) -> None:
-        """Run an action if there is a W&B run; where it fails, print a note and stop logging."""
-        if self.run is None:
+        """Run an action in the background if there is a W&B run.
+
+        Where it fails, or where the library does not return from earlier actions, print a note and
+        stop logging.
+        """
+        if self.run is None or self._failed:
             return
-        try:
-            action()
-        except Exception as error:
-            print(f"note: W&B stopped logging ({one_line(error, 120)}); metrics.jsonl goes on")
-            self.run = None
 
+        def attempt() -> None:
+            try:
+                if not self._failed:
+                    action()
+            except Exception as error:
+                self._stop_logging(one_line(error, 120))
 
-def wandb_run_id(folder: Path) -> str:
-    """Return the W&B id of the run in a folder: a sweep's or a random one, stored in `wandb_id`."""
-    path = folder / "wandb_id"
-    if not path.exists():
-        sweep_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
-        write_text(path, clean_name(sweep_id) if sweep_id else secrets.token_hex(4))
-    return path.read_text(encoding="utf-8").strip()
+        if not self._calls.call(attempt):
+            self._stop_logging("its process does not answer")
+
+    def _stop_logging(self, reason: str) -> None:
+        self._failed = True
+        print(f"note: W&B stopped logging ({reason}); metrics.jsonl goes on")
 
 
 def import_wandb() -> Any:
@@ -287,32 +267,6 @@ def _staged_in(folder: Path) -> Iterator[None]:
     finally:
         if configured is None:
             del os.environ[name]
-
-
-def wandb_mode(wanted: str) -> str:
-    """Return online, offline or disabled; `auto` is WANDB_MODE, else online if there is a key."""
-    if wanted != "auto":
-        return wanted
-    environment = os.environ.get("WANDB_MODE", "")
-    if environment in ("online", "offline", "disabled"):
-        return environment
-    return "online" if has_key() else "offline"
-
-
-def has_key() -> bool:
-    """Return whether a key for the W&B server is configured."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError, RuntimeError):
-        return False
-
-
-def clean_name(text: str) -> str:
-    """Return a text as a name for W&B and file systems: 128 letters, digits, . _ - at most."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip(".-") or "run"
 
 
 def with_sections(losses: Mapping[str, float]) -> dict[str, float]:

@@ -349,7 +349,9 @@ def test_a_signal_just_before_a_rollback_is_not_lost(photos, tmp_path, monkeypat
     monkeypatch.setattr(TrainingMonitor, "push", signalled)
     run = tmp_path / "run"
     assert call(train, *words(photos, run, "on_nonfinite=rollback"))[0] == 143
-    assert Checkpoints(run / "checkpoints").load_latest()["step"] == 5
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert checkpoints.load_latest()["step"] == 4
+    assert checkpoints.load_best()["step"] == 4  # saved again at its step, it keeps its score
 
 
 class Late:

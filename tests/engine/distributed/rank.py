@@ -1,6 +1,6 @@
 """Run one rank of test_distributed.py: train.py, with a fault where the environment names one.
 
-FAULT=kind:rank:step is one of kill, hang, nan, or a signal's name, in the first attempt only. Every
+FAULT=kind:rank:step is one of kill, hang, unread, nan, or a signal's name, in the first attempt only. Every
 rank writes to the folder RECORD one line of sample digests per step, and the first step's
 gradients, as they are and in float64.
 """
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import train
 from common.run_main import run_command
+from data.samples import UnpairedSamples
 from data.tensors import normalize
 from engine.runtime import Runtime
 from engine.train_step import TrainStep
@@ -31,12 +32,14 @@ take_step, average_gradients = TrainStep.take_step, Runtime.average_gradients
 
 
 def take_recorded_step(self, batch):
-    if faulty and kind in ("kill", "hang") and self.step == int(at_step):
+    if faulty and kind in ("kill", "hang", "unread") and self.step == int(at_step):
         run = next(word for word in sys.argv if word.startswith("run=")).removeprefix("run=")
         (Path(run) / kind).touch()  # its date is the time of the fault
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(1000)
+        if kind == "hang":
+            time.sleep(1000)
+        UnpairedSamples.__getitem__ = lambda *_: time.sleep(1000)  # pyright: ignore
     if faulty and kind.startswith("SIG") and self.step == int(at_step):
         os.kill(os.getpid(), getattr(signal, kind))
     Runtime.step = self.step

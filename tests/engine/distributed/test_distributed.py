@@ -238,6 +238,25 @@ def test_all_processes_end_after_the_timeout_where_one_hangs(photos, folder, rec
 
 
 @pytest.mark.slow
+def test_a_signal_ends_all_processes_where_one_gets_no_images(photos, folder, record_property):
+    run = folder / "unread"
+    process = launch(2, words(photos, run), FAULT="unread:1:7")
+    for _ in range(600):
+        if (run / "unread").exists():
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, _, err = finish(process)
+    seconds = time.monotonic() - began
+    measured(record_property, f"one of two processes without images: {seconds:.1f} s")
+    (line,) = error_lines(err)
+    assert "they did not arrive; checkpoints are intact" in line and seconds < 10
+    assert final(run)["step"] == 5
+
+
+@pytest.mark.slow
 def test_two_processes_continue_a_run_of_one(single_process_run, photos, folder):
     run, record = folder / "begun_alone", folder / "record_grown"
     first = trained(1, words(photos, run), FAULT="SIGTERM:0:5", RECORD=str(record))

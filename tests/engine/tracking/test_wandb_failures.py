@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from engine.tracking import wandb_run
-from engine.tracking.wandb_run import LogConfig, WandbRun
+from engine.tracking.wandb_config import LogConfig
+from engine.tracking.wandb_run import WandbRun
 from tests.conftest import raises_user_error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import train
-from engine.tracking import wandb_run
+from engine.tracking import wandb_config, wandb_run
 from engine.train_step import TrainStep
 from tests.conftest import TINY, call, written
 
@@ -113,7 +113,7 @@ def test_failed_artifacts_do_not_stop_the_log(photos, tmp_path, server, capsys, 
 
 def test_an_artifact_is_not_waited_for_longer_than_the_timeout(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(wandb_run, "FINISH_TIMEOUT", 0.2)
-    run = wandb_run.WandbRun(wandb_run.LogConfig(wandb="disabled"), tmp_path, "abc", {})
+    run = wandb_run.WandbRun(wandb_config.LogConfig(wandb="disabled"), tmp_path, "abc", {})
     run.run, run.uploads = object(), True
     began, wait = time.monotonic(), threading.Event()
     run._with_artifact("thing", wait.wait)

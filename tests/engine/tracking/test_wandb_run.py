@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import train
-from engine.tracking.wandb_run import LogConfig, WandbRun, clean_name, wandb_mode
+from engine.tracking.wandb_config import LogConfig, clean_name, wandb_mode
+from engine.tracking.wandb_run import WandbRun
 from tests.conftest import TINY, call
 from training.metrics_log import MetricsLog
 
@@ -166,6 +167,7 @@ def test_a_log_call_that_fails_ends_logging_with_one_note(tmp_path, capsys):
     logger.run = Broken()
     logger.log({"x": 1}, 1)
     logger.log({"x": 1}, 2)
+    assert logger._calls.close(5)
     assert capsys.readouterr().out.count("W&B stopped logging (gone)") == 1
 
 
