@@ -5,6 +5,7 @@ from reliability.guarantees import Guarantee, tests_of
 WAITS_TEST = "tests/training/test_waits.py"
 DISTRIBUTED = "tests/engine/distributed/test_distributed.py"
 WANDB_FAILURES = "tests/engine/tracking/test_wandb_failures.py"
+SHARED_MEMORY = "tests/data/test_shared_memory.py"
 WANDB_ONLINE = "tests/engine/tracking/test_wandb_online.py"
 
 WAITS = (

@@ -228,10 +228,12 @@ def test_a_server_that_stalls_at_the_end_does_not_delay_a_stopped_run(
         logger = WandbRun(LogConfig(wandb="online"), tmp_path, "abc", {"seed": 1})
         assert "online run abc" in logger.message
         logger.log({"loss": 1.0, "images": 1}, 1)
+        finish = logger.run.finish
         monkeypatch.setattr(logger.run, "finish", lambda **_: time.sleep(60))
         began = time.monotonic()
         logger.finish(0, seconds=0.5)
         measured(record_property, "W&B's server at the end", time.monotonic() - began)
+        finish()  # later tests of this process begin without a run
     assert f"wandb sync {tmp_path}/wandb/run-" in capsys.readouterr().out
     assert run_main._exits_at_once.is_set()  # the library would wait when the process exits
     run_main._exits_at_once.clear()
