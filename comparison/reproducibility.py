@@ -17,6 +17,7 @@ from common.text_table import aligned
 from common.user_paths import page_path, parse_path
 from comparison.curves_page import curves_page
 from comparison.training_log import TrainingLog, read_training_log
+from engine.loss_names import shown_name
 from options.help import shown
 from options.resume_check import may_change
 
@@ -73,17 +74,21 @@ def main(arguments: Sequence[str]) -> int:
     paths = [parse_path(word) for word in words]
     one, other = map(read_training_log, paths)
     values = first_differences(one, other, tolerance)
+    domains = one.domains if one.domains == other.domains else []
     report = "\n\n".join([
-        _experiment_text(one, other), _values_table(values), verdict(one, other, values, tolerance)
+        _experiment_text(one, other), _values_table(values, domains),
+        verdict(one, other, values, tolerance),
     ])  # fmt: skip
     print(report)
     # The first run may also be a file of an offline W&B run, which has no folder to write into.
     default = paths[0] / "repeated.html" if paths[0].is_dir() else "repeated.html"
     out = page_path(options.out or default)
     curves = {
-        value.name: (_curve(one, value.name), _curve(other, value.name), value.beyond_tolerance)
+        shown_name(value.name, domains): (
+            _curve(one, value.name), _curve(other, value.name), value.beyond_tolerance
+        )
         for value in values
-    }
+    }  # fmt: skip
     write_text(out, curves_page(one.name, other.name, report, curves))
     print(f"curves: {out}")
     return 0 if all(value.beyond_tolerance is None for value in values) else 1
@@ -210,7 +215,7 @@ def _experiment_text(one: TrainingLog, other: TrainingLog) -> str:
     return "\n".join(lines)
 
 
-def _values_table(values: Sequence[FirstDifference]) -> str:
+def _values_table(values: Sequence[FirstDifference], domains: Sequence[str]) -> str:
     head = ["logged", "steps", "largest difference", "at step", "not identical from",
             "beyond tolerance from"]  # fmt: skip
     rows = [head]
@@ -220,7 +225,7 @@ def _values_table(values: Sequence[FirstDifference]) -> str:
         firsts = (
             "-" if s is None else str(s) for s in (value.not_identical, value.beyond_tolerance)
         )
-        rows.append([value.name, str(value.steps), largest, at, *firsts])
+        rows.append([shown_name(value.name, domains), str(value.steps), largest, at, *firsts])
     return aligned(rows)
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from engine.loss_names import role_name
 from engine.provenance_files import read_sessions
 from engine.tracking.offline_run_reader import is_offline, read_offline
 from engine.upgrade_format_1 import LOGGED, upgrade_option, upgrade_options
@@ -42,7 +43,8 @@ class TrainingLog:
     options: dict[str, Any]  # by dotted name
     versions: dict[str, str]
     machine: dict[str, Any]
-    rows: dict[int, dict[str, float]]  # step -> name of a loss, score, norm or rate -> value
+    rows: dict[int, dict[str, float]]  # step -> name of a loss (by role), score, norm -> value
+    domains: list[str]
 
 
 def read_training_log(path: Path) -> TrainingLog:
@@ -75,23 +77,30 @@ def _training_log(
 ) -> TrainingLog:  # fmt: skip
     """Build a log; `step_key` is the key under which a row holds its step."""
     images, packages = (facts.get(key) for key in ("data_fingerprint", "packages"))
+    upgraded = upgrade_options(flatten(options))
+    domains = [str(domain) for domain in upgraded.get("data.domains") or []]
     versions = {"python": facts.get("python"), **(packages if isinstance(packages, dict) else {})}
     return TrainingLog(
         name=name,
         code=str(facts.get("code", "")),
         commit=str(facts.get("git_commit", "")),
         images={str(s): str(f) for s, f in images.items()} if isinstance(images, dict) else {},
-        options=upgrade_options(flatten(options)),
+        options=upgraded,
         versions={str(key): str(value) for key, value in versions.items() if value},
         machine={key: facts[key] for key in MACHINE_FACTS if key in facts},
-        rows={row[step_key]: _numbers(row) for row in rows if isinstance(row.get(step_key), int)},
+        rows={
+            row[step_key]: _numbers(row, domains)
+            for row in rows
+            if isinstance(row.get(step_key), int)
+        },
+        domains=domains,
     )
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the compared values of a row, under their names in metrics.jsonl."""
+def _numbers(row: Mapping[str, Any], domains: Sequence[str]) -> dict[str, float]:
+    """Return the compared values of a row; losses under the names that methods give them."""
     return {
-        LOGGED.get(name, name).removeprefix("loss/"): value
+        role_name(LOGGED.get(name, name).removeprefix("loss/"), domains): value
         for name, value in row.items()
         if isinstance(value, int | float) and not name.startswith(NOT_COMPARED)
     }

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from data.loader import worker_died
 from data.samples import UnpairedSamples
 from engine.hardware.cuda_graphs import prefetch_to_device
 from engine.hardware.memory import is_out_of_memory, out_of_memory
+from engine.loss_names import shown_name
 from engine.previews import translate_all
 from engine.tracking.wandb_config import LogConfig
 from engine.train_step import TrainStep
@@ -36,10 +37,12 @@ class Loop:
     def __init__(
         self, train_step: TrainStep, samples: UnpairedSamples, checkpoints: RunCheckpoints,
         reporter: Reporter, validation_images: Images, log: LogConfig, workers: int,
+        domains: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """Take the parts of a run; `workers` processes read its images.
 
-        `validation_images` are those that the validation scores are computed on.
+        `validation_images` are those that the validation scores are computed on. Losses are
+        reported under the names of `domains`; without them as the method names them.
         """
         self.train_step = train_step
         self.samples = samples
@@ -48,12 +51,14 @@ class Loop:
         self.validation_images = validation_images
         self.log = log
         self.workers = workers
+        self.domains = domains
         self.distributed = train_step.runtime.distributed
         self.monitor = TrainingMonitor(
             train_step.config, train_step.runtime.device,
             same_step_on_all_ranks=self.distributed.is_distributed,
             discriminator_losses=[
-                loss.discriminator_term for loss in train_step.method.gan_losses()
+                shown_name(loss.discriminator_term, domains)
+                for loss in train_step.method.gan_losses()
             ],
         )  # fmt: skip
 
@@ -85,6 +90,7 @@ class Loop:
             for batch, waited in self._timed_batches(stop):
                 started = time.monotonic()
                 losses = train_step.take_step(batch)
+                losses = {shown_name(name, self.domains): x for name, x in losses.items()}
                 self.monitor.push(train_step.step, losses, train_step.grad_norms)
                 step, done = train_step.step, train_step.finished
                 reporter.progress.step(step, waited + time.monotonic() - started, waited=waited)

@@ -15,6 +15,7 @@ from common.user_paths import make_folder, parse_path
 from data.loader import check_shared_memory
 from engine.distributed.context import DistributedContext
 from engine.hardware.memory import is_out_of_memory
+from engine.loss_names import uses_role_names
 from engine.provenance_files import record_run
 from engine.runtime import Runtime
 from engine.tracking.wandb_artifacts import dataset_artifact, upload_checkpoints
@@ -31,6 +32,7 @@ from training.cost_estimate import plan_lines
 from training.image_selection import fixed_images, make_samples
 from training.init_from import init_weights_from
 from training.loop import Loop
+from training.metrics_log import read_rows
 from training.reporter import Reporter
 from training.resolve_run import (
     ResolvedRun,
@@ -138,7 +140,7 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
     reporter = Reporter(run.folder, train_step, wandb, preview_images)
     loop = Loop(
         train_step, samples, checkpoints, reporter, validation_images, options.log,
-        options.data.workers,
+        options.data.workers, distributed.call_on_main(lambda: _names_in_log(run, train_step)),
     )  # fmt: skip
     exit_code, seconds = 1, None
     try:
@@ -162,6 +164,14 @@ def _fixed_images(run: ResolvedRun, is_main_process: bool) -> tuple[Mapping, Map
         fixed_images(run.files, options.data, options.log.previews),
         fixed_images(run.validation_files, options.data, options.validation_images),
     )
+
+
+def _names_in_log(run: ResolvedRun, train_step: TrainStep) -> list[str]:
+    """Return the domains by which losses are named; none in a run that began with their roles."""
+    domains = run.options.data.domains
+    rows = read_rows(run.folder / "metrics.jsonl", train_step.step)
+    began_with_roles = uses_role_names(next(rows, {}), domains)
+    return [] if began_with_roles else domains
 
 
 def _record(run: ResolvedRun, train_step: TrainStep) -> dict[str, Any]:
