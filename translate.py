@@ -1,5 +1,7 @@
 """Translate pictures: python translate.py RUN INPUT OUTPUT [direction=a_to_b]."""
 
+import os
+
 from common.command_line import split_words
 from common.errors import UserError
 from common.run_main import run_command
@@ -24,6 +26,11 @@ def main(arguments: list[str]) -> None:
     options = with_settings(TranslateOptions(), settings, USAGE)
     if options is None:
         return
+    if len(paths) > 3 and all(os.path.exists(path) for path in paths[1:-1]):
+        raise UserError(
+            f"RUN, INPUT and OUTPUT are three names, got {len(paths)}; quote a pattern, which the "
+            'shell otherwise replaces by its files: "photos/*.jpg"'
+        )
     if len(paths) != 3:
         raise UserError(
             "usage: python translate.py RUN INPUT OUTPUT [direction=photo_to_monet]; "

@@ -28,7 +28,7 @@ from comparison.metrics_table import differences, read_metrics
 from data.config import DataConfig
 from data.folders import files_in, find_split, folder_of
 from data.reading import composite_on_white, open_image, read_pixels
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 from engine.upgrade_format_1 import upgrade_options
 from inference.outputs import output_name
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import UserError
-from data.value_range import DTYPES, DomainFormat, parse_range
+from data.values.value_range import DTYPES, DomainFormat, parse_range
 
 BadImages = Literal["error", "skip"]
 Fit = Literal["stretch", "short_side", "crop"]
@@ -41,7 +41,7 @@ class DataConfig:
     disk_cache: str = ""  # folder to cache decoded, resized images in, also for later runs
     device_cache: bool = False  # keep the images in device memory instead; for sets that fit
     validation: float = 0.0  # fraction of training images held out to choose the best checkpoint
-    group: str = ""  # regex of a path: images of equal (parts) stay on one side of the validation
+    group: str = ""  # keeps images together in data.validation: regex of a path, or FILE.csv:COLUMN
     bad_images: BadImages = "error"  # unreadable images: stop, or skip up to 1 % of a domain
     limit: int = 0  # use only the first N images of each folder; 0: all
 

@@ -1,8 +1,6 @@
 """Find the image files of each domain and split, in the usual folder layouts."""
 
-import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Literal, TypeVar
 from common.errors import UserError
 from common.user_paths import parse_path
 from data.config import DataConfig
+from data.groups import TABLE, choose_held_out
 
 SUFFIXES = frozenset([
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff",
@@ -35,24 +34,11 @@ def find_split(
 def _train_and_validation(
     config: DataConfig,
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-    """Return domain -> training images, and domain -> images that choose among checkpoints.
-
-    Files are ranked by the hash of their name, independent of the seed, so that adding a file
-    changes the split of few others. With data.group, whole groups (the slices of a patient, the
-    frames of a clip) are ranked by the hash of theirs.
-    """
+    """Return domain -> training images, and domain -> images that choose among checkpoints."""
     train, validation = {}, {}
     for domain, files in _files_of(config, "train").items():
         folder = folder_of(config, "train", domain)
-
-        def name_hash(file: Path, folder: Path = folder) -> bytes:
-            return hashlib.sha256(os.fsencode(file.relative_to(folder))).digest()
-
-        count = round(config.validation * len(files))
-        if config.group and count:
-            held_out = _whole_groups(files, folder, config.group, count)
-        else:
-            held_out = set(sorted(files, key=name_hash)[:count])
+        held_out = choose_held_out(files, folder, config.validation, config.group)
         validation[domain] = [file for file in files if file in held_out]
         train[domain] = [file for file in files if file not in held_out]
         if config.validation and not (train[domain] and validation[domain]):
@@ -64,28 +50,26 @@ def _train_and_validation(
     return train, validation
 
 
-def group_of(path: str, pattern: str) -> str:
-    """Return the group of a path in its folder: the matched parts in (), or the whole match.
+def held_out_split(config: DataConfig) -> Literal["test", "validation"]:
+    """Return the split that a run is evaluated on: test, or validation where no test is named.
 
-    A path that does not match is a group of its own.
+    UserError where there is neither.
     """
-    match = re.search(pattern, path)
-    if match is None:
-        return f"\0{path}"
-    return "\0".join(part or "" for part in match.groups()) if match.groups() else match[0]
-
-
-def _whole_groups(files: Sequence[Path], folder: Path, pattern: str, count: int) -> set[Path]:
-    """Return whole groups of files, in the order of their hashes, until they have `count` files."""
-    groups: dict[str, list[Path]] = {}
-    for file in files:
-        groups.setdefault(group_of(os.fspath(file.relative_to(folder)), pattern), []).append(file)
-    held_out: set[Path] = set()
-    for name in sorted(groups, key=lambda name: hashlib.sha256(os.fsencode(name)).digest()):
-        if len(held_out) >= count:
-            break
-        held_out.update(groups[name])
-    return held_out
+    try:
+        for domain in config.domains:
+            folder_of(config, "test", domain)
+        return "test"
+    except UserError as error:
+        if config.test:
+            raise
+        if config.validation:
+            return "validation"
+        folders = " ".join(f"data.test.{domain}=FOLDER" for domain in config.domains)
+        raise UserError(
+            f"no held-out images: name them with {folders}; data.validation=0.1 holds out a tenth "
+            "of the training images of a new run",
+            option=error.option, path=error.path,
+        ) from None  # fmt: skip
 
 
 def _files_of(config: DataConfig, split: Literal["train", "test"]) -> dict[str, list[Path]]:
@@ -109,8 +93,11 @@ def with_absolute_paths(config: DataConfig) -> DataConfig:
         split: {d: absolute(f, f"{split}.{d}") for d, f in getattr(config, split).items()}
         for split in ("train", "test")
     }
+    table = TABLE.fullmatch(config.group)
+    group = f"{absolute(table['path'], 'group')}:{table['column']}" if table else config.group
     return replace(
         config,
+        group=group,
         root=absolute(config.root, "root"),
         disk_cache=absolute(config.disk_cache, "disk_cache"),
         **folders,

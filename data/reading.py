@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from common.errors import one_line
-from data.raw_values import (
+from data.values.raw_values import (
     MAX_PIXELS,
     TIFF_SUFFIXES,
     BadImage,
@@ -23,7 +23,7 @@ from data.raw_values import (
     read_values,
     values_size,
 )
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag

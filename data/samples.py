@@ -15,7 +15,7 @@ from data.image_store.open_store import ImageStore, open_image_store
 from data.loader import batches
 from data.reading import BadImage, image_size, read_pixels
 from data.tensors import normalize, to_tensor
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 
 ORDER, AUGMENTATION = 0, 1  # last element of a random key: the purpose of the random numbers
 

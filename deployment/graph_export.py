@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as export_config
 
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 from models.translator import DeterministicTranslator, Translator
 
 FLOAT_SIGNATURE = {"input": "float32 [batch, channels, height, width] in [-1, 1]",

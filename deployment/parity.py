@@ -18,7 +18,7 @@ from common.text_table import aligned
 from data.folders import evenly_spaced, files_in, folder_of
 from data.samples import load_held_out
 from data.tensors import denormalize, normalize, to_unit
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 from inference.exported_bundle import WEIGHTS
 from inference.open_run import Run
 

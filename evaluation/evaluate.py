@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from data.config import DataConfig
 from data.fingerprint import fingerprint_files
 from data.folders import evenly_spaced, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
-from data.raw_values import file_format
 from data.tensors import denormalize, normalize, to_pixels, to_tensor
+from data.values.raw_values import file_format
+from engine.provenance_files import read_data
 from evaluation.copies_and_leaks import (
     Descriptors,
     find_leaks,
@@ -42,6 +43,7 @@ WORST_IS_HIGHEST = {
 STEGANOGRAPHY_IMAGES = 50  # for the steganography index, which restores each of them four times
 MAX_TRAINING_IMAGES = 2000  # of a domain, for the real baseline and for memorization
 NEAREST_SHOWN = 5  # of the fakes that are nearest to a training image
+HeldOut = Literal["test", "validation"]
 TrainingImages = Mapping[str, tuple[list[Path], list[Tensor]]]
 """Domain -> files and images [1, C, H, W] uint8."""
 
@@ -63,7 +65,7 @@ class _TranslatedImages:
 
 def evaluate(
     run: Run, data: DataConfig, report_images: int, checks: bool = True,
-    inception: Inception | None = None, lpips: Lpips | None = None,
+    inception: Inception | None = None, lpips: Lpips | None = None, split: HeldOut = "test",
 ) -> EvaluationResult:  # fmt: skip
     """Translate all held-out images, write them to RUN/test/DIRECTION, and return their metrics.
 
@@ -75,16 +77,16 @@ def evaluate(
     mean absolute error in its units. `report_images` is the number of images of each direction in
     the result, for a report (0: all). With `lpips`, truth_lpips is that distance to the truth.
     `checks` adds the distances between sets with their baselines, faithfulness, image defects,
-    memorized training images, and images on both sides of a split.
+    memorized training images, and images on both sides of a split. With `split` validation, the
+    held-out images are those that data.validation kept from training.
 
     A file that cannot be read or written is reported, passed over, and named in `skipped` of the
     result. UserError where held-out images are missing, none can be read, two would be written to
     one file, or an image and its true translation differ in size.
     """
-    files = find_split(data, "test")
-    truths = {
-        d: paths for d, paths in ground_truth_files(data, files).items() if d in run.translators
-    }
+    files = find_split(data, "test") if split == "test" else _recorded_validation(run, data)
+    known_truths = ground_truth_files(data, files) if split == "test" else {}
+    truths = {d: paths for d, paths in known_truths.items() if d in run.translators}
     skipped = SkippedFiles()
     translated = {
         direction: _translate_all(
@@ -96,6 +98,7 @@ def evaluate(
             checks,
             lpips,
             skipped,
+            split,
         )
         for direction, translator in run.translators.items()
     }
@@ -106,7 +109,10 @@ def evaluate(
     paired = {d for d in truths if run.translators[d].target in training}
     evaluated = {run.translators[d].source: done.files for d, done in translated.items()}
     counted = {domain: evaluated.get(domain, paths) for domain, paths in files.items()}
-    result = EvaluationResult(_protocol(run, data, counted, truths, paired, inception, lpips), {})
+    protocol = _protocol(run, data, counted, truths, paired, inception, lpips)
+    if split == "validation":
+        protocol["held_out"] = f"data.validation={data.validation} of the training images"
+    result = EvaluationResult(protocol, {})
     result.skipped = {str(file): reason for file, reason in skipped.reasons.items()}
     for direction, done in translated.items():
         result.directions[direction] = DirectionResult(
@@ -125,6 +131,29 @@ def evaluate(
             )  # fmt: skip
         result.leaks = find_leaks(list(descriptors.values()))
     return result
+
+
+def _recorded_validation(run: Run, data: DataConfig) -> dict[str, list[Path]]:
+    """Return the images that the run held out when it began, by its data.json.
+
+    Images that were added since would change the choice of data.validation, and put an image that
+    was trained on among the held-out ones.
+    """
+    began = read_data(run.path).get("validation")
+    if began is None:  # not recorded: the options name them
+        return find_split(data, "validation")
+    held_out = {}
+    for domain in data.domains:
+        folder = folder_of(data, "train", domain)
+        files = [folder / name for name in began.get(domain, {})]
+        held_out[domain] = [file for file in files if file.is_file()]
+        if not held_out[domain]:
+            raise UserError(
+                f"none of the images of {domain} that the run held out is there any more; name "
+                f"others with data.test.{domain}=FOLDER",
+                option=f"data.test.{domain}", path=folder,
+            )  # fmt: skip
+    return held_out
 
 
 def _protocol(
@@ -187,13 +216,14 @@ def _add_checks(
 def _translate_all(
     run: Run, data: DataConfig, direction: str, files: Sequence[Path],
     truth_files: Sequence[Path] | None, checks: bool, lpips: Lpips | None, skipped: SkippedFiles,
+    split: HeldOut,
 ) -> _TranslatedImages:  # fmt: skip
     """Translate the held-out images of a direction into RUN/test/DIRECTION and measure each.
 
     The folder replaces that of an earlier evaluation once all images are written.
     """
     translator = run.translators[direction]
-    folder = folder_of(data, "test", translator.source)
+    folder = folder_of(data, "test" if split == "test" else "train", translator.source)
     inverse = run.translators.get(f"{translator.target}_to_{translator.source}")
 
     def restore(fake: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """Evaluate a run for test.py: open it, measure it, write and print the results."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from common.errors import RunError, UserError
 from common.run_main import print_line
+from data.folders import held_out_split
 from evaluation.evaluate import evaluate
 from evaluation.metrics_table import metrics_table
 from evaluation.pretrained_networks import find_inception, find_lpips
@@ -34,11 +36,19 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         find_inception(options.inception, run.runtime.device) if options.checks else (None, "")
     )
     lpips, no_lpips = find_lpips(run.runtime.device)
-    result = evaluate(run, options.data, options.report_images, options.checks, inception, lpips)
+    split, data = held_out_split(options.data), options.data
+    if split == "validation":
+        data = replace(data, limit=trained.limit)  # among the images that the run began with
+        print_line(f"the held-out images are those of data.validation={data.validation}")
+    result = evaluate(run, data, options.report_images, options.checks, inception, lpips, split)
     metrics, report = write_metrics(run, result, options.data), write_report(run, result)
     print_line(metrics_table(result))
     for note in run.options.method.notes():
         print_line(f"note: {note}")
+    if split == "validation" and options.checkpoint == "best":
+        print_line(
+            "note: these images also chose the checkpoint, so its scores are a little too good"
+        )
     for leak in result.leaks[:3]:
         print_line(
             f"note: {leak['first']} and {leak['second']} show the same picture ({leak['between']})"

@@ -12,7 +12,7 @@ from data.config import DataConfig
 from data.reading import BadImage
 from data.samples import load_image
 from data.tensors import denormalize
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 
 
 class SkippedFiles:

@@ -15,9 +15,9 @@ from common.errors import UserError
 from common.threads import map_in_threads
 from common.user_paths import parse_path
 from data.folders import SUFFIXES, files_in
-from data.raw_values import TIFF_SUFFIXES, read_values
 from data.reading import has_bands, open_image, read_image
-from data.value_range import DomainFormat
+from data.values.raw_values import TIFF_SUFFIXES, read_values
+from data.values.value_range import DomainFormat
 from inference.outputs import output_name
 
 DECODED_AHEAD = 4  # pictures that are decoded while one is translated

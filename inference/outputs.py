@@ -8,9 +8,9 @@ from PIL import Image
 
 from common.errors import UserError, one_line
 from common.files import write_atomically
-from data.raw_values import TIFF_SUFFIXES
 from data.reading import composite_on_white
-from data.value_range import DomainFormat
+from data.values.raw_values import TIFF_SUFFIXES
+from data.values.value_range import DomainFormat
 from inference.picture_translator import to_image
 
 ENCODING = {

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.errors import UserError
 from data.reading import pixels_of, to_upright_srgb
 from data.tensors import normalize, to_pixels, to_tensor
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 from engine.runtime import Runtime, RuntimeConfig
 from inference.open_run import open_run
 from inference.strength_and_mask import Blending

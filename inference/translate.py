@@ -17,7 +17,7 @@ from common.run_main import print_line
 from common.user_paths import parse_path
 from data.folders import SUFFIXES
 from data.reading import open_image, pixels_of
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 from engine.hardware.memory import is_out_of_memory
 from inference.inputs import (
     Inputs,
@@ -60,14 +60,17 @@ def translate(run: str, source: str, target: str, options: TranslateOptions) -> 
     if source == "-":
         translate_stream(opened, direction, target, options)
         return
-    count = translate_paths(opened, direction, source, parse_path(target), options)
-    print_line(f"{count} translated {direction} into {target}")
+    count, out = translate_paths(opened, direction, source, parse_path(target), options)
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    print_line(f"translated {pictures} ({direction}) into {out}")
 
 
 def translate_paths(
     run: Run, direction: str, source: str, target: Path, options: TranslateOptions
-) -> int:
-    """Translate `source` (a file, a folder or a pattern) into `target`; return how many there were.
+) -> tuple[int, Path]:
+    """Translate `source` (a file, a folder or a pattern) into `target`.
+
+    Return how many pictures there were, and the file or folder that holds the translations.
 
     The outputs of a folder have its subfolders and names. The output of a file is `target` itself
     if that has an image suffix, else a file of the same name in the folder `target`. A picture that
@@ -100,6 +103,10 @@ def translate_paths(
                     f"{file}: {out} was made from another picture; rename one of them", path=file
                 )
             written.add(out)
+            if into_file and out != target:
+                print_line(
+                    f"note: {target.suffix} cannot hold the translation; it is saved as {out.suffix}"
+                )
             if isinstance(result, np.ndarray):
                 result = like_input(result, file, channels)
             write_picture(out, result)
@@ -130,7 +137,7 @@ def translate_paths(
         raise RunError(
             f"{len(failed)} of {len(inputs.files)} pictures could not be translated, see above"
         )
-    return len(inputs.files)
+    return len(inputs.files), written.pop() if into_file else target
 
 
 def _is_file_name(inputs: Inputs, target: Path) -> bool:

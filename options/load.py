@@ -23,13 +23,16 @@ from options.config import TrainOptions
 from options.help import help_page
 from options.introspection import Field, option_fields, type_name
 from options.presets import FOR_ALL_DOMAINS, OWN, flatten, parsed, preset_layers, preset_list
+from options.two_folders import are_folders, choose_options
 
 USAGE = """\
 usage: python train.py PRESET [option=value ...]
+       python train.py FOLDER FOLDER [option=value ...]
 
 PRESET is a name from `python train.py --list`, a file such as runs/NAME/options.yaml, or a run in
 W&B (wandb:ENTITY/PROJECT/RUN, or an offline run's folder). Repeat a command to continue its run.
-Write lists as [a,b], and quote values with spaces: duration="40 steps".
+Two folders of images are trained on with options that suit them and this machine, and are named
+after the folders. Write lists as [a,b], and quote values with spaces: duration="40 steps".
 """
 
 Schema = TypeVar("Schema")
@@ -47,6 +50,12 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
     if "list" in requested:
         print(preset_list())
         return None
+    if are_folders(names):
+        choice = choose_options(names, settings)
+        names, settings = [choice.preset], choice.settings
+        if not requested:
+            for line in choice.lines:
+                print(line, flush=True)
     if len(names) > 1:
         raise UserError(
             f"one preset at a time, got {' and '.join(names[:3])}; options are written name=value"

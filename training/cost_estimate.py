@@ -27,6 +27,7 @@ WARM_UP_STEPS, MEASURED_STEPS = 2, 3
 RESERVED_SHARE = 0.05  # of a budget, for start, previews, validation and checkpoints
 MEMORY_SHARE = 0.9  # of the free memory that a step may take
 CROP_MULTIPLE = 32
+SECONDS_TO_END = 10.0  # of the subprocess, after it has sent its result
 MIN_GROWTH_BYTES = 4 * 2**20  # two equal processes differ by less
 
 
@@ -74,7 +75,9 @@ def measure_in_subprocess(options: TrainOptions) -> StepCost | str:
     process.start()
     theirs.close()
     try:
-        return ours.recv()
+        cost = ours.recv()
+        process.join(SECONDS_TO_END)
+        return cost
     except EOFError:
         return "killed: out of memory, most often"
     finally:  # also after Ctrl-C

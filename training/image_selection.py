@@ -9,12 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.progress import with_progress
 from common.run_main import print_line
 from data.bad_images import drop_bad_images
 from data.config import DataConfig
 from data.doctor.quick_check import quick_check
-from data.folders import evenly_spaced, find_split
+from data.folders import evenly_spaced, find_split, held_out_split
 from data.image_store.device import DeviceSamples
 from data.image_store.files import FileStore
 from data.image_store.open_store import open_image_store
@@ -34,7 +35,20 @@ def usable_files(
     if split == "train" and not (run / "checkpoints").exists():
         for advice in quick_check(files, config):
             print_line(f"note: {advice}")
+        if not has_held_out_images(config):
+            print_line(
+                "note: no images are held out to evaluate the run on; data.validation=0.1 holds "
+                "out a tenth"
+            )
     return files
+
+
+def has_held_out_images(config: DataConfig) -> bool:
+    """Return whether test.py finds images for a run with these options."""
+    try:
+        return bool(held_out_split(config))
+    except UserError:
+        return False
 
 
 def _readable_files(

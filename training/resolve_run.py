@@ -7,9 +7,9 @@ from common.errors import UserError
 from common.run_main import print_line
 from common.user_paths import parse_path
 from data.folders import find_split, with_absolute_paths
-from data.measure_ranges import keep_ranges, measure_ranges
 from data.samples import check_sizes
 from data.scenes import provide
+from data.values.measure_ranges import keep_ranges, measure_ranges
 from engine.checkpoint import Checkpoints
 from engine.provenance_files import epoch_images_at_start, images_that_differ
 from engine.schedule import Schedule, make_schedule

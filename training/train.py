@@ -1,5 +1,6 @@
 """Train a run from its options: resolve it, build its objects, and run the training loop."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -12,6 +13,7 @@ from common.errors import Interrupted, UserError, as_user_error
 from common.files import run_lock, write_text
 from common.run_main import print_line
 from common.user_paths import make_folder, parse_path
+from data.folders import folder_of
 from data.loader import check_shared_memory
 from engine.distributed.context import DistributedContext
 from engine.hardware.memory import is_out_of_memory
@@ -29,7 +31,7 @@ from options.config import TrainOptions
 from options.load import from_yaml, to_dict, to_yaml
 from options.resume_check import check_same
 from training.cost_estimate import plan_lines
-from training.image_selection import fixed_images, make_samples
+from training.image_selection import fixed_images, has_held_out_images, make_samples
 from training.init_from import init_weights_from
 from training.loop import Loop
 from training.metrics_log import read_rows
@@ -126,10 +128,8 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
         path = parse_path(options.init_from, "init_from")
         init_weights_from(path, train_step, options.init_strict, options.init_freeze_steps)
     if train_step.finished:
-        print_line(
-            f"{run.folder} is finished: {train_step.step} steps; "
-            f"evaluate it with: python test.py {run.folder}"
-        )
+        print_line(f"{run.folder} is finished: {train_step.step} steps")
+        _print_next_commands(run, method)
         return
 
     facts = _record(run, train_step) if distributed.is_main_process else {}
@@ -152,7 +152,26 @@ def train_resolved(run: ResolvedRun, method: Method, runtime: Runtime) -> None:
         raise
     finally:
         wandb.finish(exit_code, seconds)
-    print_line(f"finished: {run.schedule.steps} steps; evaluate with: python test.py {run.folder}")
+    print_line(f"finished: {run.schedule.steps} steps")
+    _print_next_commands(run, method)
+
+
+def _print_next_commands(run: ResolvedRun, method: Method) -> None:
+    """Print how to evaluate a finished run and how to translate with it."""
+    config, folder = run.options.data, shlex.quote(str(run.folder))
+    if has_held_out_images(config):
+        print_line(f"evaluate with:  python test.py {folder}")
+    else:
+        folders = " ".join(f"data.test.{domain}=FOLDER" for domain in config.domains)
+        print_line(
+            f"no images were held out; evaluate on others: python test.py {folder} {folders}"
+        )
+    direction, translator = next(iter(method.translators().items()))
+    pictures = shlex.quote(str(folder_of(config, "train", str(translator.source))))
+    print_line(
+        f"translate with: python translate.py {folder} {pictures} "
+        f"{shlex.quote(str(run.folder / direction))} direction={direction}"
+    )
 
 
 def _fixed_images(run: ResolvedRun, is_main_process: bool) -> tuple[Mapping, Mapping]:

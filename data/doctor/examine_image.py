@@ -12,9 +12,9 @@ from common.errors import one_line
 from common.files import file_sha256
 from data.doctor.image_headers import Header, read_header
 from data.doctor.near_duplicates import luminance_thumbnail
-from data.measure_ranges import QUANTILES
-from data.raw_values import file_format, read_values
 from data.reading import FORMATS, MAX_PIXELS, BadImage, composite_on_white, open_image
+from data.values.measure_ranges import QUANTILES
+from data.values.raw_values import file_format, read_values
 
 MEASURED_SIDE = 256  # pixels of the short side on which colors are measured, about a training crop
 THUMBNAIL = 128  # pixels

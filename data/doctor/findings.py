@@ -8,8 +8,16 @@ from typing import Literal, NamedTuple
 from data.doctor.examine_image import ExaminedFile
 from data.doctor.folder_layout import ImageSet
 from data.doctor.near_duplicates import groups_of, near_duplicates
-from data.doctor.recommend import Recommendation, command_of, crop_for, recommend
+from data.doctor.recommend import (
+    HELD_OUT,
+    Recommendation,
+    command_of,
+    crop_for,
+    recommend,
+    validation_options,
+)
 from data.doctor.set_statistics import ColorGap, ImageStatistics, color_gaps, image_statistics
+from data.groups import choose_held_out
 
 Level = Literal["error", "warning", "info"]
 LEVEL_HEADINGS: dict[Level, str] = {
@@ -59,6 +67,11 @@ FINDING_KINDS = {
         "Remove one of each: they make the test results look better than they are. Slices or "
         "frames of one source belong on one side; data.group keeps them together in "
         "data.validation.",
+    ),
+    "across_validation": FindingKind(
+        "warning", "images that data.validation would put on both sides",
+        "Scores on the held-out images would be too good. Keep slices or frames of one source "
+        "together with data.group, and remove other copies.",
     ),
     "across_domains": FindingKind(
         "warning", "images that are in both domains",
@@ -196,7 +209,7 @@ def diagnose(
         for name, occurrence in source:
             by_name[name].append(occurrence)
     name = root.resolve().name if root else "-".join(training)
-    recommendations = recommend(training, gaps, name)
+    recommendations = [*recommend(training, gaps, name), *validation_options(sets)]
     return Diagnosis(
         list(sets), files_by_set, statistics, gaps,
         [Finding(name, occurrences) for name, occurrences in by_name.items() if occurrences],
@@ -237,6 +250,7 @@ def _copies(
     distinct = list(first_of.values())
     luminances = [light for n in distinct if (light := files[n][1].luminance) is not None]
     near = [(distinct[i], distinct[j]) for i, j in near_duplicates(luminances)]
+    held_out = _would_be_held_out(sets)
     for group in groups_of([*exact, *near]):
         members = [files[number] for number in group]
         domains = {each.domain for each, _ in members}
@@ -245,12 +259,24 @@ def _copies(
             name = "across_splits"
         elif len(domains) > 1:
             name = "test_pairs" if splits == {"test"} else "across_domains"
+        elif len({file.path in held_out for _, file in members}) > 1:
+            name = "across_validation"
         else:
             name = "in_split"
         is_exact = len({file.digest for _, file in members}) == 1
         detail = "identical files" if is_exact else "the same image, stored differently"
         places = " and ".join(dict.fromkeys(each.label for each, _ in members))
         yield name, Occurrence([file.path for _, file in members], places, detail)
+
+
+def _would_be_held_out(sets: Sequence[ImageSet]) -> set[Path]:
+    """Return the training images that data.validation=0.1 holds out, if there are no test images."""
+    if any(each.split == "test" and each.files for each in sets):
+        return set()
+    held_out: set[Path] = set()
+    for each in sets:
+        held_out |= choose_held_out(each.files, each.folder, HELD_OUT)
+    return held_out
 
 
 def _in_sets(

@@ -1,12 +1,12 @@
 """Find the domains and splits in a folder, their images, and the files that are ignored."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from data.folders import files_in, scan_files
+from data.folders import SUFFIXES, files_in, scan_files
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ def find_sets(
 ) -> list[ImageSet]:
     """Return the sets below `root` in the layouts of training, or `root` itself as one set.
 
+    Two folders of images side by side in `root`, such as photos and paintings, are two domains.
+
     `folders` maps (split, domain) to explicit folders. UserError if there is no image at all, or a
     folder does not exist.
     """
@@ -36,7 +38,8 @@ def find_sets(
     if root is not None:
         if not root.is_dir():
             raise UserError(f"{root}: no such folder", path=root)
-        by_set = {**_folders_below(root), **by_set} or {("", root.resolve().name or "images"): root}
+        found = _folders_below(root) or _two_side_by_side(root)
+        by_set = {**found, **by_set} or {("", root.resolve().name or "images"): root}
     sets = [
         ImageSet(split, domain, folder, *_list_files(folder))
         for (split, domain), folder in by_set.items()
@@ -72,6 +75,35 @@ def _folders_below(root: Path) -> dict[tuple[str, str], Path]:
                 if entry.is_dir() and not entry.name.startswith((".", "__")):
                     found[split, entry.name] = root / split / entry.name
     return found
+
+
+def layout_text(root: Path | None, sets: Sequence[ImageSet]) -> str:
+    """Return in a few words which layout was found, and how to say that it is another one."""
+    if root is None:
+        return "the folders that you named"
+    if not sets[0].split:
+        return "one set of images; for two domains name two folders: data.train.NAME=FOLDER"
+    names = ", ".join(os.fspath(each.folder.relative_to(root)) for each in sets)
+    if has_training_layout(root, sets):
+        return f"a data set with {names}"
+    return f"two folders side by side, {names}: one domain each"
+
+
+def has_training_layout(root: Path, sets: Sequence[ImageSet]) -> bool:
+    """Return whether data.root=`root` names the folders of all sets."""
+    known = set(_folders_below(root).values())
+    return all(each.folder in known for each in sets)
+
+
+def _two_side_by_side(root: Path) -> dict[tuple[str, str], Path]:
+    """Return ("train", name) -> folder if `root` has no images of its own but in two folders."""
+    entries = [e for e in os.scandir(root) if not e.name.startswith((".", "__"))]
+    if any(e.is_file() and Path(e.name).suffix.lower() in SUFFIXES for e in entries):
+        return {}
+    folders = sorted(Path(e.path) for e in entries if e.is_dir())
+    folders = [folder for folder in folders if not any(folder.glob("*/options.yaml"))]  # no runs
+    folders = [folder for folder in folders if _list_files(folder)[0]]
+    return {("train", folder.name): folder for folder in folders} if len(folders) == 2 else {}
 
 
 def _list_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:

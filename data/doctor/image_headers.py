@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from common.errors import one_line
-from data.raw_values import FileFormat, file_format, values_size
 from data.reading import FORMATS, ORIENTATION, to_upright_srgb
+from data.values.raw_values import FileFormat, file_format, values_size
 
 HEADER_BYTES = 4096  # enough to contain the bit depth in every format
 FORMAT_SUFFIXES = {

@@ -1,6 +1,5 @@
 """Check some image headers before a run, for problems that would cost hours of training."""
 
-import os
 import shlex
 import time
 from collections import Counter
@@ -13,13 +12,12 @@ import numpy as np
 from data.config import DataConfig
 from data.doctor.findings import FINDING_KINDS, MIN_IMAGES, RECOMMENDED_IMAGES
 from data.doctor.image_headers import read_header
-from data.folders import evenly_spaced, folder_of, group_of, scan_files
+from data.folders import evenly_spaced, folder_of, scan_files
+from data.groups import SERIES, count_series
 
 MAX_FILES = 200  # of a domain
 SECONDS = 0.8  # for all domains
 STRIDE = 8  # every eighth file is read first, in case the time runs out
-SERIES = r"^(.*?)[-_ ]*\d+\.\w+$"  # the name of a file without its number
-MIN_SERIES = 5  # files of a source, on average
 REPORTED = ("unreadable", "exif_turned", "alpha", "grey")  # names of findings
 
 
@@ -29,7 +27,11 @@ class _Sample:
 
     files: int = 0
     oddities: Counter[str] = field(default_factory=Counter)  # name of a finding -> number of files
-    short_sides: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # width and height
+
+    @property
+    def short_sides(self) -> list[int]:
+        return [min(size) for size in self.sizes]
 
 
 def quick_check(
@@ -61,6 +63,11 @@ def quick_check(
     return [f"{line}; see: {_doctor_command(config)}" for line in lines]
 
 
+def sample_headers(files: Sequence[Path], seconds: float = SECONDS / 2) -> list[tuple[int, int]]:
+    """Return (width, height) of some files, from their headers; unreadable ones are left out."""
+    return _sample(files, time.monotonic() + seconds).sizes
+
+
 def _sample(files: Sequence[Path], deadline: float) -> _Sample:
     """Read headers until the deadline, but at least one."""
     chosen, sample = evenly_spaced(files, MAX_FILES) if files else [], _Sample()
@@ -74,7 +81,7 @@ def _sample(files: Sequence[Path], deadline: float) -> _Sample:
             sample.oddities["unreadable"] += 1
             continue
         sample.oddities.update(header.oddities.keys())
-        sample.short_sides.append(min(header.width, header.height))
+        sample.sizes.append((header.width, header.height))
     return sample
 
 
@@ -101,16 +108,12 @@ def _oddities(domain: str, sample: _Sample, channels: int) -> list[str]:
 
 def _series(domain: str, files: Sequence[Path], config: DataConfig) -> list[str]:
     """Return advice where names look like slices or frames, and some of them would be held out."""
-    if not config.validation or config.group or len(files) < MIN_SERIES:
+    if not config.validation or config.group:
         return []
-    sources = Counter(
-        group_of(os.fspath(file.relative_to(folder_of(config, "train", domain))), SERIES)
-        for file in files
-    )
-    if len(sources) < 2 or len(files) < MIN_SERIES * len(sources):
+    if not (sources := count_series(files, folder_of(config, "train", domain))):
         return []
     return [
-        f"{domain}: the names look like slices or frames of {len(sources)} sources; data.group="
+        f"{domain}: the names look like slices or frames of {sources} sources; data.group="
         f"'{SERIES}' keeps each on one side of data.validation"
     ]
 

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data.doctor.folder_layout import ImageSet
+from data.doctor.folder_layout import ImageSet, has_training_layout
 from data.doctor.set_statistics import ColorGap, ImageStatistics
+from data.groups import SERIES, count_series
 
 # (load size, crop size, minimum short side of three in four images). The first sizes are those of
 # the paper (Zhu et al. 2017, Sec. 7.1); the others keep its ratio.
 SIZES = ((286, 256, 200), (143, 128, 100), (72, 64, 0))
 MAX_STRETCH = 1.25  # aspect ratio up to which stretching to a square is not visible
 SMALL_GAP, LARGE_GAP = 20.0, 40.0  # levels between the colors of two domains
+HELD_OUT = 0.1  # of the training images
+MIN_IMAGES_TO_SPLIT = 10  # of a domain
 FEW_IMAGES = 200  # per domain; color jitter helps below
 LARGE_IMAGE = 0.5  # megapixels from which decoding costs more than the other work of a step
 
@@ -62,10 +65,9 @@ def command_of(
     domains = list(dict.fromkeys(each.domain for each in sets if each.split == "train"))
     if len(domains) < 2:
         return ""
-    names = {domain: _valid_name(domain) for domain in domains}
+    names = {domain: valid_name(domain) for domain in domains}
     words = ["python", "train.py", "cyclegan"]
-    all_below_root = root is not None and all(root in each.folder.parents for each in sets)
-    if all_below_root and list(names) == list(names.values()):
+    if root is not None and has_training_layout(root, sets) and list(names) == list(names.values()):
         words.append(f"data.root={root}")
     else:
         words += [
@@ -76,7 +78,24 @@ def command_of(
     if list(names.values()) != ["a", "b"]:
         words.append(f"data.domains=[{','.join(names.values())}]")
     words += [advice.option for advice in recommendations if not advice.default]
+    name = root.resolve().name if root is not None else "-".join(names.values())
+    words.append(f"run=runs/{valid_name(name)}")
     return shlex.join(words)
+
+
+def validation_options(sets: Sequence[ImageSet]) -> list[Recommendation]:
+    """Return how to hold out training images, where there are no test images."""
+    training = [each for each in sets if each.split == "train"]
+    has_test = any(each.split == "test" and each.files for each in sets)
+    if has_test or not training or min(len(each.files) for each in training) < MIN_IMAGES_TO_SPLIT:
+        return []
+    advice = [
+        Recommendation(f"data.validation={HELD_OUT}", "holds out a tenth: there are no test images")
+    ]
+    if any(count_series(each.files, each.folder) for each in training):
+        reason = "keeps the slices or frames of one source on one side"
+        advice.append(Recommendation(f"data.group={SERIES}", reason))
+    return advice
 
 
 def crop_for(statistics: Mapping[str, ImageStatistics]) -> int:
@@ -84,7 +103,7 @@ def crop_for(statistics: Mapping[str, ImageStatistics]) -> int:
     return _size({domain: each for domain, each in statistics.items() if each.images})[1]
 
 
-def _valid_name(name: str) -> str:
+def valid_name(name: str) -> str:
     """Return the name of a folder, changed to one that data.domains accepts."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name.replace("_to_", "-")).strip("-") or "images"
 
@@ -179,6 +198,6 @@ def _cache(
         )
     size = images * load * load * channels / 1e9
     return Recommendation(
-        f"data.disk_cache=cache/{_valid_name(name)}",
+        f"data.disk_cache=cache/{valid_name(name)}",
         f"large images ({pixels:.2g} megapixels) are decoded only once, into about {size:.2g} GB",
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from data.doctor.examine_image import ExaminedFile
 from data.doctor.findings import LEVEL_HEADINGS, Diagnosis, Finding
-from data.doctor.folder_layout import display_name
+from data.doctor.folder_layout import display_name, layout_text
 from data.doctor.set_statistics import ImageStatistics
 
 MAX_NAMES = 3  # files that are named for each finding
@@ -16,7 +16,8 @@ WIDTH = 110  # characters in a line
 def summary(diagnosis: Diagnosis, root: Path | None) -> str:
     """Return the summary for the terminal: statistics, findings, and recommended options."""
     width = max(len(label) for label in diagnosis.statistics)
-    lines = [
+    lines = [f"Layout: {layout_text(root, diagnosis.sets)}", ""]
+    lines += [
         f"  {label:{width}}  {_statistics_line(statistics)}"
         for label, statistics in diagnosis.statistics.items()
     ]

@@ -16,7 +16,7 @@ from common.files import write_atomically, write_text
 from common.run_main import print_line
 from common.user_paths import parse_path
 from data.image_store.files import FileStore, bytes_of_pixels, pixels_from_bytes
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 
 VERSION = 1
 Progress = Callable[[Iterable[Path]], Iterable[Path]]

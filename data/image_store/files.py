@@ -8,7 +8,7 @@ import numpy as np
 from data.augment import resize_transform
 from data.config import DataConfig
 from data.reading import BadImage, read_pixels
-from data.value_range import DomainFormat
+from data.values.value_range import DomainFormat
 
 
 class FileStore:

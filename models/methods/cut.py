@@ -16,7 +16,7 @@ from models.gan_loss import GANLoss, GANLossConfig
 from models.losses.contrastive import layers_nce
 from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.generator_config import GeneratorConfig
+from models.networks.generators.generator_config import ContrastiveGeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator, forward_concatenated
 from models.networks.patch_sampler import PatchSampler
 from models.translator import build_translators
@@ -31,9 +31,7 @@ class CUT(Method):
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
         name: str = "cut"  # Park et al. 2020
-        generator: GeneratorConfig = field(
-            default_factory=lambda: GeneratorConfig(antialiased=True, init_type="xavier")
-        )
+        generator: ContrastiveGeneratorConfig = field(default_factory=ContrastiveGeneratorConfig)
         discriminator: PatchDiscriminator.Config = field(
             default_factory=lambda: PatchDiscriminator.Config(antialiased=True, init_type="xavier")
         )
@@ -47,10 +45,6 @@ class CUT(Method):
         def __post_init__(self) -> None:
             super().__post_init__()
             check_at_least(0, self, "nce_weight")
-            if self.generator.kind != "resnet":
-                raise ValueError(
-                    "method.generator.kind must be resnet: the contrastive loss reads its features"
-                )
             if self.temperature <= 0 or self.patches < 1 or self.features < 1:
                 raise ValueError(
                     "method.temperature, method.patches and method.features must be more than 0"

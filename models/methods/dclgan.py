@@ -18,7 +18,7 @@ from models.losses.contrastive import layers_nce
 from models.losses.reconstruction import l1
 from models.method import Batch, Method, Update
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
-from models.networks.generators.generator_config import GeneratorConfig
+from models.networks.generators.generator_config import ContrastiveGeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator, forward_concatenated
 from models.networks.patch_sampler import PatchSampler
 from models.translator import build_translators
@@ -33,9 +33,7 @@ class DCLGAN(Method):
     @dataclass(frozen=True)
     class Config(GANLossConfig, Method.Config):
         name: str = "dclgan"  # Han et al. 2021
-        generator: GeneratorConfig = field(
-            default_factory=lambda: GeneratorConfig(antialiased=True, init_type="xavier")
-        )
+        generator: ContrastiveGeneratorConfig = field(default_factory=ContrastiveGeneratorConfig)
         discriminator: PatchDiscriminator.Config = field(
             default_factory=lambda: PatchDiscriminator.Config(antialiased=True, init_type="xavier")
         )

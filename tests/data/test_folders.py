@@ -11,8 +11,9 @@ import pytest
 from common.errors import UserError
 from data.config import DataConfig
 from data.doctor.quick_check import quick_check
-from data.folders import evenly_spaced, files_in, find_split, group_of, with_absolute_paths
+from data.folders import evenly_spaced, files_in, find_split, with_absolute_paths
 from data.ground_truth_pairs import ground_truth_files
+from data.groups import group_of
 from tests.conftest import raises_user_error, write_images
 
 LAYOUTS = {

@@ -16,7 +16,7 @@ from data.scenes import generate
 from evaluation.evaluate import evaluate
 from evaluation.metrics_table import metrics_table
 from inference.open_run import open_run
-from tests.conftest import TINY, call, picture, refusal
+from tests.conftest import TINY, call, picture, refusal, write_images
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +200,22 @@ def test_a_file_that_cannot_be_read_is_named_counted_and_passed_over(photos, tmp
     metrics = json.loads((tmp_path / "run/test/metrics.json").read_text())
     assert metrics["protocol"]["images"]["a"] == len(files) - 1
     assert set(metrics["skipped"]) == {str(files[0]), str(long)}
+
+
+def test_the_validation_images_are_evaluated_where_no_test_images_are_named(tmp_path, capsys):
+    for number, name in enumerate(("trainA", "trainB")):
+        write_images(tmp_path / name, 20, first=40 * number)
+    run = tmp_path / "run"
+    words = ["cyclegan", f"data.root={tmp_path}", f"run={run}", "duration=2 steps", *TINY,
+             "data.validation=0.1"]  # fmt: skip
+    assert call(train, *words) == (0, "")
+    data = json.loads((run / "data.json").read_text())["images"]
+    write_images(tmp_path / "trainA", 20, first=200)  # later images change what a tenth is
+    capsys.readouterr()
+    assert call(test_command, run, "checkpoint=best", "checks=false", "wandb=disabled") == (0, "")
+    out = capsys.readouterr().out
+    assert "these images also chose the checkpoint" in out
+    content = json.loads((run / "test" / "metrics.json").read_text())
+    assert content["protocol"]["held_out"] == "data.validation=0.1 of the training images"
+    seen = {path.name for path in (run / "test" / "a_to_b").iterdir()}
+    assert seen <= data["validation"]["a"].keys() and not seen & data["train"]["a"].keys()

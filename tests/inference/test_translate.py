@@ -301,3 +301,22 @@ def test_a_batch_that_does_not_fit_is_translated_one_by_one(trained, tmp_path, m
     monkeypatch.setattr(PictureTranslator, "images", small)
     answer = call(translate, trained, tmp_path / "in", tmp_path / "out", "direction=a_to_b")
     assert answer == (0, "") and len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_pattern_that_the_shell_has_replaced_is_named(trained, photos):
+    files = sorted((photos / "testA").iterdir())
+    error = refusal(translate, trained, *files, "out", "direction=a_to_b")
+    assert "quote a pattern" in str(error)
+
+
+def test_a_format_that_cannot_hold_a_translation_is_told_with_the_file_that_was_written(
+    trained, photos, tmp_path, capsys
+):
+    out = tmp_path / "out.gif"
+    file = next((photos / "testA").iterdir())
+    assert call(translate, trained, file, out, "direction=a_to_b") == (0, "")
+    printed = capsys.readouterr().out
+    assert (
+        f"translated 1 picture (a_to_b) into {out}.png" in printed and ".gif cannot hold" in printed
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["out.gif.png"]

@@ -13,15 +13,15 @@ import export
 import test
 import train
 import translate
-from data.raw_values import file_format, read_values
-from data.value_range import DomainFormat
+from data.values.raw_values import file_format, read_values
+from data.values.value_range import DomainFormat
 from engine.runtime import Runtime, RuntimeConfig
 from inference.inputs import read_picture
 from inference.outputs import like_input, output_name, write_picture
 from inference.picture_translator import PictureTranslator
 from models.translator import DeterministicTranslator
 from tests.conftest import PYTHON, TINY, call
-from tests.data.test_value_range import smooth, write
+from tests.data.values.test_value_range import smooth, write
 
 # Case -> (suffix, bands, values from [0, 1]).
 KINDS = {

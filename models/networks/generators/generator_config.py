@@ -52,3 +52,19 @@ class GeneratorConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"method.generator.dropout must be in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class ContrastiveGeneratorConfig(GeneratorConfig):
+    """Options of a generator whose encoder a contrastive loss reads, with the defaults of CUT."""
+
+    antialiased: bool = True  # blur when downsampling and upsampling, as CUT does
+    init_type: InitType = "xavier"  # initial weights; xavier is CUT's
+
+    def __post_init__(self) -> None:
+        if self.kind != "resnet":
+            raise ValueError(
+                f"method.generator.kind={self.kind} is not possible: the contrastive loss compares "
+                "features of the resnet's encoder; leave it out, or train method.name=cyclegan"
+            )
+        super().__post_init__()

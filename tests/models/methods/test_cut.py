@@ -9,6 +9,8 @@ from torch import nn
 
 from models.losses.contrastive import patch_nce
 from models.methods.cut import CUT, flip_where
+from models.methods.dclgan import DCLGAN
+from models.networks.generators.generator_config import ContrastiveGeneratorConfig
 from models.networks.layers.blur import BlurDown, blur_up
 from models.networks.layers.norm_act_pad import NormedConv2d
 from options.load import train_options
@@ -178,3 +180,10 @@ def test_a_generator_without_blocks_compares_the_downsampling_layers():
     config = replace(CUT.Config(), generator=replace(CUT.Config().generator, blocks=0, channels=4))
     method = CUT(config, {"a": 3, "b": 3})
     assert len(method.generator_ab.features(batch()["a"])) == len(method.sampler.layers) == 3
+
+
+def test_a_generator_without_an_encoder_to_read_is_refused_with_the_reason():
+    for config in (CUT.Config, DCLGAN.Config):
+        for kind in ("unet", "norm_free_unet"):
+            with pytest.raises(ValueError, match=r"features of the resnet's encoder"):
+                config(generator=ContrastiveGeneratorConfig(kind=kind))

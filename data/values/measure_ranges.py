@@ -11,9 +11,9 @@ from common.errors import UserError
 from common.threads import map_in_threads
 from data.config import ALL_DOMAINS, DataConfig
 from data.folders import evenly_spaced
-from data.raw_values import MAY_HOLD_VALUES, BadImage, FileFormat, file_format, read_values
 from data.reading import read_image
-from data.value_range import DomainFormat, parse_range, range_text, type_range
+from data.values.raw_values import MAY_HOLD_VALUES, BadImage, FileFormat, file_format, read_values
+from data.values.value_range import DomainFormat, parse_range, range_text, type_range
 
 QUANTILES = (0.001, 0.999)  # that `auto` makes black and white
 MAX_FILES, MAX_VALUES = 500, 20_000  # files of a domain, and values of each, that are measured

@@ -10,10 +10,10 @@ import tifffile
 from common.errors import UserError
 from data.config import DataConfig
 from data.image_store.open_store import open_image_store
-from data.measure_ranges import keep_ranges, measure_ranges
-from data.raw_values import BadImage, file_format, read_values
 from data.reading import image_size, read_image, read_pixels
-from data.value_range import DTYPES, DomainFormat
+from data.values.measure_ranges import keep_ranges, measure_ranges
+from data.values.raw_values import BadImage, file_format, read_values
+from data.values.value_range import DTYPES, DomainFormat
 
 RNG = np.random.default_rng(0)
 

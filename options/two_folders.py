@@ -1,0 +1,109 @@
+"""Choose options for two folders of images: python train.py PHOTOS PAINTINGS."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from common.user_paths import parse_path
+from data.doctor.quick_check import sample_headers
+from data.doctor.recommend import MAX_STRETCH, SIZES, valid_name
+from data.folders import files_in
+from engine.hardware.device import choose_device
+
+HELD_OUT = 0.1  # of each domain, as data.validation
+MIN_IMAGES = 10  # of each domain, to hold some out
+PRESETS = {"cuda": "cyclegan", "mps": "cyclegan", "cpu": "cyclegan_small"}  # by device
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The preset and the settings for two folders, and the lines that tell the user of them."""
+
+    preset: str
+    settings: list[str]
+    lines: list[str]
+
+
+def are_folders(names: Sequence[str]) -> bool:
+    """Return whether the words of a command line are two folders, and not one preset."""
+    return len(names) == 2 and all(parse_path(name).is_dir() for name in names)
+
+
+def choose_options(folders: Sequence[str], settings: Sequence[str]) -> Choice:
+    """Return the options for two folders; `settings` (name=value) of the user come before ours.
+
+    The domains are named after the folders. A run that has begun keeps the options that it began
+    with. UserError where the folders have no images, or one name.
+    """
+    given: dict[str, str] = {}
+    for setting in settings:
+        name, _, value = setting.lstrip("-").partition("=")
+        given[name] = value
+    paths = [parse_path(folder).absolute() for folder in folders]
+    files = [files_in(path) for path in paths]
+    domains = _domains(paths, given)
+    chosen = {
+        f"data.train.{domain}": str(path) for domain, path in zip(domains, paths, strict=True)
+    }
+    chosen |= {"data.domains": ",".join(domains), "run": f"runs/{'-'.join(domains)}"}
+    begun = parse_path(given.get("run", chosen["run"]), "run") / "options.yaml"
+    counts = ", ".join(
+        f"{domain}: {len(each):,} images" for domain, each in zip(domains, files, strict=True)
+    )
+    if begun.is_file():
+        preset, lines = str(begun), [f"{counts}; the run goes on with {begun}"]
+    else:
+        preset, why = _preset(given)
+        size, about_size = _image_options(files, preset)
+        chosen |= size
+        if all(len(each) >= MIN_IMAGES for each in files):
+            chosen["data.validation"] = str(HELD_OUT)
+            counts += f"; {HELD_OUT:.0%} of each are held out for test.py"
+        else:
+            counts += f"; none are held out, as there are fewer than {MIN_IMAGES} of one"
+        lines = [counts, f"preset {preset}: {why}{about_size}"]
+    ours = [f"{name}={value}" for name, value in chosen.items() if name not in given]
+    command = shlex.join(["python", "train.py", preset, *ours, *settings])
+    return Choice(preset, [*ours, *settings], [*lines, f"the same in full: {command}"])
+
+
+def _domains(paths: Sequence[Path], given: dict[str, str]) -> list[str]:
+    """Return the names of the domains: the user's, or those of the folders."""
+    if "data.domains" in given:
+        names = [name.strip() for name in given["data.domains"].strip("[] ").split(",")]
+    else:
+        names = [valid_name(path.name) for path in paths]
+    if len(names) != 2 or names[0] == names[1]:
+        raise UserError(
+            f"two folders need two names of domains, got {' and '.join(names)}; add "
+            "data.domains=photo,monet",
+            option="data.domains", path=paths[1],
+        )  # fmt: skip
+    return names
+
+
+def _preset(given: dict[str, str]) -> tuple[str, str]:
+    """Return the preset that suits the device, and why."""
+    device = choose_device(given.get("runtime.device", "auto"))
+    reason = "no GPU, so small networks" if device.type == "cpu" else f"trains on {device.type}"
+    return PRESETS[device.type], reason
+
+
+def _image_options(files: Sequence[Sequence[Path]], preset: str) -> tuple[dict[str, str], str]:
+    """Return options that suit the sizes of the images, and a text that tells them."""
+    headers = [header for each in files for header in sample_headers(each)]
+    if not headers:  # none of the sampled files can be read: training names them
+        return {}, ""
+    ratios = sorted(max(w, h) / min(w, h) for w, h in headers)
+    sides = sorted(min(size) for size in headers)
+    chosen: dict[str, str] = {}
+    sizes = SIZES if preset == "cyclegan" else SIZES[1:]
+    load, crop, _ = next(each for each in sizes if sides[len(sides) // 4] >= each[2])
+    if crop != sizes[0][1]:
+        chosen |= {"data.load_size": str(load), "data.crop_size": str(crop)}
+    if ratios[len(ratios) * 9 // 10] > MAX_STRETCH:
+        chosen["data.fit"] = "short_side"
+    text = f"; {crop} pixels" + (", not stretched to squares" if "data.fit" in chosen else "")
+    return chosen, text
