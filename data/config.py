@@ -44,6 +44,7 @@ class DataConfig:
     group: str = ""  # keeps images together in data.validation: regex of a path, or FILE.csv:COLUMN
     bad_images: BadImages = "error"  # unreadable images: stop, or skip up to 1 % of a domain
     limit: int = 0  # use only the first N images of each folder; 0: all
+    max_megapixels: float = 0  # of the largest picture to open; 0: what the free memory allows
 
     def __post_init__(self) -> None:
         for name in self.domains:
@@ -159,6 +160,11 @@ class DataConfig:
                 f"data.group='{self.group[:60]}' is not a regular expression: {error}",
                 option="data.group",
             ) from None
+        if self.max_megapixels < 0:
+            raise UserError(
+                f"data.max_megapixels must be at least 0, got {self.max_megapixels}",
+                option="data.max_megapixels",
+            )
         if self.page < -1:
             raise UserError(f"data.page must be -1 or more, got {self.page}", option="data.page")
 

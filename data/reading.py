@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from common.errors import one_line
+from data.values.pixel_limit import check_pixels
 from data.values.raw_values import (
-    MAX_PIXELS,
     TIFF_SUFFIXES,
     BadImage,
     file_format,
@@ -33,6 +33,7 @@ TRANSPOSES = {  # EXIF orientation -> the transpose that makes the image upright
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 ORIENTATION_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # info keys
+Image.MAX_IMAGE_PIXELS = 2**32  # more than any picture: check_pixels has the limit of the memory
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # BadImage reports its errors instead
 _STDERR_LOCK = threading.Lock()  # file descriptor 2 belongs to the whole process
 
@@ -53,7 +54,7 @@ def read_image(
     With `least`, a JPEG of at least twice that many pixels on both sides is decoded at a half, a
     quarter or an eighth of its size, which is faster and free of aliasing.
 
-    BadImage names the file if it cannot be decoded completely or is over 89 megapixels;
+    BadImage names the file if it cannot be decoded completely or is too large (pixel_limit);
     FileNotFoundError if there is no such file.
     """
     suffix = Path(path).suffix.lower()
@@ -98,15 +99,12 @@ def open_image(
     with warnings.catch_warnings():
         # Pillow warns about harmless problems (bad EXIF, odd metadata) and raises the serious ones.
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(source, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise BadImage(
-                        f"{name}: {image.width}x{image.height} is over {MAX_PIXELS} pixels; "
-                        "make it smaller first",
-                        path=path,
-                    )
+                size = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else (
+                    os.path.getsize(source)
+                )  # fmt: skip
+                check_pixels(name, image.width * image.height, size=size)
                 if least:
                     image.draft(None, (least, least))
                 with _quiet_libtiff(image.format):
@@ -114,10 +112,6 @@ def open_image(
                 return to_upright_srgb(image)
         except (BadImage, FileNotFoundError):
             raise
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise BadImage(
-                f"{name}: it is over {MAX_PIXELS} pixels; make it smaller first", path=path
-            ) from None
         except Image.UnidentifiedImageError:
             raise BadImage(
                 f"{name}: not an image in a supported format ({', '.join(FORMATS)})", path=path
@@ -271,8 +265,10 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | N
 def _read_array(path: str | Path, channels: int | None) -> np.ndarray:
     """Return a .npy array as uint8 [H, W, C]; `channels` None accepts any number of channels."""
     try:
+        height, width = values_size(path)
+        check_pixels(path, height * width, channels or 3)
         array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, BadImage):
         raise
     except Exception as error:  # numpy raises ValueError, EOFError, OSError, struct errors
         reason = one_line(error, 120)

@@ -6,6 +6,7 @@ from pathlib import Path
 from common.errors import RunError, UserError
 from common.run_main import print_line
 from data.folders import held_out_split
+from data.values.pixel_limit import set_max_megapixels
 from evaluation.evaluate import evaluate
 from evaluation.metrics_table import metrics_table
 from evaluation.pretrained_networks import find_inception, find_lpips
@@ -36,6 +37,7 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         find_inception(options.inception, run.runtime.device) if options.checks else (None, "")
     )
     lpips, no_lpips = find_lpips(run.runtime.device)
+    set_max_megapixels(options.data.max_megapixels)
     split, data = held_out_split(options.data), options.data
     if split == "validation":
         data = replace(data, limit=trained.limit)  # among the images that the run began with

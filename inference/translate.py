@@ -17,6 +17,7 @@ from common.run_main import print_line
 from common.user_paths import parse_path
 from data.folders import SUFFIXES
 from data.reading import open_image, pixels_of
+from data.values.pixel_limit import set_max_megapixels
 from data.values.value_range import DomainFormat
 from engine.hardware.memory import is_out_of_memory
 from inference.inputs import (
@@ -52,6 +53,7 @@ def translate(run: str, source: str, target: str, options: TranslateOptions) -> 
     if "" in (run, source, target):
         raise UserError("RUN, INPUT or OUTPUT is empty; write . for the current folder")
     opened = open_run(parse_path(run), options.runtime, options.checkpoint, options.use_ema)
+    set_max_megapixels(options.max_megapixels)
     for note in opened.options.method.notes():
         print(f"note: {note}", file=sys.stderr)  # a picture may go to standard output
     direction = direction_of(opened, options.direction)

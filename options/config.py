@@ -102,6 +102,7 @@ class TranslateOptions:
     strength: float = 1.0  # 0 is the input, 1 the translation; more exaggerates
     keep_color: bool = False  # take only the luminance from the translation
     mask: str = ""  # a picture, or a folder of them: white where the translation is visible
+    max_megapixels: float = 0  # of the largest picture to open; 0: what the free memory allows
     video: bool = False  # the folder holds frames of a video: reduces flicker between them
     style: StyleOptions = field(default_factory=StyleOptions)
     checkpoint: CheckpointChoice = "latest"  # the latest, or the best by validation_metrics
@@ -112,6 +113,11 @@ class TranslateOptions:
         if self.tile not in ("auto", "off") and not (self.tile.isdigit() and int(self.tile) >= 16):
             raise UserError(
                 f"tile must be auto, off, or at least 16 pixels, got '{self.tile}'", option="tile"
+            )
+        if self.max_megapixels < 0:
+            raise UserError(
+                f"max_megapixels must be at least 0, got {self.max_megapixels}",
+                option="max_megapixels",
             )
         if not 0 <= self.strength <= 4:
             raise UserError(f"strength must be 0 to 4, got {self.strength}", option="strength")

@@ -15,6 +15,7 @@ MAY_CHANGE = (
     "data.disk_cache",
     "data.memory_cache_gb",
     "data.device_cache",
+    "data.max_megapixels",
     "checkpoint_every",
     "validate_every",
     "keep_checkpoints",

@@ -15,6 +15,7 @@ from common.run_main import print_line
 from common.user_paths import make_folder, parse_path
 from data.folders import folder_of
 from data.loader import check_shared_memory
+from data.values.pixel_limit import set_max_megapixels
 from engine.distributed.context import DistributedContext
 from engine.hardware.memory import is_out_of_memory
 from engine.loss_names import uses_role_names
@@ -52,6 +53,7 @@ def train(options: TrainOptions, distributed: DistributedContext | None = None) 
     UserError: an option or a file is wrong. Other errors as in `Loop.fit`.
     """
     distributed = distributed or DistributedContext()
+    set_max_megapixels(options.data.max_megapixels)
     options = distributed.call_on_main(
         lambda: check_inputs(options, distributed.is_distributed), wait_forever=True
     )

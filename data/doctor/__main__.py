@@ -1,6 +1,6 @@
 """Check images before training on them: report problems and recommend options.
 
-    python -m data.doctor ROOT [out=doctor] [workers=N]
+    python -m data.doctor ROOT [out=doctor] [workers=N] [max_megapixels=N]
     python -m data.doctor data.train.NAME=FOLDER ... [data.test.NAME=FOLDER ...] [out=doctor]
 
 ROOT     a folder with trainA, trainB, testA, testB, or train/<domain>, test/<domain>,
@@ -9,6 +9,7 @@ out      the folder for doctor.html, doctor.json and contact_sheet.jpg; existing
          The default is `doctor` in the current directory, not in ROOT: ROOT may be read-only or
          shared, and a picture that is written among the images could be trained on.
 workers  processes that read images; default: one for each CPU core
+max_megapixels  of the largest picture to open; default: what the free memory allows
 
 Every file is read once, as in training. Exit code 0: every file can be used (there may be advice);
 1: some files cannot be used and are listed; 2: an error in the command.
@@ -33,6 +34,7 @@ from data.doctor.folder_layout import find_sets
 from data.doctor.page import page
 from data.doctor.subprocess_map import WorkerFailure, map_in_subprocesses
 from data.doctor.summary import summary, to_json
+from data.values.pixel_limit import set_max_megapixels
 
 MAX_SECONDS = 60.0  # for one file; 89 megapixels take five seconds
 
@@ -43,6 +45,7 @@ class Options:
 
     out: str = ""
     workers: int = 0
+    max_megapixels: float = 0
     data__train: dict[str, str] = field(default_factory=dict)
     data__test: dict[str, str] = field(default_factory=dict)
 
@@ -83,6 +86,7 @@ def parse(arguments: list[str]) -> Task | None:
         raise UserError(
             "usage: python -m data.doctor ROOT [out=doctor] [workers=N]; --help explains more"
         )
+    set_max_megapixels(options.max_megapixels)
     root = parse_path(words[0]) if words else None
     out = parse_path(options.out or "doctor", "out")
     return Task(root, folders, out, not options.out, options.workers or _cores())

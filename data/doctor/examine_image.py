@@ -12,8 +12,9 @@ from common.errors import one_line
 from common.files import file_sha256
 from data.doctor.image_headers import Header, read_header
 from data.doctor.near_duplicates import luminance_thumbnail
-from data.reading import FORMATS, MAX_PIXELS, BadImage, composite_on_white, open_image
+from data.reading import FORMATS, composite_on_white, open_image
 from data.values.measure_ranges import QUANTILES
+from data.values.pixel_limit import BadImage, check_pixels
 from data.values.raw_values import file_format, read_values
 
 MEASURED_SIDE = 256  # pixels of the short side on which colors are measured, about a training crop
@@ -49,12 +50,13 @@ def examine(path: Path) -> ExaminedFile:
         header = None
     try:
         digest = file_sha256(path)
-        pixels = header.width * header.height if header else 0
         holds_values = _holds_values(path)
-        if pixels > MAX_PIXELS and not holds_values:  # the limit does not apply to arrays
-            return ExaminedFile(
-                path, "too_large", f"{pixels / 1e6:,.0f} megapixels", header, digest=digest
-            )
+        if header and not holds_values:
+            try:
+                check_pixels(path, header.width * header.height, size=path.stat().st_size)
+            except BadImage as bad:
+                reason = str(bad).removeprefix(f"{path}: ")
+                return ExaminedFile(path, "too_large", reason, header, digest=digest)
         image = _values_image(path) if holds_values else open_image(path)
         return _measure(path, image, header or read_header(path), digest)
     except BadImage as bad:
@@ -69,7 +71,7 @@ def _faulty(path: Path, reason: str, header: Header | None) -> ExaminedFile:
     """Return the kind of the fault and its reason in a few words, from an error message."""
     words = reason.lower()
     fault = "unreadable"
-    if "decompression bomb" in words or "is over" in words or "too large" in words:
+    if "decompression bomb" in words or "over the limit" in words or "too large" in words:
         fault = "too_large"
         if pixels := re.search(r"\((\d+) pixels\)", reason):
             reason = f"{int(pixels[1]) / 1e6:,.0f} megapixels"

@@ -47,7 +47,7 @@ FINDING_KINDS = {
         "Copy or download them again, or remove them.",
     ),
     "too_large": FindingKind(
-        "error", "files over 89 megapixels, or with too much compressed data",
+        "error", "files too large for the free memory, or with too much compressed data",
         "Save smaller versions of them.",
     ),
     "killed": FindingKind(

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from common.errors import RunError
+from common.free_memory import free_ram
 
 Result = TypeVar("Result")
 SECONDS_TO_DIE = 1.0  # a killed process that waits for a disk ends only when the disk answers
-MAX_ADDRESS_SPACE = 4 * 2**30  # bytes for one process; 89 megapixels in 16 bits need 2.5 GiB
+MIN_ADDRESS_SPACE = 4 * 2**30  # bytes that a process may take; 89 megapixels need 2.5 GiB
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def _serve(connection: Connection, function: Callable[[Path], object]) -> None:
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         unlimited = hard == resource.RLIM_INFINITY
-        limit = MAX_ADDRESS_SPACE if unlimited else min(MAX_ADDRESS_SPACE, hard)
+        wanted = max(MIN_ADDRESS_SPACE, free_ram() // 2)
+        limit = wanted if unlimited else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     connection.send(True)
     while True:

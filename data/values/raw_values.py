@@ -6,6 +6,7 @@ left to data/reading.py.
 
 import functools
 import logging
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError, one_line
+from data.values.pixel_limit import BadImage, check_pixels
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 MAY_HOLD_VALUES = (*TIFF_SUFFIXES, ".png", ".npy", ".pgm", ".pnm", ".pfm")  # others have 8 bits
@@ -28,12 +30,7 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # orientation -> wha
     7: lambda rows: np.rot90(rows, 2).swapaxes(0, 1), 8: np.rot90,
 }  # fmt: skip
 Result = TypeVar("Result")
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # Pillow only warns above this limit
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # BadImage reports its errors
-
-
-class BadImage(UserError):
-    """A file that cannot be used as an image; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,7 @@ def read_values(path: str | Path, channels: int, page: int = 0) -> tuple[np.ndar
     suffix, nodata = Path(path).suffix.lower(), None
     form = file_format(path)
     if suffix == ".npy":
+        _check(path, form, form.bands, [values_size(path)])
         values = height_width_channels(np.load(path, allow_pickle=False), channels)
         form = replace(form, bands=values.shape[2])
     elif suffix in TIFF_SUFFIXES:
@@ -119,8 +117,11 @@ def _check(
     path: str | Path, form: FileFormat, channels: int, sizes: Sequence[tuple[int, int]]
 ) -> None:
     """Raise BadImage, before anything is decoded, for other bands or too many pixels."""
-    if sum(height * width for height, width in sizes) > MAX_PIXELS:
-        raise BadImage(f"{path}: over {MAX_PIXELS} pixels; make it smaller first", path=path)
+    if sizes:
+        pixels = sum(height * width for height, width in sizes)
+        is_compressed = Path(path).suffix.lower() not in (".npy", ".pgm", ".pnm", ".pfm")
+        size = os.path.getsize(path) if is_compressed else 0
+        check_pixels(path, pixels, form.bands, size)
     if form.bands != channels and not (form.has_alpha and form.bands == channels + 1):
         raise BadImage(
             f"{path}: has {form}, but data.channels is {channels}; set "
@@ -160,7 +161,7 @@ def values_size(path: str | Path) -> tuple[int, int]:
             height, width = page.imagelength, page.imagewidth
             return (width, height) if is_sideways else (height, width)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check` refuses it
+        warnings.simplefilter("ignore")
         with Image.open(path) as image:
             return image.height, image.width
 

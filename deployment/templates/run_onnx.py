@@ -1,9 +1,12 @@
-"""Translate images with the model in this folder: python run_onnx.py INPUT OUTPUT [MODEL.onnx].
+"""Translate images with the model in this folder.
+
+    python run_onnx.py INPUT OUTPUT [MODEL.onnx] [max_megapixels=N]
 
 INPUT is an image or a folder of images, of any size; OUTPUT is a folder (or, for one image, a file
 such as out.png). Names, sizes, transparency and subfolders are preserved. A model of values (CT
 numbers, heights) also reads and writes .npy arrays, 16-bit PNGs and TIFFs in their units. Needs
-onnxruntime, numpy and Pillow; for TIFFs and 16-bit PNGs also tifffile and imagecodecs.
+onnxruntime, numpy and Pillow; for TIFFs and 16-bit PNGs also tifffile and imagecodecs. Larger
+pictures than 89 megapixels are opened with max_megapixels=N.
 Exit codes: 0 done, 1 some image could not be translated, 2 a mistake in the command.
 """
 
@@ -110,6 +113,13 @@ def main(words: list[str]) -> int:
     if not words or "-h" in words or "--help" in words:
         print(__doc__)
         return 0 if words else 2
+    limits = [word for word in words if word.startswith("max_megapixels=")]
+    words = [word for word in words if word not in limits]
+    for limit in limits:
+        try:
+            Image.MAX_IMAGE_PIXELS = int(1e6 * float(limit.partition("=")[2]))
+        except ValueError:
+            raise Mistake(f"{limit}: write a number, such as max_megapixels=200") from None
     if len(words) not in (2, 3):
         raise Mistake("usage: python run_onnx.py INPUT OUTPUT [MODEL.onnx]; see --help")
     source, target = named_path(words[0]), named_path(words[1])
@@ -133,7 +143,7 @@ def main(words: list[str]) -> int:
             print(f"skipped: {mistake}", file=sys.stderr)
     if failed:
         raise RuntimeError(f"{failed} of {len(jobs)} images could not be translated, see above")
-    print(f"{len(jobs)} translated into {target}")
+    print(f"translated {len(jobs)} {'picture' if len(jobs) == 1 else 'pictures'} into {target}")
     return 0
 
 
@@ -302,6 +312,8 @@ def open_image(file: Path) -> Image.Image:
             with Image.open(file, formats=FORMATS) as image:
                 image.load()
                 return to_srgb(to_8_bits(apply_exif_orientation(image)))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise Mistake(f"{file}: {one_line(error)}; max_megapixels=N opens larger ones") from None
     except Exception as error:  # decoders raise exceptions of many classes
         raise Mistake(f"{file}: not an image that can be read ({one_line(error)})") from None
 

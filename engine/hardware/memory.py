@@ -3,12 +3,11 @@
 import contextlib
 import ctypes
 import re
-import resource
-from pathlib import Path
 
 import torch
 
 from common.errors import RunError
+from common.free_memory import free_ram
 
 
 def keep_freed_memory() -> None:
@@ -28,19 +27,7 @@ def free_memory(device: torch.device) -> int:
     """Return the bytes that can still be allocated: on a CUDA device, or of RAM within limits."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    bounds = [2**40]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        bounds += [1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable")]
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{x}").read_text() for x in ("max", "current"))
-        bounds.append(int(limit) - int(used))
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        bounds += [limit - taken] if limit != resource.RLIM_INFINITY else []
-    return max(min(bounds), 0)
+    return free_ram()
 
 
 def is_out_of_memory(error: Exception) -> bool:

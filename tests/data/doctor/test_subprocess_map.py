@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import RunError
+from common.free_memory import free_ram
 from data.doctor.subprocess_map import WorkerFailure, map_in_subprocesses
 
 # In a module of its own, which the processes can import.
@@ -23,7 +24,7 @@ def read(path):
         time.sleep(60)
     if path.name == "swallows":
         try:
-            return str(len(bytearray(2**33)))
+            return str(len(bytearray(int(os.environ["WANTED"]))))
         except MemoryError:
             return "no memory"
     return path.name
@@ -52,7 +53,9 @@ def test_a_file_that_kills_or_stalls_its_reader_costs_that_file_alone(read):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce the limit")
-def test_memory_above_the_limit_is_refused(read):
+def test_memory_above_the_limit_is_refused(read, monkeypatch):
+    # More than a process may take, but not more than the system would promise.
+    monkeypatch.setenv("WANTED", str(max(2**33, free_ram() * 3 // 4)))
     assert dict(map_in_subprocesses(read, [Path("swallows")], 1, seconds=30)) == {0: "no memory"}
 
 
