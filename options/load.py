@@ -200,6 +200,8 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         if has_user_key:
             OmegaConf.select(config, group)[leaf] = _converted(value, _type_of(known, name))
         else:
+            if _type_of(known, name) is bool and not isinstance(value, bool):
+                raise ValueError  # OmegaConf takes every number but 0 for true
             if isinstance(value, float) and value.is_integer() and _type_of(known, name) is int:
                 value = int(value)  # 1e3
             OmegaConf.update(config, name, value, merge=False)

@@ -21,7 +21,8 @@ def shell(*words: object, **environment: str) -> subprocess.CompletedProcess:
     """Run a script of the project in another process, as a shell does."""
     return subprocess.run(
         [sys.executable, str(ROOT / str(words[0])), *map(str, words[1:])],
-        capture_output=True, text=True, timeout=120, check=False, cwd=environment.pop("cwd", None),
+        capture_output=True, text=True, errors="replace", timeout=120, check=False,
+        cwd=environment.pop("cwd", None),
         env={**os.environ, **environment},
     )  # fmt: skip
 
@@ -213,3 +214,21 @@ def test_strange_names_go_through_evaluation(trained, tmp_path):
         assert sorted(outputs) == sorted(NAMES)
     report = (run / "test/report.html").read_text(encoding="utf-8")
     assert "two words.png" in report and "\u6c34" in report
+
+
+def test_an_emoji_in_a_name_is_written_and_printed_in_every_locale(tmp_path):
+    for number, name in enumerate(("trainA", "trainB", "testA", "testB")):
+        write_images(tmp_path / "d" / name, 2, first=10 * number)
+    (tmp_path / "d" / "testA" / "😀 é.png").write_text("no picture")
+    Image.new("RGB", (24, 20)).save(tmp_path / "d" / "trainA" / "🎨.png")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    latin = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "iso-8859-1"}
+    for number, locale in enumerate((ascii_only, latin)):
+        run = f"run{number}"
+        words = ["cyclegan", "data.root=d", f"run={run}", "duration=1 steps", *TINY]
+        done = shell("train.py", *words, cwd=str(tmp_path), **locale)
+        assert (done.returncode, done.stderr) == (0, "")
+        done = shell("test.py", run, "checks=false", cwd=str(tmp_path), **locale)
+        assert done.returncode == 1 and "Traceback" not in done.stderr and "skipped:" in done.stderr
+        images = json.loads((tmp_path / run / "data.json").read_text("utf-8"))["images"]
+        assert "🎨.png" in images["train"]["a"]

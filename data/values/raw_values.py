@@ -7,6 +7,7 @@ left to data/reading.py.
 import functools
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,18 @@ from common.errors import UserError, one_line
 from data.values.pixel_limit import BadImage, check_pixels
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-MAY_HOLD_VALUES = (*TIFF_SUFFIXES, ".png", ".npy", ".pgm", ".pnm", ".pfm")  # others have 8 bits
+MAY_HOLD_VALUES = (
+    *TIFF_SUFFIXES,
+    ".png",
+    ".npy",
+    ".pgm",
+    ".ppm",
+    ".pnm",
+    ".pfm",
+)  # others have 8 bits
+MAX_PNM_HEADER = 4096  # bytes, with comments
+_SPACE = rb"(?:\s|#[^\n]*\n)+"
+PPM_HEADER = re.compile(rb"P6" + _SPACE + rb"(\d+)" + _SPACE + rb"(\d+)" + _SPACE + rb"(\d+)\s")
 ALPHA_IN_PNG = (4, 6)  # color types with alpha
 PNG_BANDS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # color type -> samples of a pixel
 ORIENTATION, GDAL_NODATA = 274, 42113  # TIFF tags
@@ -86,7 +98,8 @@ def file_format(path: str | Path) -> FileFormat:
 def read_values(path: str | Path, channels: int, page: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of a file, [H, W, channels], and their validity, bool [H, W, channels].
 
-    Values have the type of the file. NaN, infinities and GDAL's nodata value are invalid. `page` is
+    Values have the type of the file. NaN, infinities and GDAL's nodata value are invalid; without
+    such a value in the file, so is the lowest value of signed integers, as in SRTM. `page` is
     the page of a file with several; -1 stacks all pages as channels. Alpha is composited on the
     type's largest value where `channels` does not include it; a [C, H, W] array is transposed.
 
@@ -109,6 +122,8 @@ def read_values(path: str | Path, channels: int, page: int = 0) -> tuple[np.ndar
     if values.dtype.kind not in "fiu":
         raise BadImage(f"{path}: values of type {values.dtype} are not supported", path=path)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if nodata is None and values.dtype.kind == "i" and values.dtype.itemsize > 1:
+        nodata = np.iinfo(values.dtype).min  # voids of heights and radar: -32768
     valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
     return values, valid if nodata is None else valid & (values != nodata)
 
@@ -137,6 +152,10 @@ def _decoded(path: str | Path) -> np.ndarray:
 
         values = imagecodecs.png_decode(Path(path).read_bytes())
     else:
+        if header := _deep_color_header(path):
+            width, height, offset = header
+            values = np.fromfile(path, ">u2", 3 * width * height, offset=offset)
+            return values.reshape(height, width, 3)
         with Image.open(path) as image:
             values = np.asarray(image)
             if image.mode.startswith("I"):
@@ -176,11 +195,25 @@ def _png_format(path: str | Path) -> FileFormat:
 
 
 def _pnm_format(path: str | Path) -> FileFormat:
-    """Return the format of a PGM, which may have 16 bits, or of a PFM."""
+    """Return the format of a PGM or PPM, which may have 16 bits, or of a PFM."""
+    if _deep_color_header(path):
+        return FileFormat("uint16", 3, False, 1, False)
     with warnings.catch_warnings(), Image.open(path) as image:
         if image.mode.startswith("I"):
             return FileFormat("uint16", 1, False, 1, False)
         return FileFormat("float32", 1, False, 1, False) if image.mode == "F" else PICTURE
+
+
+def _deep_color_header(path: str | Path) -> tuple[int, int, int] | None:
+    """Return width, height and the place of the pixels of a PPM of 16 bits; None for other files.
+
+    Pillow reads such a file with 8 bits.
+    """
+    with open(path, "rb") as file:
+        header = PPM_HEADER.match(file.read(MAX_PNM_HEADER))
+    if header is None or int(header[3]) <= 255:
+        return None
+    return int(header[1]), int(header[2]), header.end()
 
 
 def _array_format(path: str | Path) -> FileFormat:

@@ -6,6 +6,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from common.errors import UserError
 from data.config import DataConfig
@@ -264,3 +265,25 @@ def test_arrays_of_another_byte_order_are_read_and_other_kinds_refused(tmp_path)
         np.save(tmp_path / f"{name}.npy", values)
         with pytest.raises(BadImage, match="not supported"):
             measure_ranges({"a": [tmp_path / f"{name}.npy"]}, DataConfig(channels=[1]))
+
+
+def test_voids_of_signed_integers_are_no_values(tmp_path):
+    heights = np.arange(-20, 44, dtype=np.int16).reshape(8, 8, 1)
+    heights[0, 0] = -32768
+    np.save(tmp_path / "srtm.npy", heights)
+    values, valid = read_values(tmp_path / "srtm.npy", 1)
+    assert values.dtype == np.int16 and valid.sum() == 63 and not valid[0, 0]
+    np.save(tmp_path / "deep.npy", heights.astype(np.uint16))
+    assert read_values(tmp_path / "deep.npy", 1)[1].all()
+
+
+def test_all_bits_of_a_color_ppm_are_read(tmp_path):
+    values = RNG.integers(0, 65536, (5, 7, 3)).astype(np.uint16)
+    content = b"P6 # 16 bits\n7 5\n65535\n" + values.astype(">u2").tobytes()
+    (tmp_path / "deep.ppm").write_bytes(content)
+    assert np.array_equal(read_values(tmp_path / "deep.ppm", 3)[0], values)
+    Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "plain.ppm")
+    assert file_format(tmp_path / "plain.ppm").is_picture
+    (tmp_path / "cut.ppm").write_bytes(content[:-9])
+    with pytest.raises(BadImage):
+        read_values(tmp_path / "cut.ppm", 3)
