@@ -1,6 +1,7 @@
 """Print metrics of evaluated runs side by side: python -m comparison.metrics_table RUN RUN ..."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def read_metrics(run: Path) -> dict[str, Any]:
                 f"no such run: {run}; python test.py RUN evaluates one", path=run
             ) from None
         raise UserError(
-            f"{run} has no test/metrics.json; evaluate it with: python test.py {run}", path=run
+            f"{run} has no test/metrics.json; evaluate it with: python test.py {shlex.quote(str(run))}",
+            path=run,
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; evaluate the run again", path=path) from None

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import random
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,9 @@ def evaluated_data(run: Path) -> DataConfig:
 def _directions(run: Path) -> set[str]:
     folder = run / "test"
     if not folder.is_dir():
-        raise UserError(f"{run} was not evaluated; run: python test.py {run}", path=run)
+        raise UserError(
+            f"{run} was not evaluated; run: python test.py {shlex.quote(str(run))}", path=run
+        )
     return {entry.name for entry in folder.iterdir() if "_to_" in entry.name and files_in(entry)}
 
 

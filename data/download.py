@@ -1,6 +1,6 @@
 """Download a published data set: python -m data.download NAME [OUT]."""
 
-import os
+import shlex
 import shutil
 import stat
 import sys
@@ -225,7 +225,7 @@ def main(arguments: list[str]) -> None:
     digest = download(ARCHIVES[name], out)
     print(
         f"{out}: ready (sha256 {digest}); "
-        f"train with: python train.py {name} data.root={os.fspath(out)}"
+        f"train with: python train.py {name} {shlex.quote(f'data.root={out}')}"
     )
 
 

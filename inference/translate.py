@@ -1,6 +1,7 @@
 """Translate a picture file, a folder, a pattern, the frames of a video, or standard input."""
 
 import io
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -58,7 +59,10 @@ def translate(run: str, source: str, target: str, options: TranslateOptions) -> 
         print(f"note: {note}", file=sys.stderr)  # a picture may go to standard output
     direction = direction_of(opened, options.direction)
     if target == "-" and source != "-":
-        raise UserError(f"OUTPUT - goes with INPUT -: python translate.py {run} - - < {source}")
+        raise UserError(
+            f"OUTPUT - goes with INPUT -: python translate.py {shlex.quote(run)} - - "
+            f"< {shlex.quote(source)}"
+        )
     if source == "-":
         translate_stream(opened, direction, target, options)
         return

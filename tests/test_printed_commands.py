@@ -1,5 +1,6 @@
 """Every command that the software prints is run as it was printed; only its networks are tiny."""
 
+import html
 import re
 import shlex
 import shutil
@@ -13,7 +14,10 @@ import test as evaluation
 import train
 import translate
 from comparison import metrics_table
+from data import download
 from data.doctor import __main__ as doctor
+from engine.tracking import wandb_run
+from options.load import train_options
 from tests.conftest import ROOT, TINY, call, write_images
 
 COMMANDS = {"train.py": train, "test.py": evaluation, "translate.py": translate}
@@ -109,12 +113,54 @@ def test_the_command_that_compares_runs_is_printed_whole(trained, tmp_path, caps
     assert call(metrics_table, run, run) == (0, "")
 
 
+def test_the_settings_of_a_plan_can_be_used(photos, tmp_path, capsys):
+    words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'r'}", *TINY]
+    assert call(train, *words, "plan=true", "budget=30min") == (0, "")
+    lines = capsys.readouterr().out.splitlines()
+    (budget,) = [line for line in lines if line.startswith("in 30min: ")]
+    settings = shlex.split(budget.removeprefix("in 30min: "))
+    assert [word.partition("=")[0] for word in settings] == ["duration", "decay_after"]
+    assert train_options([*words, *settings]) is not None
+    variants = [line.split("  ")[-1].split(": ")[0] for line in lines if "runtime." in line]
+    assert variants and all(train_options([*words, *v.split()]) for v in variants)
+
+
+def test_the_report_repeats_its_run(trained, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "my run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("test"))
+    assert call(evaluation, run, "wandb=disabled", "checks=false") == (0, "")
+    page = html.unescape((run / "test" / "report.html").read_text(encoding="utf-8"))
+    (command,) = printed_commands(re.sub(r"<[^>]*>", "\n", page))
+    monkeypatch.chdir(tmp_path)
+    run_as_printed(command, tmp_path)
+    assert (tmp_path / "runs" / "again" / "checkpoints").is_dir()
+
+
+def test_a_downloads_command_is_printed_whole(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download, "download", lambda *_: "0" * 64)
+    out = tmp_path / "my data"
+    download.main(["horse2zebra", str(out)])
+    (command,) = printed_commands(capsys.readouterr().out)
+    options = train_options(command[2:])
+    assert options is not None and options.data.root == str(out)
+
+
+def test_what_wandb_sync_is_given_is_one_word_or_a_pattern(tmp_path):
+    parts = [tmp_path / "my run" / "wandb" / f"offline-run-{n}-abc" for n in (1, 2)]
+    for part in parts:
+        (part / "files").mkdir(parents=True)
+        line = wandb_run._offline_folders(str(part / "files"))
+        done = subprocess.run(
+            ["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True
+        )
+        known = parts[: parts.index(part) + 1]
+        assert done.stdout.splitlines() == [str(each) for each in known]
+
+
 def test_help_and_list_run_as_the_errors_say():
     done = subprocess.run(
         [sys.executable, "train.py"], capture_output=True, text=True, cwd=ROOT, check=False
     )
     (command,) = printed_commands(done.stderr)
     assert done.returncode == 2 and command[1:] == ["train.py", "demo"]
-    from options.load import train_options
-
     assert train_options(command[2:]) is not None

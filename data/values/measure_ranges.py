@@ -1,5 +1,6 @@
 """Measure which values of a domain are black and white, over its training files, before a run."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -56,7 +57,8 @@ def measure_ranges(
         sample = _sample(evenly_spaced(list(formats), MAX_FILES), form, config)
         if not sample.values:
             raise UserError(
-                f"{domain}: none of its files can be read; check them with python -m data.doctor",
+                f"{domain}: none of its files can be read; check them with: python -m data.doctor "
+                f"{shlex.quote(str(paths[0].parent))}",
                 option=f"data.train.{domain}", path=paths[0],
             )  # fmt: skip
         dtype = str(np.result_type(*{values.dtype for values in sample.values}))

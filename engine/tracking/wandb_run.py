@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -181,7 +182,10 @@ class WandbRun:
         limit = (UPLOAD_TIMEOUT if self.uploads else FINISH_TIMEOUT) + INIT_TIMEOUT
         self._safely(lambda: self.run.finish(exit_code=exit_code))
         if not self._calls.close(limit if seconds is None else seconds):
-            print(f"note: W&B has not received everything; upload the rest: wandb sync {folder}")
+            print(
+                "note: W&B has not received everything; upload the rest: "
+                f"wandb sync {shlex.quote(str(folder))}"
+            )
             exit_without_waiting()  # the library would wait when the interpreter exits
         self.run = None
 
@@ -281,4 +285,6 @@ def _offline_folders(files: str) -> str:
     """
     newest = Path(files).parent
     parts = list(newest.parent.glob(f"offline-run-*-{newest.name.rpartition('-')[2]}"))
-    return str(newest if len(parts) < 2 else newest.parent / "offline-run-*")
+    if len(parts) < 2:
+        return shlex.quote(str(newest))
+    return f"{shlex.quote(str(newest.parent))}/offline-run-*"  # the shell replaces the pattern
