@@ -19,6 +19,8 @@ from data.doctor import __main__ as doctor
 from engine.tracking import wandb_run
 from options.load import train_options
 from tests.conftest import ROOT, TINY, call, write_images
+from training import cost_estimate
+from training.cost_estimate import StepCost
 
 COMMANDS = {"train.py": train, "test.py": evaluation, "translate.py": translate}
 MODULES = {"data.doctor": doctor, "comparison.metrics_table": metrics_table}
@@ -113,7 +115,9 @@ def test_the_command_that_compares_runs_is_printed_whole(trained, tmp_path, caps
     assert call(metrics_table, run, run) == (0, "")
 
 
-def test_the_settings_of_a_plan_can_be_used(photos, tmp_path, capsys):
+def test_the_settings_of_a_plan_can_be_used(photos, tmp_path, monkeypatch, capsys):
+    cost = StepCost(seconds=0.1, peak=10**9, parameters=9)
+    monkeypatch.setattr(cost_estimate, "measure_in_subprocess", lambda _: cost)
     words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'r'}", *TINY]
     assert call(train, *words, "plan=true", "budget=30min") == (0, "")
     lines = capsys.readouterr().out.splitlines()
