@@ -107,6 +107,8 @@ def train_line(words: Sequence[str]) -> None:
     preset = [
         "cyclegan" if "=" not in word and ("/" in word or word == "RUN") else word for word in words
     ]
+    if words[:2] == ["FOLDER", "FOLDER"] or [word[:2] for word in words[:2]] == ["~/", "~/"]:
+        preset = ["cyclegan", *preset[2:]]  # two folders
     train_options(preset)
 
 
@@ -220,7 +222,7 @@ def photos_and_paintings(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("desk")
     sets = {"pictures/train/photo": 12, "pictures/train/monet": 11, "pictures/test/photo": 2,
             "pictures/test/monet": 2, "DATA/trainA": 4, "DATA/trainB": 3, "DATA/testA": 2,
-            "DATA/testB": 2, "photos": 4, "monet": 3, "more_photos": 2, "more_monet": 2,
+            "DATA/testB": 2, "photos": 12, "monet": 10, "more_photos": 2, "more_monet": 2,
             "holiday": 2, "INPUT": 2}  # fmt: skip
     for number, (folder, count) in enumerate(sets.items()):
         write_images(place / folder, count, first=20 * number)

@@ -33,8 +33,10 @@ def words(photos, run, *more):
 
 def seconds_until_end(script: str, *arguments: object, number: int = signal.SIGINT) -> tuple:
     """Signal a script once it has printed a line; return seconds, exit code and standard error."""
+    # A shell starts programs in the background with Ctrl-C ignored, also those that run tests.
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)], text=True, cwd=ROOT,
+        [sys.executable, "-c", heard + script, *map(str, arguments)], text=True, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline()
