@@ -1,14 +1,14 @@
-"""Write files atomically, hash them, and lock a run folder."""
+"""Read regular files, write files atomically, and hash them."""
 
 import contextlib
 import errno
-import fcntl
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from common.errors import RunError, UserError, one_line
 
@@ -25,11 +25,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
     """
     partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
     try:
-        with open(partial, "wb") as file:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # of a killed process with the same number
+        with open(partial, "xb") as file:  # never through a link
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_folder(path.parent)
     except (PermissionError, NotADirectoryError, FileNotFoundError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -45,13 +48,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
             raise UserError(f"{path}: the name is too long; rename the file", path=path) from None
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # not a disk error: torch's writer names its source file in those
-        interruption = error.__context__
-        if isinstance(error, RuntimeError) and not isinstance(interruption, OSError | None):
-            raise interruption from None  # most often a dead loader worker: raised at any moment
-        reason = f"{one_line(error, 80)}; " if isinstance(error, OSError) else ""
-        full = not reason or getattr(error, "errno", 0) in DISK_FULL
+        cause: BaseException | None = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError | None):
+            raise cause from None  # most often a dead loader worker: raised at any moment
+        reason = f"{cause.strerror or one_line(cause, 80)}; " if cause else ""
         status = os.statvfs(path.parent)
         free = status.f_bavail * status.f_frsize
+        full = cause.errno in DISK_FULL if cause else free < max(needed - written, 2**20)
         size = f"{needed / 1e6:.1f}" if needed > written else f"more than {written / 1e6:.1f}"
         raise RunError(
             f"{path}: could not be written{', disk full' if full else ''} ({reason}{size} MB "
@@ -61,11 +64,18 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder written to the disk; some file systems cannot do that."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,38 +83,37 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Return the UTF-8 text of a regular file; OSError for anything else, such as a pipe.
+
+    A pipe or a device in the place of a file would be waited for without end.
+    """
+    with open(path, "rb", opener=_open_regular) as file:
+        return file.read().decode("utf-8", errors)
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; OSError as `read_text`, ValueError where it is damaged."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def not_through_a_link(path: str, flags: int) -> int:
+    """Open a file for `open(opener=...)`; OSError if it is a link or a pipe."""
+    return _open_regular(path, flags | os.O_NOFOLLOW)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
+
+
 def file_sha256(path: Path) -> str:
     """Return a file's sha256, 64 hexadecimal digits; OSError if it cannot be read."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def run_lock(run: Path) -> Iterator[None]:
-    """Lock the run folder for this process; UserError if another process trains in it.
-
-    The kernel releases the lock when the process ends, in whatever way.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            lock = stack.enter_context(open(run / ".lock", "a+"))
-        except OSError as error:
-            raise UserError(
-                f"run={run}: cannot be written ({error.strerror}); choose another folder",
-                option="run",
-                path=run,
-            ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held by another process (or the file system has no locks)
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            raise UserError(
-                f"{run} is in use by process {owner}; wait for it, or choose another run=",
-                option="run",
-                path=run,
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -1,6 +1,5 @@
 """Print metrics of evaluated runs side by side: python -m comparison.metrics_table RUN RUN ..."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from common.command_line import NoOptions, parse_words
 from common.errors import UserError
+from common.files import read_json
 from common.metric_columns import COLUMNS
 from common.run_main import run_command
 from common.text_table import aligned
@@ -52,7 +52,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
     """
     path = run / "test" / "metrics.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         directions = {name: dict(metrics) for name, metrics in content["directions"].items()}
         protocol = dict(content["protocol"])
         protocol["weights"] = WEIGHTS.get(str(protocol.get("weights")), protocol.get("weights"))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from common.command_line import parse_words
 from common.errors import UserError
-from common.files import write_text
+from common.files import read_json, write_text
 from common.run_main import run_command
 from common.user_paths import page_path, parse_path
 from comparison.metrics_table import differences, read_metrics
@@ -127,7 +127,7 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
 def evaluated_data(run: Path) -> DataConfig:
     """Return the data options that a run was evaluated with; UserError if they are outdated."""
     path = run / "test" / "metrics.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     try:
         old = {f"data.{name}": value for name, value in content["data"].items()}
         return DataConfig(**{
@@ -178,7 +178,7 @@ def read_wins(paths: Sequence[Path]) -> dict[tuple[str, str], float]:
     wins: dict[tuple[str, str], float] = {}
     for path in paths:
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))["answers"]
+            rows = read_json(path)["answers"]
             for row in rows:
                 one, other, choice = str(row["first"]), str(row["second"]), row["choice"]
                 share = {"first": 1.0, "second": 0.0, "tie": 0.5}[choice]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.files import read_text
 from engine.loss_names import role_name
 from engine.provenance_files import read_sessions
 from engine.tracking.offline_run_reader import is_offline, read_offline
@@ -114,7 +115,7 @@ def _read_rows(run: Path) -> list[dict[str, Any]]:
     """
     path, rows = run / "metrics.jsonl", []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_text(path).splitlines():
             row = json.loads(line)
             rows += [row] if isinstance(row, dict) else []
     except FileNotFoundError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import write_text
+from common.files import read_json, write_text
 from common.threads import map_in_threads
 from data.reading import BadImage
 
@@ -67,7 +67,7 @@ def _read_all(
 
 def _load_record(record: Path) -> dict[str, str]:
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
+        content = read_json(record)
         return {str(file): str(reason) for file, reason in content.items()}
     except (OSError, ValueError, AttributeError):
         raise UserError(

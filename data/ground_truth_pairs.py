@@ -1,12 +1,12 @@
 """Pair held-out images of the same scene, so that translations can be compared to ground truth."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import read_json
 from common.user_paths import parse_path
 from data.config import DataConfig
 from data.folders import folder_of
@@ -64,7 +64,7 @@ def _description(config: DataConfig) -> dict[str, str]:
     if not config.root or not description.is_file():
         return {}
     try:
-        content = json.loads(description.read_text(encoding="utf-8"))
+        content = read_json(description)
     except (ValueError, OSError):
         raise UserError(
             f"{description}: not valid JSON; correct or remove it", path=description

@@ -23,6 +23,7 @@ from PIL import Image
 
 from common.command_line import parse_words
 from common.errors import UserError
+from common.files import read_json
 from common.run_main import run_command
 from common.user_paths import parse_path
 
@@ -136,7 +137,7 @@ def generate(
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return None
 

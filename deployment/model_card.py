@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from common.files import read_json
 from data.config import DataConfig
 from deployment.parity import BATCHES, Parity, table_cells
 from inference.exported_bundle import WEIGHTS
@@ -21,7 +22,7 @@ def metrics_of(run: Run, direction: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {"figures": content["directions"][direction], "protocol": content["protocol"]}
     except (OSError, ValueError, KeyError, TypeError):
         print(f"note: {path} is damaged; the bundle is written without metrics; run test.py again")

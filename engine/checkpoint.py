@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from common.errors import UserError
-from common.files import file_sha256, write_atomically, write_text
+from common.files import file_sha256, read_json, write_atomically, write_text
 from engine.upgrade_format_1 import upgrade_state
 
 FORMAT = 2
@@ -89,10 +89,11 @@ class Checkpoints:
         UserError where none can be read.
         """
         files = self._files()
-        if files and all(entry["sha256"] is None for entry in files.values()):
+        unlisted = [name for name in files if files[name]["sha256"] is None]
+        if unlisted:
+            what = "lost or damaged" if len(unlisted) == len(files) else "incomplete"
             print(
-                f"note: {self.folder / MANIFEST} is lost or damaged; "
-                "using the checkpoints in its folder",
+                f"note: {self.folder / MANIFEST} is {what}; using the checkpoints in its folder",
                 file=sys.stderr,
             )
         for name in sorted(files, key=lambda name: files[name]["step"], reverse=True):
@@ -135,23 +136,30 @@ class Checkpoints:
         }  # fmt: skip
 
     def _files(self) -> dict[str, dict[str, Any]]:
-        """Return file name -> manifest entry; without sha256 where the manifest is damaged."""
+        """Return file name -> manifest entry; without sha256 where the manifest is damaged.
+
+        A complete checkpoint that is newer than those in the manifest belongs to them: the manifest
+        was not written any more, or was shortened.
+        """
+        on_disk = {
+            path.name: {
+                "step": int(path.stem.removeprefix("step_")), "sha256": None,
+                "bytes": path.stat().st_size, "score": None,
+            }
+            for path in sorted(self.folder.glob("step_*.pt"))
+            if NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+        }  # fmt: skip
         try:
-            files = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+            files = read_json(self.folder / MANIFEST)["files"]
             entries = {str(name): dict(entry) for name, entry in files.items()}
             assert all(NAME.fullmatch(name) for name in entries), "a file outside the folder"
             for entry in entries.values():
                 assert isinstance(entry["step"], int) and isinstance(entry["sha256"], str | None)
                 assert isinstance(entry["score"], int | float | None)
-            return entries
         except (ValueError, KeyError, TypeError, AttributeError, OSError, AssertionError):
-            return {
-                path.name: {
-                    "step": int(path.stem.removeprefix("step_")), "sha256": None,
-                    "bytes": path.stat().st_size, "score": None,
-                }
-                for path in sorted(self.folder.glob("step_*.pt")) if NAME.fullmatch(path.name)
-            }  # fmt: skip
+            return on_disk
+        newest = max((entry["step"] for entry in entries.values()), default=-1)
+        return entries | {n: entry for n, entry in on_disk.items() if entry["step"] > newest}
 
 
 def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:

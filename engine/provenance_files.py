@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import write_atomically, write_text
+from common.files import read_json, write_atomically, write_text
 from common.progress import with_progress
 from common.run_main import print_line
 from data.config import DataConfig
@@ -170,7 +170,7 @@ def _write_changes(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

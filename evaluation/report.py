@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.curve_charts import curve_chart
-from common.files import write_text
+from common.files import read_text, write_text
 from engine.previews import to_rgb
 from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from inference.open_run import Run
@@ -220,9 +220,7 @@ def _formatted(key: str, value: float) -> str:
 def _curves(path: Path) -> str:
     """Return a chart of every logged value in metrics.jsonl over the number of images seen."""
     rows = []
-    for line in (
-        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    ):
+    for line in read_text(path, "replace").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):  # the last line of a killed run may be cut off
             rows.append(json.loads(line))
     names = sorted({name for row in rows for name in row} - NOT_DRAWN)

@@ -6,7 +6,6 @@ is built again; `model.safetensors` holds its weights. No other file is read: a 
 
 import hashlib
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, one_line
+from common.files import read_json
 from engine.upgrade_format_1 import WEIGHTS as WEIGHTS_OF_FORMAT_1
 from models import methods
 from models.translator import FixedStyle, StyledTranslator, Translator
@@ -49,7 +49,7 @@ def is_bundle(path: str | Path) -> bool:
     if (folder / WEIGHTS).is_file():
         return True
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = read_json(folder / MANIFEST)
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and content.get("kind") == KIND
@@ -59,7 +59,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Return manifest.json; UserError if it is missing, damaged or of a newer format."""
     path = Path(folder) / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; export the run again", path=path) from None
     except (OSError, ValueError, RecursionError) as error:

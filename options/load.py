@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from common.command_line import split_words
 from common.errors import UserError, as_user_error, one_line
+from common.files import read_text
 from common.suggest import did_you_mean, suggestion
 from data.config import ALL_DOMAINS
 from engine.tracking.wandb_config import clean_name
@@ -121,7 +122,7 @@ def from_yaml(text: str, origin: str) -> TrainOptions:
 def saved_options(path: Path) -> TrainOptions:
     """Return the options in a file of `to_yaml`; UserError names the file if it is damaged."""
     try:
-        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+        return from_yaml(read_text(path), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {one_line(error, 100)}", path=path) from None
 

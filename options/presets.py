@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import yaml
 
 from common.errors import UserError, one_line
+from common.files import read_text
 from common.suggest import did_you_mean
 from common.user_paths import parse_path
 from engine.tracking.wandb_download import is_wandb_name, run_config
@@ -88,7 +89,7 @@ def preset_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
             raise UserError(f"{path}: the presets form a cycle; remove one base:", path=path)
         seen.add(str(path))
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{path}: cannot be read as a preset: {one_line(error, 100)}", path=path

@@ -13,7 +13,7 @@ from PIL import Image
 
 import test
 import train
-from common.files import run_lock
+from common.run_folder import run_lock
 from tests.conftest import ROOT, TINY, call, refusal, write_images
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.files import write_text
+from common.files import not_through_a_link, read_text, write_text
 
 
 class MetricsLog:
@@ -26,7 +26,7 @@ class MetricsLog:
         """Append one line; if the disk is full, raise OSError and leave no part of the line."""
         size = self.path.stat().st_size if self.path.exists() else 0
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=not_through_a_link) as file:
                 file.write(json.dumps(row) + "\n")
         except OSError:
             os.truncate(self.path, size)
@@ -46,7 +46,7 @@ def read_rows(path: Path, until: int) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> list[str]:
     """Return the lines of a file; a byte that is not UTF-8 makes only its own line invalid."""
-    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return read_text(path, "surrogateescape").splitlines()
 
 
 def _step_of(line: str) -> float:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.files import read_text
 from engine.checkpoint import Checkpoints
 from engine.distributed.rank_state import check_ranks_agree, rank_state, reshard, state_checksum
 from engine.train_step import TrainStep
@@ -43,7 +44,7 @@ class RunCheckpoints:
         self.check_ranks_agree()
         if not self.distributed.is_main_process:
             return self.files.folder
-        options = (self.folder / "options.yaml").read_text(encoding="utf-8")
+        options = read_text(self.folder / "options.yaml")
         state |= {"seconds": self.seconds, "options": options}
         if self.distributed.is_distributed:
             state["rank_states"] = rank_states

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from common.errors import Interrupted, UserError, as_user_error
-from common.files import run_lock, write_text
+from common.files import write_text
+from common.run_folder import run_lock
 from common.run_main import print_line
 from common.user_paths import make_folder, parse_path
 from data.folders import folder_of

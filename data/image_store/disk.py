@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 
 from common.errors import RunError, UserError, one_line
-from common.files import write_atomically, write_text
+from common.files import read_json, write_atomically, write_text
 from common.run_main import print_line
 from common.user_paths import parse_path
 from data.image_store.files import FileStore, bytes_of_pixels, pixels_from_bytes
@@ -59,9 +59,7 @@ class PixelFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.shapes: list[list[int]] = json.loads(
-            path.with_suffix(".json").read_text(encoding="utf-8")
-        )
+        self.shapes: list[list[int]] = read_json(path.with_suffix(".json"))
         sizes = [int(np.prod(shape)) for shape in self.shapes]
         self.starts = [0, *np.cumsum(sizes).tolist()]
         self._bytes: np.memmap | None = None
@@ -130,7 +128,7 @@ def _wait_for_lock(lock: IO[str], path: Path) -> None:
 def _is_complete(path: Path, count: int) -> bool:
     """Return whether both files exist, are complete, and contain `count` images."""
     try:
-        shapes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        shapes = read_json(path.with_suffix(".json"))
         size = sum(int(np.prod(shape)) for shape in shapes)
         return len(shapes) == count and path.stat().st_size == size
     except (OSError, ValueError, TypeError):

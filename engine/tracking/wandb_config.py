@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import urlparse
 
 from common.errors import UserError
-from common.files import write_text
+from common.files import read_text, write_text
 from data.fingerprint import Fingerprint
 
 INVALID_IN_PROJECT, MAX_PROJECT = frozenset("/\\#?%:"), 128  # W&B's own rule
@@ -53,7 +53,7 @@ def wandb_run_id(folder: Path) -> str:
     if not path.exists():
         sweep_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
         write_text(path, clean_name(sweep_id) if sweep_id else secrets.token_hex(4))
-    return path.read_text(encoding="utf-8").strip()
+    return read_text(path).strip()
 
 
 def wandb_mode(wanted: str) -> str:

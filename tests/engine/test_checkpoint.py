@@ -12,7 +12,8 @@ import torch
 
 import common.files as files_module
 from common.errors import RunError, UserError
-from common.files import run_lock, write_atomically, write_text
+from common.files import write_atomically, write_text
+from common.run_folder import run_lock
 from engine.checkpoint import Checkpoints, load_checkpoint, state_dict_mismatch
 from models import methods
 from options.load import from_yaml
@@ -145,7 +146,9 @@ def test_a_full_disk_is_said_so_and_the_checkpoint_before_stands(tmp_path):
     done = python(FULL_DISK, tmp_path)
     error, left = done.splitlines()
     assert re.match(
-        r"1 .*step_00000002.pt: could not be written, disk full \(4.0 MB needed, .* MB free", error
+        r"1 .*step_00000002.pt: could not be written, disk full "
+        r"\(File too large; 4.0 MB needed, .* MB free",
+        error,
     )
     assert "MB free" in error and left == "1 manifest.json step_00000001.pt"
 

@@ -353,7 +353,7 @@ def test_a_killed_reader_ends_the_run_with_one_line_and_code_1(photos, tmp_path,
 
 
 def test_a_second_run_in_the_folder_is_refused_while_the_first_lives(photos, tmp_path):
-    from common.files import run_lock
+    from common.run_folder import run_lock
 
     run = tmp_path / "run"
     run.mkdir()

@@ -1,0 +1,87 @@
+"""Lock a run folder for one process, and keep what is written in it inside it."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import UserError
+
+LOCK = ".lock"
+FOLDERS = ("checkpoints", "previews", "test", "wandb", "export")  # that commands make in a run
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # errors of a lock of another process
+
+
+def refuse_links(run: Path) -> None:
+    """Raise UserError where a folder in a run is a link, or no folder: it leads out of the run.
+
+    The run folder itself may be a link, such as to a larger disk.
+    """
+    for name in FOLDERS:
+        folder = run / name
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            what = "a link" if folder.is_symlink() else "not a folder"
+            raise UserError(
+                f"{folder} is {what}, and what is in it would be replaced; remove it, or link the "
+                "whole run folder",
+                path=folder,
+            )
+
+
+@contextmanager
+def run_lock(run: Path) -> Iterator[None]:
+    """Lock the run folder for this process; UserError if another process trains in it.
+
+    The kernel releases the lock when the process ends, in whatever way. On a file system without
+    locks a note is printed instead. UserError also for links in the folder (`refuse_links`).
+    """
+    refuse_links(run)
+    lock = _open_lock(run)
+    try:
+        _acquire(lock, run)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # nothing of value is in it
+            os.close(lock)
+
+
+def _open_lock(run: Path) -> int:
+    """Return the descriptor of the lock file, which is never opened through a link."""
+    path = run / LOCK
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        lock = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link; remove it", option="run", path=path) from None
+        raise UserError(
+            f"run={run}: cannot be written ({error.strerror}); choose another folder",
+            option="run", path=run,
+        ) from None  # fmt: skip
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise UserError(f"{path} is not a regular file; remove it", option="run", path=path)
+    return lock
+
+
+def _acquire(lock: int, run: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in HELD:
+            print(
+                f"note: the file system of {run} has no locks ({error.strerror}); make sure that "
+                "only one process trains in it"
+            )
+            return
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        raise UserError(
+            f"{run} is in use by process {owner}; wait for it, or choose another run=",
+            option="run", path=run,
+        ) from None  # fmt: skip
