@@ -18,13 +18,19 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the hint for an unknown option: similar options, or how to write a list; else ""."""
+def suggestion(name: str, known: Iterable[str], value: str = "") -> str:
+    """Return the hint for an unknown option: similar options, or how to write a list; else "".
+
+    `value` is what the user gave it, which the hint repeats.
+    """
     if re.search(r"\[\d+\]|\.\d+$", name):
         option = re.split(r"[\[.]\d+", name)[0]
         return f"; give the whole list: {option}=[...]"
     if name in ELSEWHERE:
-        return f"; write {ELSEWHERE[name]}"
+        written = ELSEWHERE[name]
+        if value.isdecimal():  # of epochs=5
+            written = re.sub(r"\d+(?= (epochs|steps))", value, written)
+        return f"; write {written}"
     leaf = name.rpartition(".")[2]
     same_leaf = [option for option in known if option.rpartition(".")[2] == leaf]
     return (

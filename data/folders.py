@@ -152,7 +152,7 @@ def files_in(folder: Path, limit: int = 0) -> list[Path]:
     files = sorted((path for path, reason in scan_files(folder) if not reason), key=os.fsencode)
     if not files:
         raise UserError(
-            f"{folder}: no images in this folder ({' '.join(sorted(SUFFIXES)[:6])} ...)",
+            f"{folder}: no images in this folder (.jpg .png .tif .webp .npy and others)",
             path=folder,
         )
     return [Path(file) for file in files[: limit or None]]

@@ -16,6 +16,8 @@ from evaluation.wandb_results import log_results
 from inference.open_run import open_run, options_of
 from options.config import TestOptions
 
+FEW_IMAGES = 20
+
 
 def evaluate_run(path: Path, options: TestOptions) -> None:
     """Evaluate the run at `path` on held-out images; write RUN/test, print and log the metrics.
@@ -47,6 +49,10 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
     print_line(metrics_table(result))
     for note in run.options.method.notes():
         print_line(f"note: {note}")
+    fewest = min(each.metrics["images"] for each in result.directions.values())
+    if fewest < FEW_IMAGES:
+        images = "one image says" if fewest == 1 else f"{fewest} images say"
+        print_line(f"note: {images} little; {FEW_IMAGES} or more in each domain give useful scores")
     if split == "validation" and options.checkpoint == "best":
         print_line(
             "note: these images also chose the checkpoint, so its scores are a little too good"

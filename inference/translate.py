@@ -111,7 +111,7 @@ def translate_paths(
             written.add(out)
             if into_file and out != target:
                 print_line(
-                    f"note: {target.suffix} cannot hold the translation; it is saved as {out.suffix}"
+                    f"note: {target.suffix} cannot hold the translation; it is saved as {out}"
                 )
             if isinstance(result, np.ndarray):
                 result = like_input(result, file, channels)

@@ -24,7 +24,7 @@ from options.config import TrainOptions
 from options.help import help_page
 from options.introspection import Field, option_fields, type_name
 from options.presets import FOR_ALL_DOMAINS, OWN, flatten, parsed, preset_layers, preset_list
-from options.two_folders import are_folders, choose_options
+from options.two_folders import are_folders, check_folders, choose_options
 
 USAGE = """\
 usage: python train.py PRESET [option=value ...]
@@ -57,6 +57,7 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
         if not requested:
             for line in choice.lines:
                 print(line, flush=True)
+    check_folders(names)
     if len(names) > 1:
         raise UserError(
             f"one preset at a time, got {' and '.join(names[:3])}; options are written name=value"
@@ -184,7 +185,7 @@ def _set(config: Any, known: Mapping[str, Field], name: str, value: Any, origin:
         if new in known or new.rpartition(".")[0] in OWN:
             hint = f"; it is now called {new}{new_value(name, value)}"
         else:
-            hint = suggestion(name, known)
+            hint = suggestion(name, known, str(value))
         raise refuse(f"unknown option '{name}'{hint}")
     if value is None and not _optional(known.get(name)):
         raise refuse(f"{name} needs a value: {name}=...")

@@ -31,6 +31,28 @@ def are_folders(names: Sequence[str]) -> bool:
     return len(names) == 2 and all(parse_path(name).is_dir() for name in names)
 
 
+def check_folders(names: Sequence[str]) -> None:
+    """Raise UserError where the words of a command line are meant as folders, but are not two."""
+    paths = [parse_path(name) for name in names]
+    folders = [path for path in paths if path.is_dir() and not _is_run(path)]
+    if not folders:
+        return
+    missing = [path for path in paths if not path.exists()]
+    if len(paths) == 2 and missing:
+        raise UserError(f"no such folder: {missing[0]}", path=missing[0])
+    if len(paths) == 1:
+        raise UserError(
+            f"{paths[0]} is one folder; name two folders of images, one for each domain, or a preset",
+            path=paths[0],
+        )
+    raise UserError(f"name two folders of images, got {len(paths)} names", path=paths[-1])
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder is one that a preset can be read from: a run, or an offline W&B run."""
+    return (folder / "options.yaml").exists() or any(folder.glob("*.wandb"))
+
+
 def choose_options(folders: Sequence[str], settings: Sequence[str]) -> Choice:
     """Return the options for two folders; `settings` (name=value) of the user come before ours.
 
@@ -53,7 +75,7 @@ def choose_options(folders: Sequence[str], settings: Sequence[str]) -> Choice:
         f"{domain}: {len(each):,} images" for domain, each in zip(domains, files, strict=True)
     )
     if begun.is_file():
-        preset, lines = str(begun), [f"{counts}; the run goes on with {begun}"]
+        preset, lines = str(begun), [f"{counts}; the options are those of {begun}"]
     else:
         preset, why = _preset(given)
         size, about_size = _image_options(files, preset)

@@ -69,7 +69,11 @@ def test_the_doctors_command_runs(names, tmp_path, monkeypatch, capsys):
         write_images(data / name, 12, (30, 24), first=100 * number)
     monkeypatch.chdir(tmp_path)
     assert call(doctor, data, "out=report", "workers=1") == (0, "")
-    (command,) = [c for c in printed_commands(capsys.readouterr().out) if "train.py" in c]
+    command, *shorter = [c for c in printed_commands(capsys.readouterr().out) if "train.py" in c]
+    assert [bool(shorter)] == ["/" not in names[0] and "A" not in names[0]]
+    for words in shorter:  # the command with two folders alone
+        run_as_printed(words, tmp_path)
+        capsys.readouterr()
     assert any(word.startswith("run=") for word in command) and "data.validation=0.1" in command
     run_as_printed(command, tmp_path)
     finished = printed_commands(capsys.readouterr().out)

@@ -46,8 +46,9 @@ class ProgressBar:
             self._draw()
 
     def log(self, losses: Mapping[str, float], learning_rate: float) -> None:
-        """Set the losses to show; without a terminal, print them in a line."""
-        self.losses, self.learning_rate = dict(losses), learning_rate
+        """Set the losses to show, without gradient norms; if not on a terminal, print a line."""
+        self.losses = {name: value for name, value in losses.items() if "/" not in name}
+        self.learning_rate = learning_rate
         if self.live:
             self._draw()
         else:

@@ -145,7 +145,8 @@ def accepted_differences(
     if not is_same or options.data.progressive_crops:
         raise UserError(
             f"{folder}: with {changed[0]} the {step} steps that are done would have had other "
-            f"learning rates or crops; start a new run with init_from={folder}",
+            "learning rates or crops, which fall over the whole run; use the duration that it began "
+            f"with, or start a new run from its weights: run=FOLDER init_from={folder}",
             option="duration", path=folder,
         )  # fmt: skip
     return (*FOLDER_OPTIONS, *DEVICE_OPTIONS, *DURATION_OPTIONS)

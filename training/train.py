@@ -169,12 +169,12 @@ def _print_next_commands(run: ResolvedRun, method: Method) -> None:
         print_line(
             f"no images were held out; evaluate on others: python test.py {folder} {folders}"
         )
-    direction, translator = next(iter(method.translators().items()))
-    pictures = shlex.quote(str(folder_of(config, "train", str(translator.source))))
-    print_line(
-        f"translate with: python translate.py {folder} {pictures} "
-        f"{shlex.quote(str(run.folder / direction))} direction={direction}"
-    )
+    for direction, translator in list(method.translators().items())[:2]:
+        pictures = shlex.quote(str(folder_of(config, "train", str(translator.source))))
+        print_line(
+            f"translate with: python translate.py {folder} {pictures} "
+            f"{shlex.quote(str(run.folder / direction))} direction={direction}"
+        )
 
 
 def _fixed_images(run: ResolvedRun, is_main_process: bool) -> tuple[Mapping, Mapping]:
@@ -222,7 +222,11 @@ def _start_wandb(run: ResolvedRun, facts: Mapping[str, Any], is_main_process: bo
 
 def _print_start(run: ResolvedRun, train_step: TrainStep, wandb: WandbRun) -> None:
     runtime, options = train_step.runtime, run.options
-    counts = ", ".join(f"{len(paths)} {domain}" for domain, paths in run.files.items())
+    counts = ", ".join(
+        f"{len(paths)} {domain}"
+        + (f" ({len(run.validation_files[domain])} held out)" if options.data.validation else "")
+        for domain, paths in run.files.items()
+    )
     state = f"continues at step {train_step.step}" if train_step.step else "starts"
     processes = runtime.distributed.world_size
     device = str(runtime.device) if processes == 1 else f"{processes} x {runtime.device.type}"

@@ -60,7 +60,7 @@ FINDING_KINDS = {
     ),
     "no_test": FindingKind(
         "warning", "no test images",
-        "Put a tenth of the images aside in testA and testB, or set data.validation.",
+        "data.validation=0.1 holds out a tenth of the training images; or put others in a test folder.",
     ),
     "across_splits": FindingKind(
         "warning", "images that are both in training and in test",
@@ -84,7 +84,7 @@ FINDING_KINDS = {
     ),
     "small": FindingKind(
         "warning", "images much smaller than the training crops",
-        "They have to be enlarged. Use a smaller data.load_size and data.crop_size.",
+        "They have to be enlarged. Remove them, or use a smaller data.load_size and data.crop_size.",
     ),
     "in_split": FindingKind(
         "info", "images that are in a folder more than once",

@@ -60,7 +60,7 @@ def quick_check(
         lines += _sizes(domain, sample, config)
         lines += _series(domain, files_by_domain[domain], config)
     lines += _size_differences(samples)
-    return [f"{line}; see: {_doctor_command(config)}" for line in lines]
+    return [*lines, f"more about the images: {_doctor_command(config)}"] if lines else []
 
 
 def sample_headers(files: Sequence[Path], seconds: float = SECONDS / 2) -> list[tuple[int, int]]:

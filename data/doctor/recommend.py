@@ -157,13 +157,12 @@ def _identity(gaps: Sequence[ColorGap], channels: list[int]) -> Recommendation:
             f"the domains' colours differ by {largest:.0f} levels; "
             "a strong identity loss resists this change",
         )
-    words = "nearly agree" if largest < SMALL_GAP else "do not differ by much"
-    return Recommendation(
-        "method.identity_weight=0.5",
-        f"the domains' colours {words} (at most {largest:.0f} levels); "
-        "the identity loss preserves them",
-        True,
+    words = (
+        f"nearly agree (at most {largest:.0f} levels); the identity loss preserves them"
+        if largest < SMALL_GAP
+        else f"differ by {largest:.0f} levels, which this weight of the identity loss allows"
     )
+    return Recommendation("method.identity_weight=0.5", f"the domains' colours {words}", True)
 
 
 def _augmentation(

@@ -1,12 +1,13 @@
 """Write a diagnosis as text for the terminal, and as plain data for JSON."""
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from data.doctor.examine_image import ExaminedFile
 from data.doctor.findings import LEVEL_HEADINGS, Diagnosis, Finding
-from data.doctor.folder_layout import display_name, layout_text
+from data.doctor.folder_layout import display_name, has_training_layout, layout_text
 from data.doctor.set_statistics import ImageStatistics
 
 MAX_NAMES = 3  # files that are named for each finding
@@ -33,6 +34,14 @@ def summary(diagnosis: Diagnosis, root: Path | None) -> str:
         ]
     if diagnosis.command:
         lines += ["", "Train with", f"  {diagnosis.command}"]
+        training = [each.folder for each in diagnosis.sets if each.split == "train"]
+        if (
+            root is not None
+            and not has_training_layout(root, diagnosis.sets)
+            and len(training) == 2
+        ):
+            command = shlex.join(["python", "train.py", *map(str, training)])
+            lines += ["or let train.py choose the options for this machine", f"  {command}"]
     return "\n".join(lines)
 
 

@@ -106,7 +106,7 @@ def test_texts_stay_texts_and_lists_are_lists():
 MISTAKES = {
     "learning_rat=1": ("learning_rat", "did you mean learning_rate?"),
     "lr=1": ("lr", "unknown option 'lr'"),
-    "epochs=100": ("epochs", "write duration='200 epochs'"),
+    "epochs=100": ("epochs", "write duration='100 epochs'"),
     "log.wandb=off": ("log.wandb", "'off' is not one of auto, online, offline, disabled"),
     "rates.generators=2": ("rates.generators", "now called lr_multipliers.generators"),
     "init_partial=true": ("init_partial", "now called init_strict=false"),
@@ -181,7 +181,7 @@ def test_a_mistake_is_answered_in_one_short_line(word):
 
 @pytest.mark.parametrize(("words", "part"), [
     (["dmo"], "did you mean demo?"), (["horse2zebr"], "did you mean horse2zebra?"), ([], "name a preset"),
-    (["nowhere.yaml"], "no such preset file"), (["/"], "no such preset file"),
+    (["nowhere.yaml"], "no such preset file"), (["/"], "is one folder"),
     (["a\nb", "c\x1b[2J"], r"got a\\nb and c\\x1b\[2J; options are"),
 ])  # fmt: skip
 def test_a_preset_that_is_not_there_is_answered(words, part):

@@ -67,8 +67,17 @@ def test_a_run_that_has_begun_keeps_its_options(folders, tmp_path, capsys):
     began = saved_options(tmp_path / "r" / "options.yaml")
     capsys.readouterr()
     assert call(train, *folders, *words) == (0, "")
-    assert "the run goes on with" in (out := capsys.readouterr().out) and "r is finished" in out
+    assert "the options are those of" in (out := capsys.readouterr().out) and "r is finished" in out
     assert saved_options(tmp_path / "r" / "options.yaml") == began
+
+
+@pytest.mark.parametrize("words", [["paintings"], ["paintings", "nowhere"], ["paintings"] * 3])
+def test_other_than_two_folders_are_answered_with_what_is_missing(folders, words):
+    with raises_user_error():
+        train_options(words)
+    if "nowhere" in words:
+        with raises_user_error(path="nowhere"):
+            train_options(words)
 
 
 def test_folders_of_one_name_need_names(tmp_path):

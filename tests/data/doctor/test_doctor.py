@@ -271,7 +271,7 @@ def test_the_quick_check_names_problems_and_the_command(small):
     (small / "trainB/bad.png").write_text("x")
     config = DataConfig(root=str(small), crop_size=22, load_size=30)
     lines = quick_check(find_split(config, "train"), config)
-    assert all(line.endswith(f"see: python -m data.doctor {small}") for line in lines)
+    assert lines[-1] == f"more about the images: python -m data.doctor {small}"
     text = "\n".join(lines)
     assert "a: 8 images are far too few" in text
     assert "a: images with transparency (1 of 8 sampled)" in text
@@ -286,9 +286,7 @@ def test_the_quick_check_says_how_many_files_were_passed_over_and_why(small):
     config = DataConfig(root=str(small), crop_size=16, load_size=20)
     lines = quick_check(find_split(config, "train"), config)
     expected = "a: 3 files are ignored (.txt is not an image format, broken link)"
-    assert [line for line in lines if "ignored" in line] == [
-        f"{expected}; see: python -m data.doctor {small}"
-    ]
+    assert [line for line in lines if "ignored" in line] == [expected]
 
 
 def test_the_quick_check_reports_nothing_about_a_flawless_set(flawless):
@@ -299,7 +297,7 @@ def test_the_quick_check_reports_nothing_about_a_flawless_set(flawless):
 def test_the_quick_check_keeps_to_its_time(flawless):
     config = DataConfig(root=str(flawless), load_size=300)
     lines = quick_check(find_split(config, "train"), config, seconds=0)
-    sampled = [re.search(r"^(\w): .*\((.*) sampled\)", line) for line in lines]
+    sampled = [re.search(r"^(\w): .*\((.*) sampled\)", line) for line in lines[:-1]]
     assert [match and match.groups() for match in sampled] == [("a", "1 of 1"), ("b", "1 of 1")]
 
 
