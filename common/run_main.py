@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from common.errors import Interrupted, PeerExit, RunError, UserError, one_line
 from common.signals import end_after_interrupt
+from common.threads import THREAD_NAME
 
 VERSION = "0.9.0"
 
@@ -57,7 +58,9 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    if _exits_at_once.is_set():
+    # After an error nobody waits for the results that other threads still compute.
+    is_mapping = any(each.name.startswith(THREAD_NAME) for each in threading.enumerate())
+    if _exits_at_once.is_set() or (code and is_mapping):
         with suppress(OSError):  # a closed pipe
             sys.stdout.flush()
         os._exit(code)

@@ -5,9 +5,18 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SECONDS_TO_END = 4.0  # after Ctrl-C, until a process whose waits do not end is ended
+
+
+def _watch_nothing() -> None:
+    """Keep a forked process from writing its signals into the socket of its parent."""
+    with suppress(ValueError):  # a fork from another thread: it has no such socket
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_watch_nothing)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _END = object()
+THREAD_NAME = "mapping"
 
 
 def map_in_threads(
@@ -20,7 +21,7 @@ def map_in_threads(
     iteration ends early, also by Ctrl-C, no thread is waited for: it may wait for a disk that does
     not answer.
     """
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
     pending: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in chain(items, repeat(_END, ahead)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from common.errors import UserError
+from data.groups import TABLE
 from data.values.value_range import DTYPES, DomainFormat, parse_range
 
 BadImages = Literal["error", "skip"]
@@ -154,7 +155,7 @@ class DataConfig:
                 if option == "range" and value not in ("auto", "type"):
                     parse_range(value, f"data.range.{name}")
         try:
-            re.compile(self.group)
+            re.compile("" if TABLE.fullmatch(self.group) else self.group)
         except re.error as error:
             raise UserError(
                 f"data.group='{self.group[:60]}' is not a regular expression: {error}",

@@ -12,7 +12,7 @@ from common.user_paths import parse_path
 
 SERIES = r"^(.*?)[-_ ]*\d+\.\w+$"  # the name of a file without its number
 MIN_SERIES = 5  # files of a source, on average
-TABLE = re.compile(r"(?P<path>.+\.(?:csv|tsv)):(?P<column>[^:/\\]+)", re.IGNORECASE)
+TABLE = re.compile(r"(?P<path>.+\.(?:csv|tsv)):(?P<column>[^:]+)", re.IGNORECASE)
 
 
 def choose_held_out(
@@ -56,7 +56,8 @@ def group_names(files: Sequence[Path], folder: Path, group: str) -> dict[Path, s
             f"{_name(missing[0], folder)}; its first column names files in {folder}",
             option=option, path=path,
         )  # fmt: skip
-    return {file: names.get(_name(file, folder)) or names[file.name] for file in files}
+    found = {file: names.get(_name(file, folder), names.get(file.name, "")) for file in files}
+    return {file: name or f"\0{file}" for file, name in found.items()}  # an empty cell: no group
 
 
 def group_of(path: str, pattern: str) -> str:
@@ -77,6 +78,12 @@ def count_series(files: Sequence[Path], folder: Path) -> int:
     return len(sources) if is_series else 0
 
 
+def matches_any(files: Sequence[Path], folder: Path, group: str) -> bool:
+    """Return whether data.group groups any of these files; a table lists them all."""
+    is_table = TABLE.fullmatch(group) is not None
+    return is_table or any(re.search(group, _name(file, folder)) for file in files)
+
+
 def _read_table(path: Path, column: str) -> dict[str, str]:
     """Return file -> value of a column; UserError where the table cannot be read or lacks it."""
     try:
@@ -94,7 +101,11 @@ def _read_table(path: Path, column: str) -> dict[str, str]:
             option="data.group", path=path,
         )  # fmt: skip
     place = rows[0].index(column)
-    return {row[0]: row[place] for row in rows[1:] if len(row) > place}
+    return {
+        os.path.normpath(row[0].strip().replace("\\", "/")): row[place].strip()
+        for row in rows[1:]
+        if len(row) > place
+    }
 
 
 def _name(file: Path, folder: Path) -> str:

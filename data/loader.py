@@ -152,6 +152,7 @@ def _initialize_worker(_: int) -> None:
     # Ctrl-C, SIGTERM from torchrun and SIGUSR1 from a scheduler reach every process, but only the
     # training process may react: it saves a checkpoint and ends its workers. A second SIGTERM ends
     # a worker that was left behind.
+    signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -33,7 +33,6 @@ TRANSPOSES = {  # EXIF orientation -> the transpose that makes the image upright
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 ORIENTATION_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # info keys
-Image.MAX_IMAGE_PIXELS = 2**32  # more than any picture: check_pixels has the limit of the memory
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # BadImage reports its errors instead
 _STDERR_LOCK = threading.Lock()  # file descriptor 2 belongs to the whole process
 

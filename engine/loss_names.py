@@ -22,7 +22,8 @@ def role_name(name: str, domains: Sequence[str]) -> str:
     >>> role_name("cycle_photo", ["photo", "monet"])
     'cycle_a'
     """
-    for role, domain in _names(domains).items():
+    # The longest first: photo also ends the name of old_photo.
+    for role, domain in sorted(_names(domains).items(), key=lambda item: -len(item[1])):
         if name.endswith(f"_{domain}") and name != f"_{domain}":
             return name.removesuffix(domain) + role
     return name

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -145,6 +146,35 @@ def epoch_images_at_start(run: Path) -> int:
     if not Checkpoints(run / "checkpoints").exist():
         return 0
     return max((len(images) for images in read_data(run).get("train", {}).values()), default=0)
+
+
+def held_out_at_start(run: Path, config: DataConfig) -> dict[str, set[Path]] | None:
+    """Return domain -> the images that data.validation held out when a run began; None if unknown.
+
+    Images that were added since change what data.validation chooses.
+    """
+    recorded = read_data(run).get("validation", {})
+    if not all(recorded.get(domain) for domain in config.domains):
+        return None
+    return {
+        domain: {folder_of(config, "train", domain) / name for name in recorded[domain]}
+        for domain in config.domains
+    }
+
+
+def keep_held_out(
+    run: Path, config: DataConfig, train: Mapping[str, list[Path]],
+    validation: Mapping[str, list[Path]],
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:  # fmt: skip
+    """Return the training and validation images of a continued run: what it held out stays so."""
+    held_out = held_out_at_start(run, config)
+    if held_out is None:
+        return dict(train), dict(validation)
+    images = {d: sorted([*train[d], *validation[d]], key=os.fsencode) for d in train}
+    return (
+        {d: [file for file in files if file not in held_out[d]] for d, files in images.items()},
+        {d: [file for file in files if file in held_out[d]] for d, files in images.items()},
+    )
 
 
 def read_sessions(run: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.progress import with_progress
+from common.run_main import print_line
 from data.config import DataConfig
 from data.fingerprint import fingerprint_files
 from data.folders import evenly_spaced, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
 from data.tensors import denormalize, normalize, to_pixels, to_tensor
 from data.values.raw_values import file_format
-from engine.provenance_files import read_data
+from engine.provenance_files import held_out_at_start
 from evaluation.copies_and_leaks import (
     Descriptors,
     find_leaks,
@@ -134,25 +135,24 @@ def evaluate(
 
 
 def _recorded_validation(run: Run, data: DataConfig) -> dict[str, list[Path]]:
-    """Return the images that the run held out when it began, by its data.json.
-
-    Images that were added since would change the choice of data.validation, and put an image that
-    was trained on among the held-out ones.
-    """
-    began = read_data(run.path).get("validation")
-    if began is None:  # not recorded: the options name them
-        return find_split(data, "validation")
+    """Return the images that the run held out when it began; a note counts those that are gone."""
+    recorded = held_out_at_start(run.path, data)
+    if recorded is None:  # not recorded: the options name them
+        return find_split(replace(data, limit=run.options.data.limit), "validation")
     held_out = {}
-    for domain in data.domains:
-        folder = folder_of(data, "train", domain)
-        files = [folder / name for name in began.get(domain, {})]
-        held_out[domain] = [file for file in files if file.is_file()]
-        if not held_out[domain]:
+    for domain, files in recorded.items():
+        held_out[domain] = sorted(filter(Path.is_file, files), key=os.fsencode)[
+            : data.limit or None
+        ]
+        missing = sum(not file.is_file() for file in files)
+        if missing == len(files):
             raise UserError(
                 f"none of the images of {domain} that the run held out is there any more; name "
                 f"others with data.test.{domain}=FOLDER",
-                option=f"data.test.{domain}", path=folder,
-            )  # fmt: skip
+                option=f"data.test.{domain}",
+            )
+        if missing:
+            print_line(f"note: {missing} of {len(files)} held-out images of {domain} are gone")
     return held_out
 
 

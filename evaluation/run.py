@@ -1,6 +1,5 @@
 """Evaluate a run for test.py: open it, measure it, write and print the results."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from common.errors import RunError, UserError
@@ -40,11 +39,19 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
     )
     lpips, no_lpips = find_lpips(run.runtime.device)
     set_max_megapixels(options.data.max_megapixels)
-    split, data = held_out_split(options.data), options.data
+    split = held_out_split(options.data)
     if split == "validation":
-        data = replace(data, limit=trained.limit)  # among the images that the run began with
-        print_line(f"the held-out images are those of data.validation={data.validation}")
-    result = evaluate(run, data, options.report_images, options.checks, inception, lpips, split)
+        if options.data.validation != trained.validation:
+            raise UserError(
+                f"data.validation={options.data.validation} names images that the run was trained "
+                f"on: it held out {trained.validation:g} of them; leave the option out, or name "
+                "others with data.test.NAME=FOLDER",
+                option="data.validation", path=path,
+            )  # fmt: skip
+        print_line(f"the held-out images are those of data.validation={trained.validation}")
+    result = evaluate(
+        run, options.data, options.report_images, options.checks, inception, lpips, split
+    )
     metrics, report = write_metrics(run, result, options.data), write_report(run, result)
     print_line(metrics_table(result))
     for note in run.options.method.notes():

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -16,7 +15,7 @@ from common.errors import UserError, as_user_error, one_line
 from common.files import read_text
 from common.suggest import did_you_mean, suggestion
 from data.config import ALL_DOMAINS
-from engine.tracking.wandb_config import clean_name
+from engine.tracking.wandb_config import sweep_suffix
 from engine.upgrade_format_1 import NAMED_VALUES, new_name, new_value, upgrade_options
 from models import methods
 from models.method import Method
@@ -80,7 +79,7 @@ def train_options(arguments: Sequence[str]) -> TrainOptions | None:
         print(help_page(USAGE, known.values(), flatten(OmegaConf.to_container(config))))
         return None
     if not config.run:
-        config.run = f"runs/{Path(names[0]).stem}{_sweep_suffix()}"
+        config.run = f"runs/{Path(names[0]).stem}{sweep_suffix()}"
     return _to_dataclass(config, TrainOptions)
 
 
@@ -126,12 +125,6 @@ def saved_options(path: Path) -> TrainOptions:
         return from_yaml(read_text(path), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {one_line(error, 100)}", path=path) from None
-
-
-def _sweep_suffix() -> str:
-    """Return -RUN_ID in a W&B sweep, so that each of its runs has its own folder; else ""."""
-    run_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
-    return f"-{clean_name(run_id)}" if run_id else ""
 
 
 def _editable(schema: Any, method: type[Method.Config] | None = None) -> Any:

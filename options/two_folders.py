@@ -10,7 +10,9 @@ from common.user_paths import parse_path
 from data.doctor.quick_check import sample_headers
 from data.doctor.recommend import MAX_STRETCH, SIZES, valid_name
 from data.folders import files_in
+from engine.checkpoint import Checkpoints
 from engine.hardware.device import choose_device
+from engine.tracking.wandb_config import sweep_suffix
 
 HELD_OUT = 0.1  # of each domain, as data.validation
 MIN_IMAGES = 10  # of each domain, to hold some out
@@ -69,32 +71,52 @@ def choose_options(folders: Sequence[str], settings: Sequence[str]) -> Choice:
     chosen = {
         f"data.train.{domain}": str(path) for domain, path in zip(domains, paths, strict=True)
     }
-    chosen |= {"data.domains": ",".join(domains), "run": f"runs/{'-'.join(domains)}"}
-    begun = parse_path(given.get("run", chosen["run"]), "run") / "options.yaml"
+    chosen["data.domains"] = ",".join(domains)
+    chosen["run"] = f"runs/{'-'.join(domains)}{sweep_suffix()}"
     counts = ", ".join(
         f"{domain}: {len(each):,} images" for domain, each in zip(domains, files, strict=True)
     )
-    if begun.is_file():
+    begun = _begun_options(parse_path(given.get("run", chosen["run"]), "run"))
+    if begun is not None:
         preset, lines = str(begun), [f"{counts}; the options are those of {begun}"]
     else:
         preset, why = _preset(given)
-        size, about_size = _image_options(files, preset)
-        chosen |= size
-        if all(len(each) >= MIN_IMAGES for each in files):
-            chosen["data.validation"] = str(HELD_OUT)
-            counts += f"; {HELD_OUT:.0%} of each are held out for test.py"
-        else:
-            counts += f"; none are held out, as there are fewer than {MIN_IMAGES} of one"
-        lines = [counts, f"preset {preset}: {why}{about_size}"]
+        size, about_size = _image_options(files, preset, given)
+        held_out, about_held_out = _validation(min(map(len, files)), given)
+        chosen |= size | held_out
+        lines = [f"{counts}; {about_held_out}", f"preset {preset}: {why}{about_size}"]
     ours = [f"{name}={value}" for name, value in chosen.items() if name not in given]
     command = shlex.join(["python", "train.py", preset, *ours, *settings])
     return Choice(preset, [*ours, *settings], [*lines, f"the same in full: {command}"])
 
 
+def _begun_options(run: Path) -> Path | None:
+    """Return options.yaml of a run that has a checkpoint, also of the first of several seeds."""
+    runs = [run, *sorted(run.parent.glob(f"{run.name}-seed*"))]
+    begun = [r for r in runs if (r / "options.yaml").is_file()]
+    begun = [r for r in begun if Checkpoints(r / "checkpoints").exist()]
+    return begun[0] / "options.yaml" if begun else None
+
+
+def _validation(fewest: int, given: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Return the images to hold out, as options, and a text that tells it."""
+    if any(name.startswith("data.test") for name in given):
+        return {}, "test.py uses the folders in data.test"
+    if "data.validation" in given:
+        return {}, f"data.validation={given['data.validation']} of each are held out for test.py"
+    limit = given.get("data.limit", "0")
+    count = min(fewest, int(limit)) if limit.isdecimal() and int(limit) else fewest
+    if count < MIN_IMAGES:
+        return {}, f"none are held out, as there are fewer than {MIN_IMAGES} of one"
+    return {"data.validation": str(HELD_OUT)}, f"{HELD_OUT:.0%} of each are held out for test.py"
+
+
 def _domains(paths: Sequence[Path], given: dict[str, str]) -> list[str]:
     """Return the names of the domains: the user's, or those of the folders."""
     if "data.domains" in given:
-        names = [name.strip() for name in given["data.domains"].strip("[] ").split(",")]
+        names = [
+            each.strip().strip("'\"") for each in given["data.domains"].strip("[] ").split(",")
+        ]
     else:
         names = [valid_name(path.name) for path in paths]
     if len(names) != 2 or names[0] == names[1]:
@@ -113,7 +135,9 @@ def _preset(given: dict[str, str]) -> tuple[str, str]:
     return PRESETS[device.type], reason
 
 
-def _image_options(files: Sequence[Sequence[Path]], preset: str) -> tuple[dict[str, str], str]:
+def _image_options(
+    files: Sequence[Sequence[Path]], preset: str, given: dict[str, str]
+) -> tuple[dict[str, str], str]:
     """Return options that suit the sizes of the images, and a text that tells them."""
     headers = [header for each in files for header in sample_headers(each)]
     if not headers:  # none of the sampled files can be read: training names them
@@ -121,11 +145,14 @@ def _image_options(files: Sequence[Sequence[Path]], preset: str) -> tuple[dict[s
     ratios = sorted(max(w, h) / min(w, h) for w, h in headers)
     sides = sorted(min(size) for size in headers)
     chosen: dict[str, str] = {}
-    sizes = SIZES if preset == "cyclegan" else SIZES[1:]
-    load, crop, _ = next(each for each in sizes if sides[len(sides) // 4] >= each[2])
-    if crop != sizes[0][1]:
-        chosen |= {"data.load_size": str(load), "data.crop_size": str(crop)}
-    if ratios[len(ratios) * 9 // 10] > MAX_STRETCH:
+    text = ""
+    if not {"data.load_size", "data.crop_size"} & given.keys():
+        sizes = SIZES if preset == "cyclegan" else SIZES[1:]
+        load, crop, _ = next(each for each in sizes if sides[len(sides) // 4] >= each[2])
+        if crop != sizes[0][1]:
+            chosen |= {"data.load_size": str(load), "data.crop_size": str(crop)}
+        text = f"; {crop} pixels"
+    if "data.fit" not in given and ratios[len(ratios) * 9 // 10] > MAX_STRETCH:
         chosen["data.fit"] = "short_side"
-    text = f"; {crop} pixels" + (", not stretched to squares" if "data.fit" in chosen else "")
+        text += ", not stretched to squares"
     return chosen, text

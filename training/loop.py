@@ -25,7 +25,9 @@ from training.reporter import Images, Reporter
 from training.save_and_restore import RunCheckpoints
 from training.signals import StopRequested, StopSignals
 
-SIGNAL_ECHO = 5.0  # seconds in which torchrun may repeat a signal that its processes have received
+# Seconds in which a signal that a process has received may be repeated: by torchrun, and by programs
+# such as `timeout` that signal their child and then its group.
+TORCHRUN_ECHO, ECHO = 5.0, 0.5
 # Seconds that one of several processes still waits for its images after a signal: the others save
 # only with it. A single process ends such a wait at once.
 LAST_WAIT = 4.0
@@ -73,7 +75,7 @@ class Loop:
             if self.monitor.rolls_back and not self.checkpoints.has_checkpoint():
                 self.checkpoints.save(None)  # something to roll back to
             # One handler for the whole run: a signal may come just before a roll-back.
-            echo = SIGNAL_ECHO if self.distributed.is_distributed else 0.0
+            echo = TORCHRUN_ECHO if self.distributed.is_distributed else ECHO
             with StopSignals(echo) as stop, self.distributed.exit_when_hung():
                 while not self.train_step.finished:
                     try:
@@ -167,6 +169,8 @@ class Loop:
             if batch is None:
                 return
             yield batch, time.monotonic() - started
+            if train_step.finished:  # nothing to wait for
+                return
 
     def _save_or_warn(self, score: float | None, ending: bool) -> Path | None:
         """Save a checkpoint; with on_save_error=warn only the last one raises RunError."""

@@ -7,11 +7,16 @@ from common.errors import UserError
 from common.run_main import print_line
 from common.user_paths import parse_path
 from data.folders import find_split, with_absolute_paths
+from data.groups import TABLE
 from data.samples import check_sizes
 from data.scenes import provide
 from data.values.measure_ranges import keep_ranges, measure_ranges
 from engine.checkpoint import Checkpoints
-from engine.provenance_files import epoch_images_at_start, images_that_differ
+from engine.provenance_files import (
+    epoch_images_at_start,
+    images_that_differ,
+    keep_held_out,
+)
 from engine.schedule import Schedule, make_schedule
 from engine.tracking.wandb_config import LogConfig
 from options.config import TrainOptions
@@ -83,6 +88,8 @@ def resolve_run(options: TrainOptions, folder: Path) -> ResolvedRun:
     held_out = (
         usable_files(options.data, "validation", folder) if options.data.validation else files
     )
+    if resumes and options.data.validation:
+        files, held_out = keep_held_out(folder, options.data, files, held_out)
     epoch_images = epoch_images_at_start(folder) or max(map(len, files.values()))
     schedule = _schedule(options, epoch_images)
     return ResolvedRun(folder, options, files, held_out, schedule, resumes)
@@ -136,8 +143,13 @@ def accepted_differences(
     UserError if another duration would have changed the steps that are done.
     """
     changed = differing(saved, options)
+    tables = [TABLE.fullmatch(each.data.group) for each in (saved, options)]
+    if all(tables) and len({table["column"] for table in tables if table}) == 1:
+        folder_options = (*FOLDER_OPTIONS, "data.group ")
+    else:
+        folder_options = FOLDER_OPTIONS
     if not any(text.startswith(DURATION_OPTIONS) for text in changed):
-        return (*FOLDER_OPTIONS, *DEVICE_OPTIONS)
+        return (*folder_options, *DEVICE_OPTIONS)
     step = _checkpoints(folder).latest_step()
     epoch_images = epoch_images_at_start(folder)
     before, after = _schedule(saved, epoch_images), _schedule(options, epoch_images)
@@ -149,7 +161,7 @@ def accepted_differences(
             f"with, or start a new run from its weights: run=FOLDER init_from={folder}",
             option="duration", path=folder,
         )  # fmt: skip
-    return (*FOLDER_OPTIONS, *DEVICE_OPTIONS, *DURATION_OPTIONS)
+    return (*folder_options, *DEVICE_OPTIONS, *DURATION_OPTIONS)
 
 
 def _check_folders_and_device(folder: Path, saved: TrainOptions, options: TrainOptions) -> None:

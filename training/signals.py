@@ -31,6 +31,7 @@ class StopSignals:
         self._patience: float | None = None  # seconds that the current wait may last after a signal
         self._old_handlers: dict[int, Any] = {}  # None: a handler that Python did not install
         self._watch = ExitStack()
+        self._process = os.getpid()
 
     def __enter__(self) -> Self:
         self._watch.enter_context(watch_signals(self._arrived))
@@ -66,6 +67,8 @@ class StopSignals:
             raise StopRequested
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a forked process that has not set its own handlers yet
         now = time.monotonic()
         if self.requested is None:
             self.requested, self._handled_at = number, now

@@ -13,7 +13,7 @@ from data.config import DataConfig
 from data.doctor.findings import FINDING_KINDS, MIN_IMAGES, RECOMMENDED_IMAGES
 from data.doctor.image_headers import read_header
 from data.folders import evenly_spaced, folder_of, scan_files
-from data.groups import SERIES, count_series
+from data.groups import SERIES, count_series, matches_any
 
 MAX_FILES = 200  # of a domain
 SECONDS = 0.8  # for all domains
@@ -108,8 +108,12 @@ def _oddities(domain: str, sample: _Sample, channels: int) -> list[str]:
 
 def _series(domain: str, files: Sequence[Path], config: DataConfig) -> list[str]:
     """Return advice where names look like slices or frames, and some of them would be held out."""
-    if not config.validation or config.group:
+    if not config.validation:
         return []
+    if config.group:
+        if matches_any(files, folder_of(config, "train", domain), config.group):
+            return []
+        return [f"{domain}: data.group={config.group} matches none of the files, so it groups none"]
     if not (sources := count_series(files, folder_of(config, "train", domain))):
         return []
     return [

@@ -2,6 +2,8 @@
 
 import os
 
+from PIL import Image
+
 from common.errors import UserError
 from common.free_memory import free_ram
 
@@ -11,13 +13,20 @@ BYTES_PER_PIXEL = 24  # at the peak of decoding and converting three bands of 16
 MAX_PIXELS_PER_BYTE = 100
 VARIABLE = "DIPTYCH_MAX_MEGAPIXELS"  # the option, for this process and those that it starts
 
+Image.MAX_IMAGE_PIXELS = 2**32  # more than any picture: check_pixels has the limit of the memory
+
 
 class BadImage(UserError):
     """A file that cannot be used as an image; the message names the file and the reason."""
 
 
 def set_max_megapixels(value: float) -> None:
-    """Open pictures of up to `value` megapixels; 0: of as many as the free memory allows."""
+    """Open pictures of up to `value` megapixels; 0: of as many as the free memory allows.
+
+    UserError for a negative number.
+    """
+    if value < 0:
+        raise UserError(f"max_megapixels must be at least 0, got {value}", option="max_megapixels")
     if value:
         os.environ[VARIABLE] = str(value)
     else:

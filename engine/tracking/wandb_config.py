@@ -80,3 +80,9 @@ def has_key() -> bool:
 def clean_name(text: str) -> str:
     """Return a text as a name for W&B and file systems: 128 letters, digits, . _ - at most."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip(".-") or "run"
+
+
+def sweep_suffix() -> str:
+    """Return -RUN_ID in a W&B sweep, so that each of its runs has its own folder; else ""."""
+    run_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
+    return f"-{clean_name(run_id)}" if run_id else ""

@@ -180,8 +180,15 @@ class WandbRun:
             return
         folder = Path(self.run.dir).parent
         limit = (UPLOAD_TIMEOUT if self.uploads else FINISH_TIMEOUT) + INIT_TIMEOUT
-        self._safely(lambda: self.run.finish(exit_code=exit_code))
-        if not self._calls.close(limit if seconds is None else seconds):
+        run = self.run
+
+        def close() -> None:
+            with suppress(BaseException):  # of the library; what was logged is on the disk
+                run.finish(exit_code=exit_code)
+
+        if not self._calls.call(close) or not self._calls.close(
+            limit if seconds is None else seconds
+        ):
             print(
                 "note: W&B has not received everything; upload the rest: "
                 f"wandb sync {shlex.quote(str(folder))}"
@@ -225,7 +232,7 @@ class WandbRun:
             try:
                 if not self._failed:
                     action()
-            except Exception as error:
+            except BaseException as error:  # in a thread: also what would end a process
                 self._stop_logging(one_line(error, 120))
 
         if not self._calls.call(attempt):

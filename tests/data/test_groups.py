@@ -3,13 +3,19 @@
 import numpy as np
 from PIL import Image
 
+import test as evaluation
+import train
 from data.config import DataConfig
 from data.doctor.examine_image import examine
 from data.doctor.findings import diagnose
 from data.doctor.folder_layout import find_sets, layout_text
+from data.doctor.quick_check import quick_check
 from data.folders import find_split, with_absolute_paths
-from data.groups import choose_held_out, count_series
-from tests.conftest import raises_user_error, write_images
+from data.groups import choose_held_out, count_series, group_names
+from engine.provenance_files import read_data
+from options.load import train_options
+from tests.conftest import TINY, call, raises_user_error, write_images
+from training.resolve_run import check_inputs, resolve_run
 
 
 def write_table(path, text):
@@ -39,6 +45,46 @@ def test_tables_that_do_not_fit_are_refused(tmp_path):
     for group in (missing, str(tmp_path / "few.csv:age"), str(tmp_path / "none.csv:patient")):
         with raises_user_error(option="data.group"):
             choose_held_out(files, tmp_path / "x", 0.5, group)
+
+
+def test_tables_are_read_as_people_write_them(tmp_path):
+    folder = tmp_path / "d(1"
+    write_images(folder / "sub", 4)
+    files = sorted((folder / "sub").iterdir())
+    rows = './sub/000.png, p1\r\nsub\\001.png,p1\r\n002.png,\r\n"003.png",p2\r\n'
+    (folder / "t.csv").write_text(f"\ufefffile,who/a\r\n{rows}", encoding="utf-8")
+    group = f"{folder / 't.csv'}:who/a"
+    assert DataConfig(group=group).group == group
+    names = group_names(files, folder, group)
+    first, second, third, fourth = names.values()
+    assert first == second == "p1" and fourth == "p2" and "002.png" in third
+
+
+def test_a_pattern_that_matches_nothing_is_told(tmp_path):
+    for number, name in enumerate(("trainA", "trainB")):
+        write_images(tmp_path / name, 12, first=20 * number)
+    config = DataConfig(root=str(tmp_path), validation=0.2, group=r"(patient\d+)")
+    lines = quick_check(find_split(config, "train"), config)
+    assert sum("matches none of the files" in line for line in lines) == 2
+
+
+def test_what_a_run_held_out_stays_held_out_when_images_are_added(tmp_path):
+    for number, name in enumerate(("trainA", "trainB")):
+        write_images(tmp_path / "d" / name, 20, first=40 * number)
+    run = tmp_path / "run"
+    words = ["cyclegan", f"data.root={tmp_path / 'd'}", f"run={run}", "data.validation=0.2", *TINY]
+    assert call(train, *words, "duration=2 steps", "decay_after=100%") == (0, "")
+    recorded = {d: set(each) for d, each in read_data(run)["validation"].items()}
+    write_images(tmp_path / "d" / "trainA", 20, first=200)
+    options = train_options(
+        [*words[:2], f"run={run}", *words[3:], "duration=4 steps", "decay_after=100%"]
+    )
+    assert options is not None
+    resolved = resolve_run(check_inputs(options, False), run)
+    assert {f.name for f in resolved.validation_files["a"]} == recorded["a"]
+    assert not recorded["a"] & {f.name for f in resolved.files["a"]}
+    assert len(resolved.files["a"]) + len(resolved.validation_files["a"]) == 40
+    assert call(evaluation, run, "data.validation=0.1", "checks=false")[0] == 2
 
 
 def test_names_of_slices_are_a_series_and_names_of_photographs_are_not(tmp_path):

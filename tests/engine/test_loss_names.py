@@ -19,6 +19,8 @@ TERMS = ["adversarial", "cycle", "identity", "discriminator"]
         (["photo", "monet"], "cycle_a", "cycle_photo"),
         (["photo", "monet"], "cycle_kl_b", "cycle_kl_monet"),
         (["photo", "photo_b"], "nce_b", "nce_photo_b"),
+        (["photo", "old_photo"], "cycle_b", "cycle_old_photo"),
+        (["a", "old_a"], "cycle_b", "cycle_old_a"),
         (["a", "monet"], "cycle_a", "cycle_a"),
         (["photo", "monet"], "identity_turned", "identity_turned"),  # gcgan's rotated domain
         (["photo", "monet"], "gradients/generators", "gradients/generators"),

@@ -53,6 +53,51 @@ def test_the_users_settings_come_first(folders):
     assert options.data.train["monet"] == folders[1] and options.data.crop_size == 64
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (["data.validation=0.3"], "data.validation=0.3 of each are held out"),
+        (["data.test.paintings=x"], "test.py uses the folders in data.test"),
+        (["data.limit=5"], "none are held out"),
+        (["data.domains=['p', 'm']"], "p: 12 images, m: 10 images"),
+    ],
+)
+def test_the_lines_tell_what_the_user_has_set(folders, settings, line):
+    choice = choose_options(folders, [*settings, "runtime.device=cpu"])
+    assert line in choice.lines[0]
+    assert train_options([choice.preset, *choice.settings]) is not None
+
+
+def test_a_size_of_the_user_comes_with_no_size_of_ours(tmp_path):
+    write_images(tmp_path / "a", 12, (70, 70))
+    write_images(tmp_path / "b", 12, (70, 70), first=50)
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    choice = choose_options(folders, ["data.crop_size=128", "runtime.device=cpu"])
+    assert not any("load_size" in word for word in choice.settings)
+    assert "64 pixels" not in choice.lines[1]
+
+
+def test_runs_of_a_sweep_and_of_seeds_have_their_own_folders(
+    folders, tmp_path, monkeypatch, capsys
+):
+    words = [*TINY, "duration=1 steps", "run=r", "seeds=[1,2]"]
+    assert call(train, *folders, *words) == (0, "")
+    capsys.readouterr()
+    write_images(tmp_path / "paintings", 3, first=90)  # a tenth is another number now
+    assert call(train, *folders, *words) == (0, "")
+    assert "r-seed1/options.yaml" in capsys.readouterr().out
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    monkeypatch.setenv("WANDB_RUN_ID", "one")
+    options = train_options([*folders, "runtime.device=cpu"])
+    assert options is not None and options.run == "runs/My-Photos-paintings-one"
+
+
+def test_options_without_a_checkpoint_are_no_run(folders, tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "options.yaml").write_text("seed: 5\n")
+    assert choose_options(folders, ["run=r", "runtime.device=cpu"]).preset == "cyclegan_small"
+
+
 def test_few_images_are_not_held_out(tmp_path, capsys):
     write_images(tmp_path / "a", 12)
     write_images(tmp_path / "b", 9, first=50)

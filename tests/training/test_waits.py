@@ -80,6 +80,26 @@ def test_readers_that_are_stopped_do_not_stop_a_signal(photos, tmp_path, record_
     assert Checkpoints(run / "checkpoints").load_latest()["step"] > 0
 
 
+def test_a_signal_to_the_whole_group_saves_too(photos, tmp_path):
+    # `timeout` and schedulers signal every process of a job, also the readers.
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *words(photos, run, "data.workers=2")],
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)  # timeout: its child, and then the group
+        os.killpg(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 143 and "stopped and saved in" in out and err == ""
+    assert Checkpoints(run / "checkpoints").load_latest()["step"] > 0
+
+
 def test_a_drive_that_hangs_does_not_stop_a_signal(
     photos, tmp_path, monkeypatch, capsys, record_property
 ):
@@ -127,6 +147,13 @@ def main(arguments):
     print("waits", flush=True)
     for _ in map_in_threads(lambda _: time.sleep(60), range(9), 2, 4): pass
 run_command(main)
+"""
+FAILS = """
+from common.errors import RunError
+def fails(arguments):
+    try: main(arguments)
+    except ZeroDivisionError: raise RunError("broken") from None
+run_command(fails)
 """
 LIBRARY = """
 import ctypes, sys, os, signal
@@ -182,6 +209,17 @@ def test_threads_that_read_a_hanging_drive_do_not_stop_ctrl_c(record_property):
     seconds, code, error = seconds_until_end(THREADS)
     measured(record_property, "threads", seconds)
     assert (code, error) == (130, "interrupted\n")
+
+
+def test_an_error_does_not_wait_for_other_threads(record_property):
+    script = THREADS.replace("time.sleep(60)", "1 / 0 if _ == 1 else time.sleep(20 * _)")
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("run_command(main)", FAILS)], text=True, cwd=ROOT,
+        capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    measured(record_property, "error beside threads", time.monotonic() - began)
+    assert done.returncode == 1 and done.stderr == "error: broken\n"
 
 
 @pytest.mark.parametrize("kind", ["command", "training"])
