@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
+from common.terminal import printable, raw_stream
+
 Item = TypeVar("Item")
 
 
@@ -20,8 +22,8 @@ def with_progress(
     items: Iterable[Item], total: int, label: str, stream: TextIO | None = None
 ) -> Iterator[Item]:
     """Yield the items; on a terminal, show how many of `total` are done, then erase the line."""
-    screen = stream or sys.stderr
-    on_terminal, started = screen.isatty(), time.monotonic()
+    screen = raw_stream(stream or sys.stderr)
+    on_terminal, started, label = screen.isatty(), time.monotonic(), printable(label)
     for number, item in enumerate(items):
         if on_terminal:
             left = (time.monotonic() - started) / max(number, 1) * (total - number)
@@ -38,14 +40,14 @@ def with_progress(
 def print_beside_bar(line: str) -> None:
     """Print a line on standard error; where a terminal shows a bar, in its place."""
     erase = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{erase}{line}", file=sys.stderr, flush=True)
+    print(f"{erase}{printable(line)}", file=raw_stream(sys.stderr), flush=True)
 
 
 @contextmanager
 def fraction_bar(label: str, stream: TextIO | None = None) -> Iterator[Callable[[float], None]]:
     """Yield a function that shows the finished fraction of a task, 0 to 1, on a terminal."""
-    screen = stream or sys.stderr
-    on_terminal, started = screen.isatty(), time.monotonic()
+    screen = raw_stream(stream or sys.stderr)
+    on_terminal, started, label = screen.isatty(), time.monotonic(), printable(label)
     percent = -1
 
     def report(fraction: float) -> None:

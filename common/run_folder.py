@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from common.errors import UserError
 
 LOCK = ".lock"
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically calls its unfinished files
 FOLDERS = ("checkpoints", "previews", "test", "wandb", "export")  # that commands make in a run
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # errors of a lock of another process
 
@@ -40,9 +42,17 @@ def run_lock(run: Path) -> Iterator[None]:
     locks a note is printed instead. UserError also for links in the folder (`refuse_links`).
     """
     refuse_links(run)
-    lock = _open_lock(run)
+    with folder_lock(run, run / LOCK, "wait for it, or choose another run="):
+        yield
+
+
+@contextmanager
+def folder_lock(run: Path, path: Path, advice: str) -> Iterator[None]:
+    """Lock the file `path` in a run for this process; UserError if another process holds it."""
+    lock = _open_lock(run, path)
     try:
-        _acquire(lock, run)
+        _acquire(lock, run, advice)
+        _remove_stale(path.parent)
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield
@@ -51,9 +61,19 @@ def run_lock(run: Path) -> Iterator[None]:
             os.close(lock)
 
 
-def _open_lock(run: Path) -> int:
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed, here and in the folders of a run."""
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        if place.is_symlink() or not place.is_dir():
+            continue
+        for stale in place.glob(".*.tmp"):
+            if TEMPORARY.fullmatch(stale.name):
+                with contextlib.suppress(OSError):
+                    stale.unlink()
+
+
+def _open_lock(run: Path, path: Path) -> int:
     """Return the descriptor of the lock file, which is never opened through a link."""
-    path = run / LOCK
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         lock = os.open(path, flags, 0o666)
@@ -70,18 +90,18 @@ def _open_lock(run: Path) -> int:
     return lock
 
 
-def _acquire(lock: int, run: Path) -> None:
+def _acquire(lock: int, run: Path, advice: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in HELD:
             print(
                 f"note: the file system of {run} has no locks ({error.strerror}); make sure that "
-                "only one process trains in it"
+                "only one process writes in it"
             )
             return
         owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
         raise UserError(
-            f"{run} is in use by process {owner}; wait for it, or choose another run=",
+            f"{run} is in use by process {owner}; {advice}",
             option="run", path=run,
         ) from None  # fmt: skip

@@ -9,15 +9,19 @@ from contextlib import suppress
 
 from common.errors import Interrupted, PeerExit, RunError, UserError, one_line
 from common.signals import end_after_interrupt
+from common.terminal import EscapingStream, printable
 from common.threads import THREAD_NAME
 
 VERSION = "0.9.0"
 
 
 def print_line(line: str) -> None:
-    """Print a line and flush it; once the reader has closed the pipe (`| head`), print nothing."""
+    """Print a line and flush it; once the reader has closed the pipe (`| head`), print nothing.
+
+    Control characters, also ends of lines in names of files, are escaped.
+    """
     try:
-        print(line, flush=True)
+        print(printable(line), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -39,6 +43,7 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid text
+    sys.stdout, sys.stderr = EscapingStream(sys.stdout), EscapingStream(sys.stderr)
     try:
         if "--version" in sys.argv[1:]:
             print(f"Diptych {VERSION}")

@@ -117,7 +117,7 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
         })  # fmt: skip
     # Base64 hides the runs' names from a glance at the page's source, not from a determined reader.
     runs = [base64.b64encode(str(run).encode()).decode() for run in (one, other)]
-    content = json.dumps({"runs": runs, "questions": questions}).replace("</", "<\\/")
+    content = json.dumps({"runs": runs, "questions": questions}).replace("<", "\\u003c")
     write_text(
         out, PAGE.substitute(content=content, count=len(questions), title=html.escape(out.stem))
     )
@@ -145,7 +145,8 @@ def _directions(run: Path) -> set[str]:
         raise UserError(
             f"{run} was not evaluated; run: python test.py {shlex.quote(str(run))}", path=run
         )
-    return {entry.name for entry in folder.iterdir() if "_to_" in entry.name and files_in(entry)}
+    folders = [entry for entry in folder.iterdir() if "_to_" in entry.name and entry.is_dir()]
+    return {entry.name for entry in folders if files_in(entry)}
 
 
 def _data_url(path: Path, form: DomainFormat) -> str:

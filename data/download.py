@@ -1,5 +1,6 @@
 """Download a published data set: python -m data.download NAME [OUT]."""
 
+import re
 import shlex
 import shutil
 import stat
@@ -9,18 +10,25 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from common.command_line import NoOptions, parse_words
 from common.errors import UserError, one_line
 from common.files import file_sha256
 from common.run_main import run_command
+from common.terminal import printable, raw_stream
 from common.user_paths import parse_path
 
 HOST = "https://efrosgans.eecs.berkeley.edu/cyclegan/datasets/"
 RETRY_PAUSES = (1.0, 3.0, 10.0)  # seconds before each further attempt
+SILENCE = 30.0  # seconds without a byte
+SLOW_SECONDS, SLOWEST = 60.0, 1000  # a minute below this many bytes a second is too slow
+MAX_DOWNLOAD = 20 * 2**30  # bytes of an archive
+RESERVED_BYTES = 2**28  # that stay free on the disk
 MAX_FILES = 200_000
 MAX_RATIO = 200  # of the unpacked to the packed size
 MAX_BYTES = 50 * 2**30
@@ -92,8 +100,8 @@ def unpack(archive: Path, out: Path) -> None:
     """Unpack a zip file into `out`; UserError if it is damaged, hostile or a zip bomb.
 
     Refused are absolute names, names outside of `out`, links, devices, duplicate names, and
-    archives of more than 200,000 files, 50 GiB, or 200 times their packed size. A refused archive
-    leaves no files in `out`; a damaged one is deleted as well.
+    archives of more than 200,000 files, 50 GiB, or 200 times their packed size. A refused or
+    damaged archive leaves no files in `out`, and is deleted.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -114,8 +122,9 @@ def unpack(archive: Path, out: Path) -> None:
             f"{archive}: not an intact zip file ({one_line(error, 80)}); it is removed, try again",
             path=archive,
         ) from None
-    except UserError:
+    except UserError:  # the same command downloads it again: it may have been replaced
         shutil.rmtree(out, ignore_errors=True)
+        archive.unlink(missing_ok=True)
         raise
 
 
@@ -163,7 +172,8 @@ def _transfer_with_retries(url: str, partial: Path, pauses: tuple[float, ...]) -
                     f"{url}: the server answers {error.code} {error.reason}", path=partial
                 ) from None
             reason = f"the server answers {error.code}"
-        except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+        except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException,
+                ValueError) as error:  # fmt: skip
             reason = one_line(error, 80)
         if pause is not None:
             print(f"{reason}; trying again in {pause:.0f} s", file=sys.stderr)
@@ -179,7 +189,7 @@ def _resume_transfer(url: str, partial: Path) -> bool:
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=30)
+        answer = _OPENER.open(request, timeout=SILENCE)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # the file has no bytes after those that are here
             if error.headers.get("Content-Range", "").endswith(f"/{have}"):
@@ -187,23 +197,71 @@ def _resume_transfer(url: str, partial: Path) -> bool:
             partial.unlink()  # not a part of this file: the next attempt starts from the beginning
             return False
         raise
-    with answer, open(partial, "ab" if answer.status == 206 else "wb") as file:
-        if answer.status != 206:
+    with answer:
+        if answer.status == 206:
+            begins = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+            if begins is None or int(begins[1]) != have or not have:
+                partial.unlink(missing_ok=True)
+                raise HTTPException("the server sends another part than was asked for")
+        else:
             have = 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        while chunk := answer.read(2**18):
-            file.write(chunk)
-            have += len(chunk)
-            _print_progress(partial.name.removesuffix(".partial"), have, total)
+        length = answer.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdecimal() else None
+        limit = min(MAX_DOWNLOAD, have + shutil.disk_usage(partial.parent).free - RESERVED_BYTES)
+        if (total or 0) > limit:
+            raise _too_much(url, partial, total or 0, limit)
+        with open(partial, "ab" if have else "wb") as file:
+            for chunk in _chunks(answer):
+                have += len(chunk)
+                if have > limit:
+                    raise _too_much(url, partial, have, limit)
+                file.write(chunk)
+                _print_progress(partial.name.removesuffix(".partial"), have, total)
     return total is None or have == total
+
+
+def _chunks(answer: Any) -> Iterator[bytes]:
+    """Yield the chunks of an answer; TimeoutError if it comes too slowly to end."""
+    began, received = time.monotonic(), 0
+    while chunk := answer.read1(2**18):
+        received += len(chunk)
+        yield chunk
+        if time.monotonic() - began > SLOW_SECONDS:
+            if received < SLOW_SECONDS * SLOWEST:
+                raise TimeoutError(f"less than {SLOWEST} bytes a second")
+            began, received = time.monotonic(), 0
+
+
+def _too_much(url: str, partial: Path, size: int, limit: int) -> UserError:
+    partial.unlink(missing_ok=True)
+    return UserError(
+        f"{url}: {size / 1e9:.1f} GB are more than the {limit / 1e9:.1f} GB that may be downloaded "
+        "here; free disk space, or choose another folder",
+        path=partial,
+    )
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but not from an encrypted address to one that is not."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the request for the new address; HTTPException if it is less safe."""
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise HTTPException(f"the server redirects to an unencrypted address, {newurl[:60]}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_NoDowngrade)
 
 
 def _print_progress(name: str, have: int, total: int | None) -> None:
     if sys.stderr.isatty():
         done = f"{have / total:4.0%} of {total / 1e6:.0f} MB" if total else f"{have / 1e6:.0f} MB"
         end = "\n" if have == total else ""
-        print(f"\r\x1b[K{name}  {done}", end=end, file=sys.stderr, flush=True)
+        line = f"\r\x1b[K{printable(name)}  {done}"
+        print(line, end=end, file=raw_stream(sys.stderr), flush=True)
 
 
 def main(arguments: list[str]) -> None:

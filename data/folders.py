@@ -196,6 +196,19 @@ def scan_files(folder: Path) -> Iterator[tuple[str, str]]:
                 yield entry.path, ""
 
 
+def links_out_of(folder: Path) -> list[Path]:
+    """Return the links in a folder and its real subfolders that lead out of it."""
+    root, found = os.path.realpath(folder), []
+    for here, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(here, name)
+            if os.path.islink(path):
+                target = os.path.realpath(path)
+                if os.path.commonpath([root, target]) != root:
+                    found.append(Path(path))
+    return found
+
+
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
     """Return at most `count` items, evenly spaced, in their order."""
     count = min(count, len(items))

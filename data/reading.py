@@ -5,6 +5,7 @@ import functools
 import io
 import logging
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ from data.values.value_range import DomainFormat
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag
+MAX_SCANS = 200  # of a progressive JPEG; encoders make about ten
+PNM_MAGIC = re.compile(rb"P[1-6fF]\s")
+_SPACE = rb"(?:\s|#[^\n]*\n)+"
+PNM_HEADER = re.compile(rb"P[1-6fF]" + _SPACE + rb"\d+" + _SPACE + rb"\d+")
+MAX_PNM_HEADER = 2**16  # bytes, with comments
 TRANSPOSES = {  # EXIF orientation -> the transpose that makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -99,11 +105,13 @@ def open_image(
         # Pillow warns about harmless problems (bad EXIF, odd metadata) and raises the serious ones.
         warnings.simplefilter("ignore")
         try:
+            _check_pnm_header(source, name)
             with Image.open(source, formats=FORMATS) as image:
                 size = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else (
                     os.path.getsize(source)
                 )  # fmt: skip
                 check_pixels(name, image.width * image.height, size=size)
+                _check_scans(image, source, name)
                 if least:
                     image.draft(None, (least, least))
                 with _quiet_libtiff(image.format):
@@ -118,6 +126,29 @@ def open_image(
         except Exception as error:  # decoders raise errors of any type
             reason = one_line(error, 120)
             raise BadImage(f"{name}: cannot be decoded: {reason}", path=path) from None
+
+
+def _check_scans(image: Image.Image, source: str | Path | io.BytesIO, name: object) -> None:
+    """Raise BadImage for a progressive JPEG of too many scans: each costs a pass over the image."""
+    if image.format not in ("JPEG", "MPO") or not image.info.get("progressive"):
+        return
+    content = source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
+    if (scans := content.count(b"\xff\xda")) > MAX_SCANS:
+        raise BadImage(
+            f"{name}: a JPEG of {scans} scans, made to keep a reader busy", path=str(name)
+        )
+
+
+def _check_pnm_header(source: str | Path | io.BytesIO, name: object) -> None:
+    """Raise BadImage for a PNM file of comments, which Pillow reads one byte after the other."""
+    if isinstance(source, io.BytesIO):
+        start = source.getvalue()[:MAX_PNM_HEADER]
+    else:
+        with open(source, "rb") as file:
+            start = file.read(3)
+            start += file.read(MAX_PNM_HEADER) if PNM_MAGIC.match(start) else b""
+    if PNM_MAGIC.match(start) and not PNM_HEADER.match(start):
+        raise BadImage(f"{name}: not a PNM file: its header has no size", path=str(name))
 
 
 @contextlib.contextmanager

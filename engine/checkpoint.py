@@ -17,6 +17,7 @@ import torch
 
 from common.errors import UserError
 from common.files import file_sha256, read_json, write_atomically, write_text
+from engine.checkpoint_content import check_tensors, wrong_types
 from engine.upgrade_format_1 import upgrade_state
 
 FORMAT = 2
@@ -156,7 +157,9 @@ class Checkpoints:
             for entry in entries.values():
                 assert isinstance(entry["step"], int) and isinstance(entry["sha256"], str | None)
                 assert isinstance(entry["score"], int | float | None)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, AssertionError):
+                entry["score"] = None if entry["score"] is None else float(entry["score"])
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError,
+                AssertionError):  # fmt: skip
             return on_disk
         newest = max((entry["step"] for entry in entries.values()), default=-1)
         return entries | {n: entry for n, entry in on_disk.items() if entry["step"] > newest}
@@ -185,7 +188,12 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a checkpoint of this software, or of a newer version of it", path=path
         )
-    return upgrade_state(state) if state["format"] == 1 else state
+    check_tensors(state, path)
+    try:
+        state = upgrade_state(state) if state["format"] == 1 else state
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return state
 
 
 def verify_checksums(path: Path, checksums: bool = True) -> None:
@@ -226,7 +234,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 def state_dict_mismatch(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
     """Return how the state dict `loaded` differs from the one `expected`; "" where it fits.
 
-    Three names of each kind are listed: missing, unknown, of another size, not finite.
+    Three names of each kind are listed: missing, unknown, of another size or type, not finite.
     """
 
     def shape(value: Any) -> Any:
@@ -240,6 +248,7 @@ def state_dict_mismatch(expected: Mapping[str, Any], loaded: Mapping[str, Any]) 
             for name in expected
             if name in loaded and shape(expected[name]) != shape(loaded[name])
         },
+        "of another type": wrong_types(expected, loaded),
         "not finite": {
             name
             for name, value in loaded.items()

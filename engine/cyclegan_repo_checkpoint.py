@@ -16,6 +16,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from engine.checkpoint import verify_checksums
+from engine.checkpoint_content import check_tensors
 from models.networks.discriminators.patch_discriminator import PatchDiscriminator
 from models.networks.generators.generator_config import GeneratorConfig
 from models.networks.generators.resnet_generator import ResnetGenerator
@@ -76,6 +77,7 @@ def _load_state_dict(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds no weights (it is not a state dict)", path=path)
+    check_tensors(state, path)
     return _unwrapped(state)
 
 

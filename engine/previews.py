@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from common.files import write_atomically
 from data.tensors import denormalize
 from engine.runtime import Runtime
 from models.translator import StyledTranslator
@@ -120,5 +121,9 @@ def draw_previews(
             sheet = style_sheet(translator, images[source], images[target], runtime)
             grids[f"{direction}_styles"] = sheet
     for name, picture in grids.items():
-        Image.fromarray(picture).save(folder / f"step_{step:08d}_{name}.png")
+        image = Image.fromarray(picture)
+        write_atomically(
+            folder / f"step_{step:08d}_{name}.png",
+            lambda file, image=image: image.save(file, "PNG"),
+        )
     return grids

@@ -1,7 +1,6 @@
 """Translate every held-out image in every direction, and measure the translations."""
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from evaluation.copies_and_leaks import (
     nearest_training_images,
 )
 from evaluation.image_metrics import ImageMetrics, worst_indices
+from evaluation.output_folders import make_empty_folder, replace_folder
 from evaluation.pretrained_networks import Inception, Lpips
 from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from evaluation.set_metrics import set_metrics
@@ -236,7 +236,7 @@ def _translate_all(
     truth_of = dict(zip(files, truth_files, strict=True)) if truth_files else {}
     output = run.path / "test" / direction
     partial = output.with_name(f"{direction}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    make_empty_folder(partial)
     translated = _TranslatedImages(ImageMetrics(restore if inverse else None, lpips, target.span))
     steganography_files = set(evenly_spaced(files, STEGANOGRAPHY_IMAGES)) if checks else set()
     for file in with_progress(files, len(files), direction):
@@ -286,8 +286,7 @@ def _translate_all(
                 None if truth is None else denormalize(truth), metrics,
             )
         )  # fmt: skip
-    shutil.rmtree(output, ignore_errors=True)
-    partial.rename(output)
+    replace_folder(partial, output)
     return translated
 
 

@@ -1,11 +1,11 @@
 """Write the report of an evaluation as one self-contained HTML file."""
 
 import base64
-import contextlib
 import html
 import io
 import json
 import shlex
+import sys
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,11 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from common.curve_charts import curve_chart
-from common.files import read_text, write_text
+from common.files import write_text
 from engine.previews import to_rgb
 from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from inference.open_run import Run
 from options.load import to_yaml
+from training.metrics_log import read_rows
 
 PAGE = Template((Path(__file__).parent / "templates/report.html").read_text(encoding="utf-8"))
 # Metric -> its title, and how to read it.
@@ -59,6 +60,7 @@ WORST_TITLES = {
     "cycle_psnr": "worst restored", "structure": "least structure kept",
     "truth_psnr": "farthest from the truth", "checkerboard": "most checkerboard",
 }  # fmt: skip
+MAX_DRAWN = 1e30  # larger values, infinities and NaN are not drawn
 NOT_DRAWN = {"step", "images", "epoch", "seconds", "learning_rate"}  # keys of metrics.jsonl
 
 
@@ -218,11 +220,15 @@ def _formatted(key: str, value: float) -> str:
 
 
 def _curves(path: Path) -> str:
-    """Return a chart of every logged value in metrics.jsonl over the number of images seen."""
-    rows = []
-    for line in read_text(path, "replace").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # the last line of a killed run may be cut off
-            rows.append(json.loads(line))
+    """Return a chart of every logged value in metrics.jsonl over the number of images seen.
+
+    Lines that are damaged, as the last one of a killed run may be, are left out.
+    """
+    rows = [
+        {name: value for name, value in row.items() if _is_number(value)}
+        for row in read_rows(path, sys.maxsize)
+    ]
+    rows = [row for row in rows if "images" in row]
     names = sorted({name for row in rows for name in row} - NOT_DRAWN)
     charts = []
     for name in names:
@@ -233,3 +239,10 @@ def _curves(path: Path) -> str:
                 curve_chart(name, {"value": points}, last, width=220, height=70, digits=3)
             )
     return "".join(charts)
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a logged value can be drawn."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -MAX_DRAWN < value < MAX_DRAWN

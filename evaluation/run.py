@@ -3,16 +3,18 @@
 from pathlib import Path
 
 from common.errors import RunError, UserError
+from common.run_folder import LOCK, folder_lock, refuse_links
 from common.run_main import print_line
+from common.user_paths import make_folder
 from data.folders import held_out_split
 from data.values.pixel_limit import set_max_megapixels
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import HeldOut, evaluate
 from evaluation.metrics_table import metrics_table
 from evaluation.pretrained_networks import find_inception, find_lpips
 from evaluation.report import write_report
 from evaluation.results import write_metrics
 from evaluation.wandb_results import log_results
-from inference.open_run import open_run, options_of
+from inference.open_run import Run, open_run, options_of
 from options.config import TestOptions
 
 FEW_IMAGES = 20
@@ -34,10 +36,6 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
             path=path,
         )
     run = open_run(path, options.runtime, options.checkpoint, options.use_ema)
-    inception, no_inception = (
-        find_inception(options.inception, run.runtime.device) if options.checks else (None, "")
-    )
-    lpips, no_lpips = find_lpips(run.runtime.device)
     set_max_megapixels(options.data.max_megapixels)
     split = held_out_split(options.data)
     if split == "validation":
@@ -49,11 +47,25 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
                 option="data.validation", path=path,
             )  # fmt: skip
         print_line(f"the held-out images are those of data.validation={trained.validation}")
+    refuse_links(run.path)
+    make_folder(run.path / "test", "run")
+    advice = "it evaluates the run; wait until it has ended"
+    with folder_lock(run.path, run.path / "test" / LOCK, advice):
+        _evaluate_and_write(run, options, split)
+
+
+def _evaluate_and_write(run: Run, options: TestOptions, split: HeldOut) -> None:
+    """Measure an opened run, and write, print and log the results."""
+    inception, no_inception = (
+        find_inception(options.inception, run.runtime.device) if options.checks else (None, "")
+    )
+    lpips, no_lpips = find_lpips(run.runtime.device)
     result = evaluate(
         run, options.data, options.report_images, options.checks, inception, lpips, split
     )
     metrics, report = write_metrics(run, result, options.data), write_report(run, result)
-    print_line(metrics_table(result))
+    for line in metrics_table(result).splitlines():
+        print_line(line)
     for note in run.options.method.notes():
         print_line(f"note: {note}")
     fewest = min(each.metrics["images"] for each in result.directions.values())
@@ -70,7 +82,8 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         )
     for reason in filter(None, (no_inception, no_lpips)):
         print_line(reason)
-    print_line(f"metrics: {metrics}\nreport:  {report}")
+    print_line(f"metrics: {metrics}")
+    print_line(f"report:  {report}")
     print_line(log_results(run, result, options.wandb))
     if result.skipped:
         files = "1 image" if len(result.skipped) == 1 else f"{len(result.skipped)} images"

@@ -13,8 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from common.errors import UserError, one_line
+from common.errors import UserError, as_user_error, one_line
 from common.files import read_json
+from engine.checkpoint import state_dict_mismatch
+from engine.checkpoint_content import check_sizes
 from engine.upgrade_format_1 import WEIGHTS as WEIGHTS_OF_FORMAT_1
 from models import methods
 from models.translator import FixedStyle, StyledTranslator, Translator
@@ -149,7 +151,12 @@ def build_translator(bundle: Bundle) -> Translator:
 
     UserError if its weights do not fit the network that its manifest describes.
     """
-    method = methods.build(bundle.options.method, bundle.options.data.channels_of())
+    check_sizes(bundle.options.method, bundle.state, bundle.path)
+    check_sizes(bundle.options.data, bundle.state, bundle.path, "data")
+    try:
+        method = methods.build(bundle.options.method, bundle.options.data.channels_of())
+    except ValueError as error:
+        raise as_user_error(error, bundle.path) from None
     translators = method.translators()
     if bundle.direction not in translators:
         raise UserError(
@@ -164,6 +171,10 @@ def build_translator(bundle: Bundle) -> Translator:
                 f"{bundle.path}: its weights do not fit its manifest (no style)", path=bundle.path
             )
         translator = FixedStyle(translator, torch.zeros_like(bundle.state["generator.style"]))
+    if mismatch := state_dict_mismatch(translator.state_dict(), bundle.state):
+        raise UserError(
+            f"{bundle.path}: its weights do not fit its manifest: {mismatch}", path=bundle.path
+        )
     try:
         translator.load_state_dict(bundle.state)
     except RuntimeError as error:

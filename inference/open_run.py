@@ -8,6 +8,7 @@ from torch import nn
 from common.errors import UserError, as_user_error
 from data.config import DataConfig
 from engine.checkpoint import Checkpoints, load_checkpoint, state_dict_mismatch
+from engine.checkpoint_content import check_content, check_sizes
 from engine.cyclegan_repo_checkpoint import direction_of_file, read_reference
 from engine.runtime import Runtime, RuntimeConfig
 from engine.tracking.wandb_download import PREFIX, download_artifact
@@ -65,7 +66,10 @@ def open_run(
         )
     else:
         raise UserError(f"no such run: {path}", path=path)
+    check_content(state, path)
     options = from_yaml(state["options"], str(path))
+    check_sizes(options.method, state["method"], path)
+    check_sizes(options.data, state["method"], path, "data")
     machine = Runtime(runtime or RuntimeConfig())
     try:
         method = methods.build(options.method, options.data.channels_of())

@@ -11,6 +11,7 @@ from common.errors import UserError, as_user_error
 from common.run_main import print_line
 from common.text_table import aligned
 from engine.checkpoint import Checkpoints, load_checkpoint
+from engine.checkpoint_content import check_content, check_sizes
 from engine.cyclegan_repo_checkpoint import read_discriminator, read_reference
 from engine.train_step import TrainStep
 from models import methods
@@ -125,7 +126,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _checkpoint_weights(state: dict, path: Path) -> dict[str, Tensor]:
     """Return the weights in a checkpoint of this project, the EMA instead where there is one."""
+    check_content(state, path)
     options = from_yaml(state["options"], str(path))
+    check_sizes(options.method, state["method"], path)
+    check_sizes(options.data, state["method"], path, "data")
     try:
         method = methods.build(options.method, options.data.channels_of())
         method.load_state_dict(state["method"])
@@ -195,7 +199,8 @@ def init_weights_from(path: Path, train_step: TrainStep, strict: bool, freeze_st
     rows = load_initial_weights(train_step.method, path, strict)
     train_step.restart_ema()
     new, loaded = new_and_loaded_groups(train_step.method, rows)
-    print_line(f"weights of {path}\n{load_table(rows)}")
+    for line in (f"weights of {path}", *load_table(rows).splitlines()):
+        print_line(line)
     steps = min(freeze_steps, train_step.schedule.steps // 2)
     if new and loaded and steps:
         train_step.frozen_until = dict.fromkeys(loaded, steps)

@@ -52,5 +52,5 @@ def _lines(path: Path) -> list[str]:
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return math.inf  # the incomplete last line of a killed run

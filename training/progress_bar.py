@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from common.progress import clock
+from common.terminal import printable, raw_stream
 
 STARVED_SHARE = 0.2  # of the time of steps, spent waiting for images
 
@@ -23,11 +24,11 @@ class ProgressBar:
     def __init__(
         self, name: str, total: int, done: int, batch_size: int, stream: TextIO | None = None
     ) -> None:
-        self.name = name
+        self.name = printable(name)
         self.total = total
         self.done = done
         self.batch_size = batch_size
-        self.stream = stream or sys.stdout
+        self.stream: TextIO = raw_stream(stream or sys.stdout)
         self.live = self.stream.isatty()
         self.durations: deque[float] = deque(maxlen=30)
         self.waits: deque[float] = deque(maxlen=30)
@@ -60,7 +61,7 @@ class ProgressBar:
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
-        self._write(self._erase_codes() + text + "\n")
+        self._write(self._erase_codes() + printable(text) + "\n")
 
     def close(self) -> None:
         """Draw the last state, which stays on the screen."""

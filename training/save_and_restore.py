@@ -6,6 +6,7 @@ from typing import Any
 from common.errors import UserError
 from common.files import read_text
 from engine.checkpoint import Checkpoints
+from engine.checkpoint_content import check_content
 from engine.distributed.rank_state import check_ranks_agree, rank_state, reshard, state_checksum
 from engine.train_step import TrainStep
 
@@ -52,7 +53,10 @@ class RunCheckpoints:
 
     def restore(self) -> None:
         """Load the latest checkpoint on all ranks; UserError if it does not fit the networks."""
-        state: dict[str, Any] = self.files.load_latest() if self.distributed.is_main_process else {}
+        state: dict[str, Any] = {}
+        if self.distributed.is_main_process:
+            state = self.files.load_latest()
+            check_content(state, self.folder)
         if self.distributed.is_distributed or "rank_states" in state:
             rank_states = state.pop("rank_states", None) or [rank_state(state.get("method", {}))]
             world_size = self.distributed.world_size

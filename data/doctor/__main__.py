@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.command_line import parse_words
-from common.errors import UserError
-from common.files import write_text
+from common.errors import RunError, UserError, one_line
+from common.files import write_atomically, write_text
 from common.run_main import run_command
+from common.terminal import raw_stream
 from common.user_paths import make_folder, parse_path
 from data.doctor.contact_sheet import contact_sheet
 from data.doctor.examine_image import ExaminedFile, examine
@@ -124,10 +125,13 @@ def write(diagnosis: Diagnosis, out: Path, root: Path | None, name: str) -> None
         html = page(diagnosis, root, name)
         write_text(out / "doctor.html", html)
         sheet = contact_sheet(diagnosis.sets, diagnosis.examined)
-        sheet.save(out / "contact_sheet.jpg", quality=88)
-    except OSError as error:
+        write_atomically(
+            out / "contact_sheet.jpg", lambda file: sheet.save(file, "JPEG", quality=88)
+        )
+    except (OSError, UserError, RunError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error, 120)
         raise UserError(
-            f"out={out}: cannot be written: {error.strerror or error}; name another folder",
+            f"out={out}: cannot be written: {reason}; name another folder",
             option="out", path=out,
         ) from None  # fmt: skip
 
@@ -168,7 +172,7 @@ def _print_progress(done: int, total: int) -> None:
     filled = int(done / total * 30)
     bar = "\x1b[36m" + "━" * filled + "─" * (30 - filled) + "\x1b[0m"
     text = f"\r\x1b[Kreading {bar} {done:,}/{total:,}" if done < total else "\r\x1b[K"
-    print(text, end="", file=sys.stderr, flush=True)
+    print(text, end="", file=raw_stream(sys.stderr), flush=True)
 
 
 if __name__ == "__main__":

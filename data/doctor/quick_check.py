@@ -1,18 +1,21 @@
 """Check some image headers before a run, for problems that would cost hours of training."""
 
+import os
 import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from common.errors import UserError
 from data.config import DataConfig
 from data.doctor.findings import FINDING_KINDS, MIN_IMAGES, RECOMMENDED_IMAGES
 from data.doctor.image_headers import read_header
-from data.folders import evenly_spaced, folder_of, scan_files
+from data.folders import evenly_spaced, folder_of, links_out_of, scan_files
 from data.groups import SERIES, count_series, matches_any
 
 MAX_FILES = 200  # of a domain
@@ -55,6 +58,7 @@ def quick_check(
             images = "1 image is" if count == 1 else f"{count} images are"
             few = "far too few" if count < MIN_IMAGES else "few"
             lines.append(f"{domain}: {images} {few}")
+        lines += _links(domain, config)
         lines += _ignored_files(folder_of(config, "train", domain), domain)
         lines += _oddities(domain, sample, channels.get(domain, 3))
         lines += _sizes(domain, sample, config)
@@ -83,6 +87,23 @@ def _sample(files: Sequence[Path], deadline: float) -> _Sample:
         sample.oddities.update(header.oddities.keys())
         sample.sizes.append((header.width, header.height))
     return sample
+
+
+def _links(domain: str, config: DataConfig) -> list[str]:
+    """Return a warning of links that lead out of a folder, above all to test images."""
+    links = links_out_of(folder_of(config, "train", domain))
+    if not links:
+        return []
+    count = "1 link leads" if len(links) == 1 else f"{len(links)} links lead"
+    where = f"{domain}: {count} out of its folder, such as {links[0].name}"
+    tests = []
+    for each in config.domains:
+        with suppress(UserError):
+            tests.append(os.path.realpath(folder_of(config, "test", each)))
+    targets = [os.path.realpath(link) for link in links]
+    inside = [t for t in targets if any(f"{t}/".startswith(f"{test}/") for test in tests)]
+    around = [t for t in targets if any(f"{test}/".startswith(f"{t}/") for test in tests)]
+    return [where + ("; test images are among the training images" if inside or around else "")]
 
 
 def _ignored_files(folder: Path, domain: str) -> list[str]:

@@ -1,11 +1,16 @@
 """Downloads are resumed, checked and unpacked safely, against a server on this machine."""
 
+import contextlib
 import hashlib
 import http.server
 import io
+import socket
 import stat
 import threading
+import time
+import urllib.request
 import zipfile
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -54,6 +59,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         body = server.content[start:]
         self.send_response(206 if start else 200)
+        if start:
+            size = len(server.content)
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
@@ -161,7 +169,7 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, kind):
     with pytest.raises(UserError, match="refused") as error:
         unpack(tmp_path / "x.zip", tmp_path / "in/out")
     assert error.value.path == str(tmp_path / "x.zip")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["x.zip"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == []
 
 
 def special(kind: int) -> bytes:
@@ -210,3 +218,89 @@ def test_every_published_set_has_its_preset_and_bad_words_are_answered():
     for words in ([], ["nothing"], ["cityscapes"], ["a", "b", "c"]):
         code, error = call(download, *words)
         assert code == 2 and error
+
+
+class Raw:
+    """A server that sends given bytes on every connection, again and again, and closes it."""
+
+    def __init__(self, head: bytes, body: bytes = b"", repeat: int = 1, pause: float = 0.0) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/x.zip"
+        self.sent, self.connections = 0, 0
+        self.parts = head, body, repeat, pause
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        head, body, repeat, pause = self.parts
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection, contextlib.suppress(OSError):
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 " + head + b"\r\n\r\n")
+                for _ in range(repeat):
+                    connection.sendall(body)
+                    self.sent += len(body)
+                    time.sleep(pause)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def fetched(server: Raw, tmp_path: Path) -> str:
+    """Download from a hostile server, which must fail in one line; return the line."""
+    try:
+        with pytest.raises(UserError) as error:
+            download.download(Archive(server.url), tmp_path / "set", pauses=())
+    finally:
+        server.close()
+    assert "\n" not in str(error.value) and not (tmp_path / "set").exists()
+    return str(error.value)
+
+
+def test_a_body_without_end_does_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MAX_DOWNLOAD", 2_000_000)
+    server = Raw(b"200 OK\r\nContent-Type: application/zip", b"x" * 100_000, repeat=100_000)
+    assert "may be downloaded here" in fetched(server, tmp_path)
+    assert server.sent < 50_000_000 and not list(tmp_path.iterdir())
+    large = Raw(b"200 OK\r\nContent-Length: 3000000", b"x" * 1000)
+    assert "may be downloaded here" in fetched(large, tmp_path)
+
+
+def test_a_byte_now_and_then_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.3)
+    server = Raw(b"200 OK\r\nContent-Length: 1000000", b"x", repeat=1000, pause=0.05)
+    began = time.monotonic()
+    assert "bytes a second" in fetched(server, tmp_path) and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("head", [
+    b"200 OK\r\nContent-Length: abc", b"302 Found\r\nLocation: http://", b"302 Found\r\nLocation: ",
+    b"302 Found\r\nLocation: ftp://x/y", b"301 Moved", b"999 ?", b"206 Partial Content",
+    b"206 Partial Content\r\nContent-Range: bytes 500-600/601",
+], ids=lambda head: head.decode()[:40])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib's sockets
+def test_answers_that_make_no_sense_are_one_line(tmp_path, head):
+    fetched(Raw(head, b"x" * 100), tmp_path)
+
+
+def test_a_redirect_to_an_unencrypted_address_is_not_followed():
+    request = urllib.request.Request("https://example.org/x.zip")
+    handler = download._NoDowngrade()
+    with pytest.raises(HTTPException, match="unencrypted"):
+        handler.redirect_request(request, None, 302, "", {}, "http://example.org/x.zip")
+    safe = handler.redirect_request(request, None, 302, "", {}, "https://example.org/y.zip")
+    assert safe is not None and safe.full_url.endswith("y.zip")
+
+
+def test_a_refused_archive_does_not_block_the_same_command(server, tmp_path):
+    server.content = zipped({"../out.txt": b"x"})
+    url = f"http://127.0.0.1:{server.server_port}/x.zip"
+    with pytest.raises(UserError):
+        download.download(Archive(url), tmp_path / "set", pauses=())
+    server.content = GOOD
+    download.download(Archive(url), tmp_path / "set", pauses=())
+    assert (tmp_path / "set" / "trainA").is_dir()

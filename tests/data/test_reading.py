@@ -274,3 +274,24 @@ def test_an_upright_image_stays_upright_when_it_is_converted_again(tmp_path, ori
         once = open_image(tmp_path / "x")
         assert once.size == ((4, 8) if orientation >= 5 else (8, 4))
         assert to_upright_srgb(once).size == once.size
+
+
+def test_files_that_are_made_to_keep_a_reader_busy_are_refused(tmp_path):
+    began = time.perf_counter()
+    comments = tmp_path / "comments.ppm"
+    comments.write_bytes(b"P6\n" + b"# x\n" * 2_000_000 + b"1 1 255\n123")
+    with pytest.raises(BadImage, match="no size"):
+        read_image(comments)
+    stream = io.BytesIO()
+    Image.fromarray(COLORS).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    end = content.rindex(b"\xff\xda")
+    scans = tmp_path / "scans.jpg"
+    scans.write_bytes(content[:end] + content[end:-2] * 300 + content[-2:])
+    with pytest.raises(BadImage, match="scans"):
+        read_image(scans)
+    assert time.perf_counter() - began < 2
+    scans.write_bytes(content)
+    assert read_image(scans).shape == COLORS.shape
+    (tmp_path / "ok.ppm").write_bytes(b"P6 # by hand\n1 # wide\n1\n255\nabc")
+    assert read_image(tmp_path / "ok.ppm").tolist() == [[[97, 98, 99]]]

@@ -19,7 +19,6 @@ from engine.tracking.background_calls import MAX_PENDING
 from engine.tracking.wandb_config import LogConfig
 from engine.tracking.wandb_run import WandbRun
 from tests.conftest import ROOT, TINY, call
-from tests.wandb_server import serving
 from training.loop import LAST_WAIT
 from training.signals import StopRequested, StopSignals
 
@@ -258,22 +257,17 @@ def test_a_plan_whose_subprocess_is_stopped_answers_ctrl_c(tmp_path, record_prop
 
 
 def test_a_server_that_stalls_at_the_end_does_not_delay_a_stopped_run(
-    tmp_path, monkeypatch, capsys, record_property
+    server, tmp_path, monkeypatch, capsys, record_property
 ):
-    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    with serving() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        logger = WandbRun(LogConfig(wandb="online"), tmp_path, "abc", {"seed": 1})
-        assert "online run abc" in logger.message
-        logger.log({"loss": 1.0, "images": 1}, 1)
-        finish = logger.run.finish
-        monkeypatch.setattr(logger.run, "finish", lambda **_: time.sleep(60))
-        began = time.monotonic()
-        logger.finish(0, seconds=0.5)
-        measured(record_property, "W&B's server at the end", time.monotonic() - began)
-        finish()  # later tests of this process begin without a run
+    logger = WandbRun(LogConfig(wandb="online"), tmp_path, "abc", {"seed": 1})
+    assert "online run abc" in logger.message
+    logger.log({"loss": 1.0, "images": 1}, 1)
+    finish = logger.run.finish
+    monkeypatch.setattr(logger.run, "finish", lambda **_: time.sleep(60))
+    began = time.monotonic()
+    logger.finish(0, seconds=0.5)
+    measured(record_property, "W&B's server at the end", time.monotonic() - began)
+    finish()  # later tests of this process begin without a run
     assert f"wandb sync {tmp_path}/wandb/run-" in capsys.readouterr().out
     assert run_main._exits_at_once.is_set()  # the library would wait when the process exits
     run_main._exits_at_once.clear()

@@ -316,3 +316,19 @@ def test_real_photographs_have_the_copies_and_greys_that_a_person_sees():
         {"n02381460_1660.jpg", "n02381460_2710.jpg"},
     ]
     assert files_of(diagnosis_of(SHARED / "monet2photo-mini"), "in_split") == []
+
+
+def test_links_that_lead_out_of_a_training_folder_are_told(small, tmp_path):
+    config = DataConfig(root=str(small), crop_size=16, load_size=20)
+    files = find_split(config, "train")
+    assert not any("out of its folder" in line for line in quick_check(files, config))
+    (tmp_path / "elsewhere").mkdir()
+    (small / "trainA" / "more").symlink_to(tmp_path / "elsewhere")
+    lines = [line for line in quick_check(files, config) if "out of its folder" in line]
+    assert lines == ["a: 1 link leads out of its folder, such as more"]
+    (small / "trainA" / "more").unlink()
+    (small / "testA").mkdir(exist_ok=True)
+    (small / "testB").mkdir(exist_ok=True)
+    (small / "trainA" / "more").symlink_to(small / "testA")
+    (line,) = [line for line in quick_check(files, config) if "out of its folder" in line]
+    assert "test images are among the training images" in line

@@ -1,0 +1,60 @@
+"""Replace the translations of an earlier evaluation, and nothing else."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import read_json, write_text
+from data.folders import SUFFIXES
+
+
+def make_empty_folder(folder: Path) -> None:
+    """Make a new folder in the place of an unfinished one; UserError if it is a link."""
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link, which is not followed; remove it", path=folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def replace_folder(finished: Path, target: Path) -> None:
+    """Put a finished folder in the place of `target`, whose earlier translations are deleted.
+
+    Files in `target` that test.py has not written are kept. UserError if `target` is a link.
+    """
+    if target.is_symlink():
+        raise UserError(f"{target} is a link, which is not followed; remove it", path=target)
+    written = sorted(_names(finished))
+    if target.is_dir():
+        ours = _written_before(target)
+        for name in _names(target):
+            kept = finished / name
+            if name not in ours and not os.path.lexists(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(target / name, kept)
+        shutil.rmtree(target)
+    write_text(record_of(target), json.dumps(written) + "\n")
+    finished.rename(target)
+
+
+def record_of(folder: Path) -> Path:
+    """Return the file, beside a folder of translations, with the names of those of test.py."""
+    return folder.with_name(f".{folder.name}.json")
+
+
+def _written_before(folder: Path) -> set[str]:
+    """Return the names that test.py wrote; of an earlier version, those of all pictures."""
+    try:
+        return set(map(str, read_json(record_of(folder))))
+    except (OSError, ValueError, TypeError):
+        return {name for name in _names(folder) if Path(name).suffix.lower() in SUFFIXES}
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of all files below a folder, relative to it; no link is followed."""
+    found = []
+    for here, folders, files in os.walk(folder, followlinks=False):
+        links = [name for name in folders if os.path.islink(os.path.join(here, name))]
+        found += [os.path.relpath(os.path.join(here, name), folder) for name in (*files, *links)]
+    return found
