@@ -12,7 +12,7 @@ import pytest
 from engine.tracking import wandb_run
 from engine.tracking.wandb_config import LogConfig
 from engine.tracking.wandb_run import WandbRun
-from tests.conftest import raises_user_error
+from tests.conftest import raises_user_error, written
 
 
 @contextmanager
@@ -64,6 +64,7 @@ def test_a_run_whose_server_fails_is_logged_offline(server, tmp_path, monkeypatc
         assert "online failed" in logger.message and "offline run abc" in logger.message
         logger.log({"loss": 1.0, "images": 1}, 1)
         logger.finish()
+        written()
     (folder,) = (tmp_path / "wandb").glob("offline-run-*-abc")
     assert (folder / "run-abc.wandb").stat().st_size > 100
     assert str(folder) in logger.message
