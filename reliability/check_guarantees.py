@@ -42,10 +42,12 @@ PROGRAMS = {
     "options": ["reliability.fuzz", "options"], "images": ["reliability.fuzz", "images"],
     "checkpoints": ["reliability.fuzz", "checkpoints"],
     "kill_and_resume": ["reliability.kill_and_resume"],
+    "write_faults": ["reliability.write_faults"],
 }  # fmt: skip
 SHORT = {
     "options": ["--count", "1000"], "images": ["--count", "300"], "checkpoints": ["--count", "150"],
     "kill_and_resume": ["--kills", "4", "--steps", "120"],
+    "write_faults": ["--points", "24"],
 }  # fmt: skip
 
 

@@ -85,6 +85,7 @@ GUARANTEES = (
             "a_failed_write_leaves_the_old_file_and_no_other",
         )
         + tests_of(MONITOR, "a_full_disk_stops_the_run_or_is_warned_of_as_asked"),
+        ("write_faults",),
     ),
     Guarantee(
         "A5",
