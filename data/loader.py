@@ -21,7 +21,7 @@ from common.errors import UserError
 from data.config import DataConfig
 from data.reading import BadImage
 
-SECONDS_TO_END, SECONDS_TO_DIE = 2.0, 1.0  # of workers, before and after they are killed
+SECONDS_TO_END, SECONDS_TO_DIE = 1.0, 1.0  # of workers, before and after they are killed
 PREFETCHED = 4  # batches that a worker reads ahead
 SHARED_MEMORY = "/dev/shm"  # where workers hand their batches over, on Linux
 
