@@ -33,6 +33,11 @@ Images = dict[str, FileHash]
 _known_hashes: dict[tuple[str, int, int], str] = {}
 
 
+def recorded_name(file: Path, folder: Path) -> str:
+    """Return the name under which a file of a domain is recorded: relative, invalid UTF-8 escaped."""
+    return _printable(os.path.relpath(file, folder))
+
+
 def hash_files(
     folder: Path, files: Sequence[Path], how: Fingerprint = "contents",
     known: Mapping[str, FileHash] | None = None, progress: Progress = lambda names, _: names,
@@ -43,7 +48,7 @@ def hash_files(
     not read again. `progress` wraps the iteration over the names and gets their number. UserError
     names a file that cannot be read.
     """
-    names = [_printable(os.path.relpath(file, folder)) for file in files]
+    names = [recorded_name(file, folder) for file in files]
     known = known or {}
 
     def hash_file(name: str, file: Path) -> FileHash:

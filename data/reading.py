@@ -303,6 +303,8 @@ def _read_array(path: str | Path, channels: int | None) -> np.ndarray:
     except Exception as error:  # numpy raises ValueError, EOFError, OSError, struct errors
         reason = one_line(error, 120)
         raise BadImage(f"{path}: not a readable array: {reason}", path=path) from None
+    if not array.size:
+        raise BadImage(f"{path}: an array of {list(array.shape)}, without pixels", path=path)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim == 3 and channels is not None:

@@ -1,7 +1,7 @@
 """Check what a checkpoint holds before anything is built from it or computed with it."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from common.errors import UserError
 
 MAX_DEPTH = 20  # of nested containers
+MAX_NUMBER = 2**40  # steps or seconds
 # Key of a checkpoint -> the types that it may have.
 SCHEMA: dict[str, tuple[type, ...]] = {
     "step": (int,), "rollbacks": (int,), "seconds": (int, float), "options": (str,),
@@ -41,8 +42,14 @@ def check_content(state: Mapping[str, Any], path: Path) -> None:
                 f"{path}: {name} of the checkpoint is not {kinds[0].__name__}; use another one",
                 path=path,
             )
-    if state["step"] < 0:
-        raise UserError(f"{path}: the checkpoint has a negative step; use another one", path=path)
+    numbers = {name: state.get(name, 0) for name in ("step", "rollbacks", "seconds")}
+    numbers |= {f"frozen_until.{name}": x for name, x in state.get("frozen_until", {}).items()}
+    for name, number in numbers.items():
+        if not isinstance(number, int | float) or not 0 <= number < MAX_NUMBER:
+            raise UserError(
+                f"{path}: {name} of the checkpoint is {str(number)[:40]}; use another one",
+                path=path,
+            )
     check_tensors(state, path)
 
 
@@ -89,6 +96,24 @@ def check_sizes(
                 f"{path}: {name}={largest} does not fit its weights; use another checkpoint",
                 option=name, path=path,
             )  # fmt: skip
+
+
+def optimizer_mismatch(state: Any, parameters: Sequence[Tensor]) -> str:
+    """Return why the state of an optimizer does not belong to its parameters; "" where it does.
+
+    torch checks the number of the parameters alone, and computes with whatever it is given.
+    """
+    entries = state["state"]
+    for index, entry in entries.items():
+        if not isinstance(index, int) or not 0 <= index < len(parameters):
+            return f"it has a state for parameter {str(index)[:20]} of {len(parameters)}"
+        for name, value in entry.items():
+            is_number = isinstance(value, int | float)
+            is_moment = isinstance(value, Tensor) and value.is_floating_point()
+            fits = is_moment and value.shape in (parameters[index].shape, ())
+            if not (is_number or fits):
+                return f"{str(name)[:20]} of parameter {index} has another type or size"
+    return ""
 
 
 def wrong_types(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> set[str]:

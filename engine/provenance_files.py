@@ -22,9 +22,11 @@ from data.fingerprint import (
     dataset_fingerprint,
     from_json,
     hash_files,
+    recorded_name,
     to_json,
 )
 from data.folders import find_split, folder_of
+from data.groups import group_names
 from engine.checkpoint import Checkpoints
 from engine.provenance import code_changes, provenance
 
@@ -148,33 +150,40 @@ def epoch_images_at_start(run: Path) -> int:
     return max((len(images) for images in read_data(run).get("train", {}).values()), default=0)
 
 
-def held_out_at_start(run: Path, config: DataConfig) -> dict[str, set[Path]] | None:
-    """Return domain -> the images that data.validation held out when a run began; None if unknown.
+def held_out_at_start(run: Path, config: DataConfig) -> dict[str, set[str]] | None:
+    """Return domain -> recorded names of the images that a run held out when it began.
 
-    Images that were added since change what data.validation chooses.
+    Images that were added since change what data.validation chooses. None if it is not known.
     """
     recorded = read_data(run).get("validation", {})
     if not all(recorded.get(domain) for domain in config.domains):
         return None
-    return {
-        domain: {folder_of(config, "train", domain) / name for name in recorded[domain]}
-        for domain in config.domains
-    }
+    return {domain: set(recorded[domain]) for domain in config.domains}
 
 
 def keep_held_out(
     run: Path, config: DataConfig, train: Mapping[str, list[Path]],
     validation: Mapping[str, list[Path]],
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:  # fmt: skip
-    """Return the training and validation images of a continued run: what it held out stays so."""
-    held_out = held_out_at_start(run, config)
-    if held_out is None:
+    """Return the training and validation images of a continued run: what it held out stays so.
+
+    New images of a group (data.group) that was held out are held out too.
+    """
+    recorded = held_out_at_start(run, config)
+    if recorded is None:
         return dict(train), dict(validation)
-    images = {d: sorted([*train[d], *validation[d]], key=os.fsencode) for d in train}
-    return (
-        {d: [file for file in files if file not in held_out[d]] for d, files in images.items()},
-        {d: [file for file in files if file in held_out[d]] for d, files in images.items()},
-    )
+    kept: tuple[dict[str, list[Path]], dict[str, list[Path]]] = {}, {}
+    for domain in train:
+        folder = folder_of(config, "train", domain)
+        files = sorted([*train[domain], *validation[domain]], key=os.fsencode)
+        held_out = {file for file in files if recorded_name(file, folder) in recorded[domain]}
+        if config.group:
+            groups = group_names(files, folder, config.group)
+            held_groups = {groups[file] for file in held_out}
+            held_out = {file for file in files if groups[file] in held_groups}
+        kept[0][domain] = [file for file in files if file not in held_out]
+        kept[1][domain] = [file for file in files if file in held_out]
+    return kept
 
 
 def read_sessions(run: Path) -> list[dict[str, Any]]:

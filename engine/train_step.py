@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from common.errors import UserError, one_line
 from data.tensors import normalize
 from engine.checkpoint import state_dict_mismatch
+from engine.checkpoint_content import optimizer_mismatch
 from engine.ema import ExponentialMovingAverage
 from engine.hardware.cuda_graphs import CudaGraphStep
 from engine.optimizer import adam, set_learning_rate, step_if_finite
@@ -254,6 +255,9 @@ class TrainStep:
             for name, optimizer in self.optimizers.items():
                 # Moments come from the checkpoint, settings from the options.
                 settings = optimizer.state_dict()["param_groups"]
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                if problem := optimizer_mismatch(state["optimizers"][name], parameters):
+                    raise UserError(f"the checkpoint does not fit the optimizer {name}: {problem}")
                 optimizer.load_state_dict({**state["optimizers"][name], "param_groups": settings})
             if self.ema:
                 self.ema.ema.load_state_dict(state["ema"])

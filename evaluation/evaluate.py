@@ -13,12 +13,12 @@ from common.errors import UserError
 from common.progress import with_progress
 from common.run_main import print_line
 from data.config import DataConfig
-from data.fingerprint import fingerprint_files
-from data.folders import evenly_spaced, find_split, folder_of
+from data.fingerprint import fingerprint_files, recorded_name
+from data.folders import evenly_spaced, files_in, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
 from data.tensors import denormalize, normalize, to_pixels, to_tensor
 from data.values.raw_values import file_format
-from engine.provenance_files import held_out_at_start
+from engine.provenance_files import held_out_at_start, keep_held_out
 from evaluation.copies_and_leaks import (
     Descriptors,
     find_leaks,
@@ -26,7 +26,7 @@ from evaluation.copies_and_leaks import (
     nearest_training_images,
 )
 from evaluation.image_metrics import ImageMetrics, worst_indices
-from evaluation.output_folders import make_empty_folder, replace_folder
+from evaluation.output_folders import check_replaceable, make_empty_folder, replace_folder
 from evaluation.pretrained_networks import Inception, Lpips
 from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
 from evaluation.set_metrics import set_metrics
@@ -106,7 +106,7 @@ def evaluate(
     if any(not done.images for done in translated.values()):
         first = next(iter(skipped.reasons.values()))
         raise UserError(f"none of the held-out images could be evaluated: {first}")
-    training = _training_images(data, files, skipped) if checks else {}
+    training = _training_images(run, data, files, skipped) if checks else {}
     paired = {d for d in truths if run.translators[d].target in training}
     evaluated = {run.translators[d].source: done.files for d, done in translated.items()}
     counted = {domain: evaluated.get(domain, paths) for domain, paths in files.items()}
@@ -140,19 +140,18 @@ def _recorded_validation(run: Run, data: DataConfig) -> dict[str, list[Path]]:
     if recorded is None:  # not recorded: the options name them
         return find_split(replace(data, limit=run.options.data.limit), "validation")
     held_out = {}
-    for domain, files in recorded.items():
-        held_out[domain] = sorted(filter(Path.is_file, files), key=os.fsencode)[
-            : data.limit or None
-        ]
-        missing = sum(not file.is_file() for file in files)
-        if missing == len(files):
+    for domain, names in recorded.items():
+        folder = folder_of(data, "train", domain)
+        files = [file for file in files_in(folder) if recorded_name(file, folder) in names]
+        if not files:
             raise UserError(
                 f"none of the images of {domain} that the run held out is there any more; name "
                 f"others with data.test.{domain}=FOLDER",
                 option=f"data.test.{domain}",
             )
-        if missing:
-            print_line(f"note: {missing} of {len(files)} held-out images of {domain} are gone")
+        if missing := len(names) - len(files):
+            print_line(f"note: {missing} of {len(names)} held-out images of {domain} are gone")
+        held_out[domain] = files[: data.limit or None]
     return held_out
 
 
@@ -236,6 +235,7 @@ def _translate_all(
     truth_of = dict(zip(files, truth_files, strict=True)) if truth_files else {}
     output = run.path / "test" / direction
     partial = output.with_name(f"{direction}.partial")
+    check_replaceable(output)
     make_empty_folder(partial)
     translated = _TranslatedImages(ImageMetrics(restore if inverse else None, lpips, target.span))
     steganography_files = set(evenly_spaced(files, STEGANOGRAPHY_IMAGES)) if checks else set()
@@ -312,11 +312,13 @@ def _held_out_images(
 
 
 def _training_images(
-    data: DataConfig, test_files: Mapping[str, Sequence[Path]], skipped: SkippedFiles
+    run: Run, data: DataConfig, test_files: Mapping[str, Sequence[Path]], skipped: SkippedFiles
 ) -> TrainingImages:
     """Return up to 2000 training images of each domain; empty if they are not on this machine."""
     try:
         split = find_split(data, "train")
+        if data.validation:
+            split, _ = keep_held_out(run.path, data, split, find_split(data, "validation"))
     except UserError:
         return {}
     training = {}

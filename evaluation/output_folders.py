@@ -11,11 +11,17 @@ from data.folders import SUFFIXES
 
 
 def make_empty_folder(folder: Path) -> None:
-    """Make a new folder in the place of an unfinished one; UserError if it is a link."""
-    if folder.is_symlink():
-        raise UserError(f"{folder} is a link, which is not followed; remove it", path=folder)
+    """Make a new folder in the place of an unfinished one; UserError as `check_replaceable`."""
+    check_replaceable(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise UserError if there is something else than a folder in the place of a folder."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "a link, which is not followed" if folder.is_symlink() else "not a folder"
+        raise UserError(f"{folder} is {what}; remove it", path=folder)
 
 
 def replace_folder(finished: Path, target: Path) -> None:
@@ -23,8 +29,7 @@ def replace_folder(finished: Path, target: Path) -> None:
 
     Files in `target` that test.py has not written are kept. UserError if `target` is a link.
     """
-    if target.is_symlink():
-        raise UserError(f"{target} is a link, which is not followed; remove it", path=target)
+    check_replaceable(target)
     written = sorted(_names(finished))
     if target.is_dir():
         ours = _written_before(target)

@@ -1,5 +1,6 @@
 """Evaluate a run for test.py: open it, measure it, write and print the results."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from common.errors import RunError, UserError
@@ -37,12 +38,14 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         )
     run = open_run(path, options.runtime, options.checkpoint, options.use_ema)
     set_max_megapixels(options.data.max_megapixels)
-    split = held_out_split(options.data)
+    asked = options.data.validation
+    has_changed = asked != trained.validation and not options.data.test
+    split = held_out_split(replace(options.data, validation=asked or trained.validation))
     if split == "validation":
-        if options.data.validation != trained.validation:
+        if has_changed:
             raise UserError(
-                f"data.validation={options.data.validation} names images that the run was trained "
-                f"on: it held out {trained.validation:g} of them; leave the option out, or name "
+                f"data.validation={asked:g} is not what the run held out: {trained.validation:g} of its "
+                f"images; leave the option out, or name "
                 "others with data.test.NAME=FOLDER",
                 option="data.validation", path=path,
             )  # fmt: skip

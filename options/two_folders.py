@@ -103,7 +103,10 @@ def _validation(fewest: int, given: dict[str, str]) -> tuple[dict[str, str], str
     if any(name.startswith("data.test") for name in given):
         return {}, "test.py uses the folders in data.test"
     if "data.validation" in given:
-        return {}, f"data.validation={given['data.validation']} of each are held out for test.py"
+        text = given["data.validation"]
+        if text.strip("0.") == "":
+            return {}, "none are held out (data.validation=0)"
+        return {}, f"data.validation={text} of each are held out for test.py"
     limit = given.get("data.limit", "0")
     count = min(fewest, int(limit)) if limit.isdecimal() and int(limit) else fewest
     if count < MIN_IMAGES:

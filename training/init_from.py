@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.errors import UserError, as_user_error
 from common.run_main import print_line
 from common.text_table import aligned
-from engine.checkpoint import Checkpoints, load_checkpoint
+from engine.checkpoint import Checkpoints, load_checkpoint, state_dict_mismatch
 from engine.checkpoint_content import check_content, check_sizes
 from engine.cyclegan_repo_checkpoint import read_discriminator, read_reference
 from engine.train_step import TrainStep
@@ -132,8 +132,13 @@ def _checkpoint_weights(state: dict, path: Path) -> dict[str, Tensor]:
     check_sizes(options.data, state["method"], path, "data")
     try:
         method = methods.build(options.method, options.data.channels_of())
+        if mismatch := state_dict_mismatch(method.state_dict(), state["method"]):
+            raise UserError(f"{path}: its weights do not fit its options: {mismatch}", path=path)
         method.load_state_dict(state["method"])
         if state["ema"] is not None:
+            ema = method.translators().state_dict()
+            if mismatch := state_dict_mismatch(ema, state["ema"]):
+                raise UserError(f"{path}: its EMA does not fit its options: {mismatch}", path=path)
             method.translators().load_state_dict(state["ema"])  # the generators of `method`
     except ValueError as error:
         raise as_user_error(error, path) from None

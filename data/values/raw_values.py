@@ -119,6 +119,8 @@ def read_values(path: str | Path, channels: int, page: int = 0) -> tuple[np.ndar
     _check(path, form, channels, [])
     if form.has_alpha and form.bands == channels + 1:
         values = _composite_on_largest(values)
+    if not values.size:
+        raise BadImage(f"{path}: an array of {list(values.shape)}, without pixels", path=path)
     if values.dtype.kind not in "fiu":
         raise BadImage(f"{path}: values of type {values.dtype} are not supported", path=path)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)

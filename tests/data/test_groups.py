@@ -1,5 +1,7 @@
 """Images that belong together stay on one side of data.validation."""
 
+import os
+
 import numpy as np
 from PIL import Image
 
@@ -85,6 +87,34 @@ def test_what_a_run_held_out_stays_held_out_when_images_are_added(tmp_path):
     assert not recorded["a"] & {f.name for f in resolved.files["a"]}
     assert len(resolved.files["a"]) + len(resolved.validation_files["a"]) == 40
     assert call(evaluation, run, "data.validation=0.1", "checks=false")[0] == 2
+
+
+def test_names_that_are_not_text_and_new_slices_of_a_held_out_patient_stay_held_out(tmp_path):
+    folder = tmp_path / "d"
+    for number, name in enumerate(("trainA", "trainB")):
+        write_images(folder / name, 10, first=40 * number)
+        for file in sorted((folder / name).iterdir()):
+            patient = int(file.stem) % 5
+            os.rename(
+                file, os.fsencode(folder / name) + b"/p%d_\xe4%s" % (patient, file.name.encode())
+            )
+    words = ["cyclegan", f"data.root={folder}", f"run={tmp_path / 'run'}", "data.validation=0.2",
+             "data.group=^(p[0-9]+)_", *TINY, "duration=2 steps"]  # fmt: skip
+    assert call(train, *words) == (0, "")
+    options = train_options(words)
+    assert options is not None
+    first = resolve_run(check_inputs(options, False), tmp_path / "run")
+    assert {len(files) for files in first.validation_files.values()} == {2}
+    (patient,) = {file.name[:2] for file in first.validation_files["a"]}
+    for number in range(5):
+        write_images(folder / "new", 1, first=300 + number)
+        file = folder / "new" / f"{300 + number}.png"
+        file.rename(folder / "trainA" / f"{patient}_new{number}.png")
+    (folder / "new").rmdir()
+    again = resolve_run(check_inputs(options, False), tmp_path / "run")
+    assert len(again.validation_files["a"]) == 7 and len(again.files["a"]) == 8
+    assert not any(file.name.startswith(patient) for file in again.files["a"])
+    assert call(evaluation, tmp_path / "run", "checks=false", "wandb=disabled") == (0, "")
 
 
 def test_names_of_slices_are_a_series_and_names_of_photographs_are_not(tmp_path):

@@ -276,6 +276,16 @@ def test_an_upright_image_stays_upright_when_it_is_converted_again(tmp_path, ori
         assert to_upright_srgb(once).size == once.size
 
 
+@pytest.mark.parametrize("shape", [(0, 0, 3), (0, 5, 3), (5, 0), (3, 0, 0)])
+def test_arrays_without_pixels_and_archives_of_arrays_are_refused(tmp_path, shape):
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+    np.savez(tmp_path / "y.npz", a=np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "y.npz").rename(tmp_path / "y.npy")
+    for name in ("x.npy", "y.npy"):
+        with pytest.raises(BadImage):
+            read_image(tmp_path / name)
+
+
 def test_files_that_are_made_to_keep_a_reader_busy_are_refused(tmp_path):
     began = time.perf_counter()
     comments = tmp_path / "comments.ppm"

@@ -56,7 +56,8 @@ def test_a_tensor_without_data_is_refused_by_every_command(command, state, photo
 @pytest.mark.parametrize("change", [
     {"step": None}, {"step": -1}, {"step": True}, {"step": 1.5}, {"options": 7}, {"method": []},
     {"ema": 3}, {"optimizers": "x"}, {"frozen_until": [1]}, {"rollbacks": "2"}, {"rank_states": {}},
-    {"method": {"x": torch.zeros(3, 3).to_sparse()}},
+    {"method": {"x": torch.zeros(3, 3).to_sparse()}}, {"step": 10**30}, {"rollbacks": -5},
+    {"frozen_until": {"x": "y"}}, {"seconds": float("nan")},
     {"method": {"x": torch.zeros(3, device="meta")}},
 ], ids=str)  # fmt: skip
 def test_parts_of_another_type_are_refused(state, tmp_path, change):
@@ -66,6 +67,37 @@ def test_parts_of_another_type_are_refused(state, tmp_path, change):
     if name in ("step", "options", "method", "ema"):
         with raises_user_error(path=tmp_path):
             check_content({key: value for key, value in state.items() if key != name}, tmp_path)
+
+
+@pytest.mark.parametrize("entry", [
+    {"exp_avg": torch.zeros(3)}, {"exp_avg": "x"}, {"step": "x"}, {"exp_avg": torch.zeros(1).long()},
+], ids=str)  # fmt: skip
+def test_moments_of_other_parameters_are_refused_and_not_computed_with(
+    state, photos, tmp_path, entry
+):
+    optimizer = state["optimizers"]["generators"]
+    optimizer["state"][0] = {**optimizer["state"][0], **entry}
+    saved(tmp_path, state)
+    words = ["cyclegan", f"data.root={photos}", f"run={tmp_path / 'run'}", *TINY]
+    words += ["duration=8 steps", "checkpoint_every=4", "log.every=2", "log.previews_every=4"]
+    code, error = call(train, *words, "ema_half_life=4")
+    assert code == 2 and "does not fit the optimizer generators" in error
+
+
+def test_weights_that_init_from_cannot_use_are_named(state, photos, tmp_path):
+    name = next(name for name, x in state["method"].items() if isinstance(x, torch.Tensor))
+    state["method"] = {**state["method"], name: state["method"][name].to(torch.complex64)}
+    state["ema"] = None
+    path = saved(tmp_path, state)
+    words = [
+        "cyclegan",
+        f"data.root={photos}",
+        f"run={tmp_path / 'new'}",
+        f"init_from={path}",
+        *TINY,
+    ]
+    code, error = call(train, *words)
+    assert code == 2 and name in error
 
 
 def test_content_that_is_nested_without_end_is_refused(tmp_path):

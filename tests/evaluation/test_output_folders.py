@@ -1,6 +1,7 @@
 """test.py deletes what it wrote and nothing else, follows no link, and is alone in a run."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -32,6 +33,15 @@ def test_a_link_in_the_place_of_a_folder_is_refused_and_its_target_untouched(run
     assert code == 2 and "is a link" in error and str(run / name) in error
     assert (precious / "work.png").read_text() == "years of work"
     assert (precious / "a_to_b" / "080.png").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_what_is_no_folder_is_refused_before_the_work(run, kind):
+    (run / "test").mkdir()
+    place = run / "test" / "a_to_b"
+    place.touch() if kind == "file" else os.mkfifo(place)
+    code, error = call(evaluation, run, *WORDS)
+    assert code == 2 and "not a folder" in error and not (run / "test/a_to_b.partial").exists()
 
 
 def test_files_that_test_did_not_write_are_kept(run):
