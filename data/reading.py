@@ -21,6 +21,7 @@ from data.values.raw_values import (
     BadImage,
     file_format,
     height_width_channels,
+    map_array,
     read_values,
     values_size,
 )
@@ -297,7 +298,7 @@ def _read_array(path: str | Path, channels: int | None) -> np.ndarray:
     try:
         height, width = values_size(path)
         check_pixels(path, height * width, channels or 3)
-        array = np.load(path, allow_pickle=False)
+        array = np.array(map_array(path))
     except (FileNotFoundError, BadImage):
         raise
     except Exception as error:  # numpy raises ValueError, EOFError, OSError, struct errors

@@ -9,7 +9,7 @@ from PIL import Image
 from common.errors import UserError, one_line
 from common.files import write_atomically
 from data.reading import composite_on_white
-from data.values.raw_values import TIFF_SUFFIXES
+from data.values.raw_values import TIFF_SUFFIXES, map_array
 from data.values.value_range import DomainFormat
 from inference.picture_translator import to_image
 
@@ -109,7 +109,7 @@ def like_input(result: np.ndarray, file: Path, channels: int) -> np.ndarray:
     """
     if file.suffix.lower() != ".npy" or result.ndim != 3:
         return result
-    shape = np.load(file, allow_pickle=False, mmap_mode="r").shape
+    shape = map_array(file).shape
     if len(shape) == 2:
         return result[..., 0] if result.shape[2] == 1 else result
     is_channels_first = shape[0] == channels != shape[2]

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # orientation -> wha
     7: lambda rows: np.rot90(rows, 2).swapaxes(0, 1), 8: np.rot90,
 }  # fmt: skip
 Result = TypeVar("Result")
+_HEADER_LOCK = threading.Lock()
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # BadImage reports its errors
 
 
@@ -79,6 +81,16 @@ def _bad_image_on_errors(function: Callable[..., Result]) -> Callable[..., Resul
     return wrapped
 
 
+def map_array(path: str | Path) -> np.ndarray:
+    """Return a .npy array whose values are read from the file when they are used.
+
+    NumPy parses the header with Python's own parser, which fails now and then in several threads at
+    once (CPython issue 106905): only one thread does so at a time.
+    """
+    with _HEADER_LOCK:
+        return np.load(path, allow_pickle=False, mmap_mode="r")
+
+
 @_bad_image_on_errors
 def file_format(path: str | Path) -> FileFormat:
     """Return the format of a file, from its header; BadImage if it cannot be read.
@@ -109,7 +121,7 @@ def read_values(path: str | Path, channels: int, page: int = 0) -> tuple[np.ndar
     form = file_format(path)
     if suffix == ".npy":
         _check(path, form, form.bands, [values_size(path)])
-        values = height_width_channels(np.load(path, allow_pickle=False), channels)
+        values = height_width_channels(np.array(map_array(path)), channels)
         form = replace(form, bands=values.shape[2])
     elif suffix in TIFF_SUFFIXES:
         values, form, nodata = _read_tiff(path, channels, page)
@@ -170,7 +182,7 @@ def values_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) as displayed of a file that `read_values` reads, from its header."""
     suffix = Path(path).suffix.lower()
     if suffix == ".npy":
-        shape = np.load(path, allow_pickle=False, mmap_mode="r").shape
+        shape = map_array(path).shape
         is_channels_first = len(shape) == 3 and shape[0] < min(shape[1:])
         return (shape[1], shape[2]) if is_channels_first else (shape[0], shape[1])
     if suffix in TIFF_SUFFIXES:
@@ -219,7 +231,7 @@ def _deep_color_header(path: str | Path) -> tuple[int, int, int] | None:
 
 
 def _array_format(path: str | Path) -> FileFormat:
-    array = np.load(path, allow_pickle=False, mmap_mode="r")
+    array = map_array(path)
     bands = 1 if array.ndim < 3 else min(array.shape[0], array.shape[2])
     return FileFormat(array.dtype.name, bands, False, 1, is_picture=array.dtype == np.uint8)
 

@@ -1,5 +1,8 @@
 """Values of scientific images: read as the file has them, mapped to [0, 1], and back."""
 
+import gc
+import sys
+import time
 import zlib
 
 import imagecodecs
@@ -9,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from common.errors import UserError
+from common.threads import map_in_threads
 from data.config import DataConfig
 from data.image_store.open_store import open_image_store
 from data.reading import image_size, read_image, read_pixels
@@ -287,3 +291,24 @@ def test_all_bits_of_a_color_ppm_are_read(tmp_path):
     (tmp_path / "cut.ppm").write_bytes(content[:-9])
     with pytest.raises(BadImage):
         read_values(tmp_path / "cut.ppm", 3)
+
+
+def test_headers_of_arrays_are_parsed_by_one_thread_at_a_time(tmp_path):
+    # A garbage collection that lets another thread run in the middle of Python's parser: without
+    # the lock, one of 120 headers cannot be parsed.
+    np.save(tmp_path / "x.npy", np.zeros((4, 4, 3), np.int16))
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+
+    def let_others_run(*_: object) -> None:
+        time.sleep(0)
+
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(20, 2, 2)
+    gc.callbacks.append(let_others_run)
+    try:
+        found = list(map_in_threads(lambda _: file_format(tmp_path / "x.npy"), range(1000), 8, 64))
+    finally:
+        gc.callbacks.remove(let_others_run)
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)
+    assert {form.dtype for _, form in found} == {"int16"}
