@@ -316,7 +316,10 @@ def _words(text: str) -> list[str]:
     inner = text.strip()
     if inner.startswith("[") and inner.endswith("]"):
         inner = inner[1:-1]
-    words = next(csv.reader([inner], skipinitialspace=True), [])
+    try:
+        words = next(csv.reader([inner], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise UserError(f"'{text[:60]}' is not a list of words ({one_line(error, 60)})") from None
     return [word.strip().strip("'\"") for word in words if word.strip() or len(words) > 1]
 
 

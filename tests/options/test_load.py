@@ -325,3 +325,8 @@ def test_folders_and_keys_in_a_preset_are_words_as_written(tmp_path):
     assert options is not None and options.run == "01"
     assert options.data.train == {"01": "007", "no": "off"}
     assert options.learning_rate == 1e-3 and options.seed == 5
+
+
+def test_an_end_of_line_in_a_list_is_one_line_of_error():
+    with pytest.raises(UserError, match="is not a list of words"):
+        train_options(["cyclegan", "data.domains=a,\rb"])

@@ -246,7 +246,6 @@ def test_a_server_that_does_not_answer_does_not_stop_ctrl_c(tmp_path, record_pro
     assert (code, error) == (130, "interrupted\n")
 
 
-@pytest.mark.slow
 def test_a_plan_whose_subprocess_is_stopped_answers_ctrl_c(tmp_path, record_property):
     script = tmp_path / "plan.py"
     script.write_text(PLAN)
