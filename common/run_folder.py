@@ -6,14 +6,17 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import UserError
+from common.run_main import print_line
 
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically calls its unfinished files
+STALE_SECONDS = 600  # without a change: the writer of a temporary file was killed
 FOLDERS = ("checkpoints", "previews", "test", "wandb", "export")  # that commands make in a run
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # errors of a lock of another process
 
@@ -62,13 +65,17 @@ def folder_lock(run: Path, path: Path, advice: str) -> Iterator[None]:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed, here and in the folders of a run."""
+    """Remove the temporary files of writers that were killed, here and in the folders of a run.
+
+    Another command may be writing in the run, so files that changed a moment ago stay.
+    """
     for place in (folder, *(folder / name for name in FOLDERS)):
         if place.is_symlink() or not place.is_dir():
             continue
         for stale in place.glob(".*.tmp"):
-            if TEMPORARY.fullmatch(stale.name):
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                is_old = time.time() - stale.stat().st_mtime > STALE_SECONDS
+                if is_old and TEMPORARY.fullmatch(stale.name):
                     stale.unlink()
 
 
@@ -95,7 +102,7 @@ def _acquire(lock: int, run: Path, advice: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in HELD:
-            print(
+            print_line(
                 f"note: the file system of {run} has no locks ({error.strerror}); make sure that "
                 "only one process writes in it"
             )

@@ -198,14 +198,15 @@ def scan_files(folder: Path) -> Iterator[tuple[str, str]]:
 
 def links_out_of(folder: Path) -> list[Path]:
     """Return the links in a folder and its real subfolders that lead out of it."""
-    root, found = os.path.realpath(folder), []
-    for here, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = os.path.join(here, name)
-            if os.path.islink(path):
-                target = os.path.realpath(path)
+    root, pending, found = os.path.realpath(folder), [os.fspath(folder)], []
+    while pending:
+        for entry in os.scandir(pending.pop()):
+            if entry.is_symlink():  # known from the listing, without a system call
+                target = os.path.realpath(entry.path)
                 if os.path.commonpath([root, target]) != root:
-                    found.append(Path(path))
+                    found.append(Path(entry.path))
+            elif entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
     return found
 
 

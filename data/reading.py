@@ -5,7 +5,6 @@ import functools
 import io
 import logging
 import os
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from common.errors import one_line
+from data.values.bad_image import BadImage
 from data.values.pixel_limit import check_pixels
+from data.values.pnm_header import has_no_size, read_start
 from data.values.raw_values import (
     TIFF_SUFFIXES,
-    BadImage,
     file_format,
     height_width_channels,
     map_array,
@@ -30,10 +30,6 @@ from data.values.value_range import DomainFormat
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag
 MAX_SCANS = 200  # of a progressive JPEG; encoders make about ten
-PNM_MAGIC = re.compile(rb"P[1-6fF]\s")
-_SPACE = rb"(?:\s|#[^\n]*\n)+"
-PNM_HEADER = re.compile(rb"P[1-6fF]" + _SPACE + rb"\d+" + _SPACE + rb"\d+")
-MAX_PNM_HEADER = 2**16  # bytes, with comments
 TRANSPOSES = {  # EXIF orientation -> the transpose that makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -142,13 +138,8 @@ def _check_scans(image: Image.Image, source: str | Path | io.BytesIO, name: obje
 
 def _check_pnm_header(source: str | Path | io.BytesIO, name: object) -> None:
     """Raise BadImage for a PNM file of comments, which Pillow reads one byte after the other."""
-    if isinstance(source, io.BytesIO):
-        start = source.getvalue()[:MAX_PNM_HEADER]
-    else:
-        with open(source, "rb") as file:
-            start = file.read(3)
-            start += file.read(MAX_PNM_HEADER) if PNM_MAGIC.match(start) else b""
-    if PNM_MAGIC.match(start) and not PNM_HEADER.match(start):
+    start = source.getvalue() if isinstance(source, io.BytesIO) else read_start(source)
+    if has_no_size(start):
         raise BadImage(f"{name}: not a PNM file: its header has no size", path=str(name))
 
 

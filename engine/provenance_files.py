@@ -210,6 +210,6 @@ def _write_changes(
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

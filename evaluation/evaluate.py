@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,20 +11,19 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.progress import with_progress
-from common.run_main import print_line
 from data.config import DataConfig
-from data.fingerprint import fingerprint_files, recorded_name
-from data.folders import evenly_spaced, files_in, find_split, folder_of
+from data.fingerprint import fingerprint_files
+from data.folders import evenly_spaced, find_split, folder_of
 from data.ground_truth_pairs import ground_truth_files
 from data.tensors import denormalize, normalize, to_pixels, to_tensor
 from data.values.raw_values import file_format
-from engine.provenance_files import held_out_at_start, keep_held_out
 from evaluation.copies_and_leaks import (
     Descriptors,
     find_leaks,
     image_descriptors,
     nearest_training_images,
 )
+from evaluation.evaluation_images import TrainingImages, recorded_validation, training_images
 from evaluation.image_metrics import ImageMetrics, worst_indices
 from evaluation.output_folders import check_replaceable, make_empty_folder, replace_folder
 from evaluation.pretrained_networks import Inception, Lpips
@@ -42,11 +41,8 @@ WORST_IS_HIGHEST = {
     "cycle_psnr": False, "structure": False, "truth_psnr": False, "checkerboard": True,
 }  # fmt: skip
 STEGANOGRAPHY_IMAGES = 50  # for the steganography index, which restores each of them four times
-MAX_TRAINING_IMAGES = 2000  # of a domain, for the real baseline and for memorization
 NEAREST_SHOWN = 5  # of the fakes that are nearest to a training image
 HeldOut = Literal["test", "validation"]
-TrainingImages = Mapping[str, tuple[list[Path], list[Tensor]]]
-"""Domain -> files and images [1, C, H, W] uint8."""
 
 
 @dataclass
@@ -85,7 +81,7 @@ def evaluate(
     result. UserError where held-out images are missing, none can be read, two would be written to
     one file, or an image and its true translation differ in size.
     """
-    files = find_split(data, "test") if split == "test" else _recorded_validation(run, data)
+    files = find_split(data, "test") if split == "test" else recorded_validation(run, data)
     known_truths = ground_truth_files(data, files) if split == "test" else {}
     truths = {d: paths for d, paths in known_truths.items() if d in run.translators}
     skipped = SkippedFiles()
@@ -106,7 +102,7 @@ def evaluate(
     if any(not done.images for done in translated.values()):
         first = next(iter(skipped.reasons.values()))
         raise UserError(f"none of the held-out images could be evaluated: {first}")
-    training = _training_images(run, data, files, skipped) if checks else {}
+    training = training_images(run, data, files, skipped) if checks else {}
     paired = {d for d in truths if run.translators[d].target in training}
     evaluated = {run.translators[d].source: done.files for d, done in translated.items()}
     counted = {domain: evaluated.get(domain, paths) for domain, paths in files.items()}
@@ -132,27 +128,6 @@ def evaluate(
             )  # fmt: skip
         result.leaks = find_leaks(list(descriptors.values()))
     return result
-
-
-def _recorded_validation(run: Run, data: DataConfig) -> dict[str, list[Path]]:
-    """Return the images that the run held out when it began; a note counts those that are gone."""
-    recorded = held_out_at_start(run.path, data)
-    if recorded is None:  # not recorded: the options name them
-        return find_split(replace(data, limit=run.options.data.limit), "validation")
-    held_out = {}
-    for domain, names in recorded.items():
-        folder = folder_of(data, "train", domain)
-        files = [file for file in files_in(folder) if recorded_name(file, folder) in names]
-        if not files:
-            raise UserError(
-                f"none of the images of {domain} that the run held out is there any more; name "
-                f"others with data.test.{domain}=FOLDER",
-                option=f"data.test.{domain}",
-            )
-        if missing := len(names) - len(files):
-            print_line(f"note: {missing} of {len(names)} held-out images of {domain} are gone")
-        held_out[domain] = files[: data.limit or None]
-    return held_out
 
 
 def _protocol(
@@ -309,24 +284,6 @@ def _held_out_images(
         if run.translators[direction].source == domain:
             return done.sources()
     return read_images(files[domain], data, domain, skipped)[1]
-
-
-def _training_images(
-    run: Run, data: DataConfig, test_files: Mapping[str, Sequence[Path]], skipped: SkippedFiles
-) -> TrainingImages:
-    """Return up to 2000 training images of each domain; empty if they are not on this machine."""
-    try:
-        split = find_split(data, "train")
-        if data.validation:
-            split, _ = keep_held_out(run.path, data, split, find_split(data, "validation"))
-    except UserError:
-        return {}
-    training = {}
-    for domain in test_files:
-        files = split[domain][:MAX_TRAINING_IMAGES]
-        description = f"training images of {domain}"
-        training[domain] = read_images(files, data, domain, skipped, description)
-    return training
 
 
 def _descriptors(

@@ -7,6 +7,7 @@ from common.errors import RunError, UserError
 from common.run_folder import LOCK, folder_lock, refuse_links
 from common.run_main import print_line
 from common.user_paths import make_folder
+from data.config import DataConfig
 from data.folders import held_out_split
 from data.values.pixel_limit import set_max_megapixels
 from evaluation.evaluate import HeldOut, evaluate
@@ -38,23 +39,28 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         )
     run = open_run(path, options.runtime, options.checkpoint, options.use_ema)
     set_max_megapixels(options.data.max_megapixels)
-    asked = options.data.validation
-    has_changed = asked != trained.validation and not options.data.test
-    split = held_out_split(replace(options.data, validation=asked or trained.validation))
-    if split == "validation":
-        if has_changed:
-            raise UserError(
-                f"data.validation={asked:g} is not what the run held out: {trained.validation:g} of its "
-                f"images; leave the option out, or name "
-                "others with data.test.NAME=FOLDER",
-                option="data.validation", path=path,
-            )  # fmt: skip
-        print_line(f"the held-out images are those of data.validation={trained.validation}")
+    split = _split(options.data, trained, path)
     refuse_links(run.path)
     make_folder(run.path / "test", "run")
     advice = "it evaluates the run; wait until it has ended"
     with folder_lock(run.path, run.path / "test" / LOCK, advice):
         _evaluate_and_write(run, options, split)
+
+
+def _split(asked: DataConfig, trained: DataConfig, path: Path) -> HeldOut:
+    """Return which split is evaluated; UserError if `asked` names what the run did not hold out."""
+    held_out = asked.validation or trained.validation
+    split = held_out_split(replace(asked, validation=held_out))
+    if split == "validation":
+        if asked.validation != trained.validation:
+            raise UserError(
+                f"data.validation={asked.validation:g} is not what the run held out "
+                f"({trained.validation:g} of its images); leave the option out, or name others with "
+                "data.test.NAME=FOLDER",
+                option="data.validation", path=path,
+            )  # fmt: skip
+        print_line(f"the held-out images are those of data.validation={trained.validation}")
+    return split
 
 
 def _evaluate_and_write(run: Run, options: TestOptions, split: HeldOut) -> None:

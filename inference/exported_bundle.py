@@ -64,7 +64,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         content = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; export the run again", path=path) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({one_line(error, 80)}); export the run again", path=path
         ) from None

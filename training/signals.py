@@ -24,7 +24,7 @@ class StopSignals:
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self, echo: float = 0.0) -> None:
-        """Ignore signals within `echo` seconds of the first: torchrun repeats those it receives."""
+        """Ignore signals within `echo` seconds of the first, which torchrun and `timeout` repeat."""
         self.requested: int | None = None
         self.echo = echo
         self._handled_at = self._arrived_at = 0.0  # when the first signal did; 0: not yet

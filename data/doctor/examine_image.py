@@ -13,8 +13,9 @@ from common.files import file_sha256
 from data.doctor.image_headers import Header, read_header
 from data.doctor.near_duplicates import luminance_thumbnail
 from data.reading import FORMATS, composite_on_white, open_image
+from data.values.bad_image import BadImage
 from data.values.measure_ranges import QUANTILES
-from data.values.pixel_limit import BadImage, check_pixels
+from data.values.pixel_limit import check_pixels
 from data.values.raw_values import file_format, read_values
 
 MEASURED_SIDE = 256  # pixels of the short side on which colors are measured, about a training crop

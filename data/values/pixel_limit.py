@@ -6,6 +6,7 @@ from PIL import Image
 
 from common.errors import UserError
 from common.free_memory import free_ram
+from data.values.bad_image import BadImage
 
 ALWAYS_PIXELS = 89_478_485  # a quarter of a gigabyte of RGB: Pillow's own limit
 BYTES_PER_PIXEL = 24  # at the peak of decoding and converting three bands of 16 bits
@@ -14,10 +15,6 @@ MAX_PIXELS_PER_BYTE = 100
 VARIABLE = "DIPTYCH_MAX_MEGAPIXELS"  # the option, for this process and those that it starts
 
 Image.MAX_IMAGE_PIXELS = 2**32  # more than any picture: check_pixels has the limit of the memory
-
-
-class BadImage(UserError):
-    """A file that cannot be used as an image; the message names the file and the reason."""
 
 
 def set_max_megapixels(value: float) -> None:

@@ -7,7 +7,6 @@ left to data/reading.py.
 import functools
 import logging
 import os
-import re
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +18,9 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError, one_line
-from data.values.pixel_limit import BadImage, check_pixels
+from data.values.bad_image import BadImage
+from data.values.pixel_limit import check_pixels
+from data.values.pnm_header import deep_color_size
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 MAY_HOLD_VALUES = (
@@ -31,9 +32,6 @@ MAY_HOLD_VALUES = (
     ".pnm",
     ".pfm",
 )  # others have 8 bits
-MAX_PNM_HEADER = 4096  # bytes, with comments
-_SPACE = rb"(?:\s|#[^\n]*\n)+"
-PPM_HEADER = re.compile(rb"P6" + _SPACE + rb"(\d+)" + _SPACE + rb"(\d+)" + _SPACE + rb"(\d+)\s")
 ALPHA_IN_PNG = (4, 6)  # color types with alpha
 PNG_BANDS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # color type -> samples of a pixel
 ORIENTATION, GDAL_NODATA = 274, 42113  # TIFF tags
@@ -166,7 +164,7 @@ def _decoded(path: str | Path) -> np.ndarray:
 
         values = imagecodecs.png_decode(Path(path).read_bytes())
     else:
-        if header := _deep_color_header(path):
+        if header := deep_color_size(path):
             width, height, offset = header
             values = np.fromfile(path, ">u2", 3 * width * height, offset=offset)
             return values.reshape(height, width, 3)
@@ -210,24 +208,12 @@ def _png_format(path: str | Path) -> FileFormat:
 
 def _pnm_format(path: str | Path) -> FileFormat:
     """Return the format of a PGM or PPM, which may have 16 bits, or of a PFM."""
-    if _deep_color_header(path):
+    if deep_color_size(path):
         return FileFormat("uint16", 3, False, 1, False)
     with warnings.catch_warnings(), Image.open(path) as image:
         if image.mode.startswith("I"):
             return FileFormat("uint16", 1, False, 1, False)
         return FileFormat("float32", 1, False, 1, False) if image.mode == "F" else PICTURE
-
-
-def _deep_color_header(path: str | Path) -> tuple[int, int, int] | None:
-    """Return width, height and the place of the pixels of a PPM of 16 bits; None for other files.
-
-    Pillow reads such a file with 8 bits.
-    """
-    with open(path, "rb") as file:
-        header = PPM_HEADER.match(file.read(MAX_PNM_HEADER))
-    if header is None or int(header[3]) <= 255:
-        return None
-    return int(header[1]), int(header[2]), header.end()
 
 
 def _array_format(path: str | Path) -> FileFormat:

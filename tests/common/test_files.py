@@ -70,6 +70,19 @@ def test_a_lock_that_cannot_be_closed_is_no_error(tmp_path, monkeypatch):
     monkeypatch.undo()
 
 
+def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path):
+    (tmp_path / "test").mkdir()
+    killed = [tmp_path / ".options.yaml.123.tmp", tmp_path / "test" / ".metrics.json.99.tmp"]
+    kept = [tmp_path / ".metrics.jsonl.7.tmp", tmp_path / ".mine.tmp", tmp_path / "notes.tmp"]
+    for path in (*killed, *kept):
+        path.touch()
+    for path in (*killed, *kept[1:]):
+        os.utime(path, (1, 1))
+    with run_lock(tmp_path):
+        assert not any(path.exists() for path in killed)
+        assert all(path.exists() for path in kept)
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
 def test_a_folder_that_cannot_be_synchronized_is_one_line(tmp_path, monkeypatch, number):
     monkeypatch.setattr(files, "_sync_folder", failing(number))

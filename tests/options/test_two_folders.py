@@ -1,4 +1,4 @@
-"""Two folders are enough: domains, held-out images, sizes and the preset are chosen and told."""
+"""Two folders are enough: domains, held-out images, sizes and the preset are chosen and printed."""
 
 import numpy as np
 import pytest

@@ -7,7 +7,8 @@ from PIL import Image
 import translate
 from data.reading import read_image
 from data.values import pixel_limit
-from data.values.pixel_limit import BadImage, check_pixels, set_max_megapixels
+from data.values.bad_image import BadImage
+from data.values.pixel_limit import check_pixels, set_max_megapixels
 from tests.conftest import call
 
 MEGA = 1_000_000
