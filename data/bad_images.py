@@ -2,16 +2,41 @@
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
+from common.errors import UserError, one_line
 from common.files import read_json, write_text
 from common.threads import map_in_threads
-from data.reading import BadImage
+from data.folders import evenly_spaced
+from data.reading import BadImage, image_size
 
 MAX_BAD_FRACTION = 0.01  # of a domain; more bad images than this point to another problem
+FEW = 8  # files of a domain whose headers are read before anything else
+
+
+def refuse_unreadable(files: Mapping[str, Sequence[Path]]) -> None:
+    """Raise UserError where none of a few files of a domain can be read, before all are hashed."""
+    for domain, paths in files.items():
+        chosen = evenly_spaced(paths, FEW)
+        reasons = [reason for path in chosen if (reason := _header_error(path))]
+        if len(reasons) == len(chosen):
+            images = f"none of {len(chosen)} images that were tried" if len(chosen) > 1 else "no image"
+            raise UserError(
+                f"{domain}: {images} can be read, such as {reasons[0]}; check the folder with: "
+                f"python -m data.doctor {shlex.quote(os.path.dirname(chosen[0]))}",
+                option=f"data.train.{domain}", path=chosen[0],
+            )  # fmt: skip
+
+
+def _header_error(path: Path) -> str:
+    try:
+        image_size(path)
+    except (BadImage, OSError) as error:
+        return one_line(error)
+    return ""
 
 
 def drop_bad_images(

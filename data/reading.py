@@ -117,12 +117,16 @@ def open_image(
         except (BadImage, FileNotFoundError):
             raise
         except Image.UnidentifiedImageError:
-            raise BadImage(
-                f"{name}: not an image in a supported format ({', '.join(FORMATS)})", path=path
-            ) from None
+            raise _unsupported(path, name) from None
         except Exception as error:  # decoders raise errors of any type
             reason = one_line(error, 120)
             raise BadImage(f"{name}: cannot be decoded: {reason}", path=path) from None
+
+
+def _unsupported(path: str | Path, name: object = "") -> BadImage:
+    return BadImage(
+        f"{name or path}: not an image in a supported format ({', '.join(FORMATS)})", path=path
+    )
 
 
 def _check_scans(image: Image.Image, source: str | Path | io.BytesIO, name: object) -> None:
@@ -205,6 +209,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
             with Image.open(path, formats=FORMATS) as image:
                 is_sideways = _orientation(image) >= 5
                 return (image.width, image.height) if is_sideways else (image.height, image.width)
+    except Image.UnidentifiedImageError:
+        raise _unsupported(path) from None
     except Exception as error:  # of any type, as in open_image
         raise BadImage(f"{path}: cannot be read: {one_line(error, 120)}", path=path) from None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.run_main import print_line
 from common.user_paths import parse_path
+from data.bad_images import refuse_unreadable
 from data.folders import find_split, with_absolute_paths
 from data.groups import TABLE
 from data.samples import check_sizes
@@ -57,8 +58,10 @@ def check_inputs(options: TrainOptions, is_distributed: bool) -> TrainOptions:
             )
     options = replace(options, data=with_absolute_paths(options.data))
     provide(options.data.root)
+    files = find_split(options.data, "train")
+    refuse_unreadable(files)
     if options.data.bad_images == "error":  # with skip, each image is checked when the run starts
-        check_sizes(find_split(options.data, "train"), options.data)
+        check_sizes(files, options.data)
     weights, folder = parse_path(options.init_from, "init_from"), parse_path(options.run, "run")
     if options.init_from and not weights.exists() and not _checkpoints(folder).exist():
         raise UserError(

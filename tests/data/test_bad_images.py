@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 import train
+from data import bad_images as bad_images_module
 from engine.checkpoint import Checkpoints
 from tests.conftest import TINY, call, refusal, write_images
 
@@ -99,7 +102,7 @@ def test_a_domain_without_a_usable_image_is_refused(tmp_path):
     root = broken_set(tmp_path, 1, 1)
     (root / "trainA/000.png").unlink()
     error = refusal(train, *words(root, tmp_path / "run", "data.bad_images=skip"))
-    assert error.option == "data.bad_images" and "1 of 1" in str(error)
+    assert error.option == "data.train.a" and "a: no image can be read" in str(error)
 
 
 def test_other_data_are_checked_again(tmp_path):
@@ -109,3 +112,21 @@ def test_other_data_are_checked_again(tmp_path):
     assert code == 2 and (run / "skipped.json").read_text() == "{}\n"
     assert call(train, *words(broken, run, "data.bad_images=skip")) == (0, "")
     assert "bad0.png" in (run / "skipped.json").read_text()
+
+
+@pytest.mark.parametrize("bad_images", ["error", "skip"])
+def test_a_folder_without_a_readable_image_is_refused_before_its_files_are_hashed(
+    tmp_path, monkeypatch, bad_images
+):
+    root = tmp_path
+    write_images(root / "trainA", 3, size=(20, 20))
+    (root / "trainB").mkdir()
+    for number in range(40):
+        (root / f"trainB/{number:03}.png").write_bytes(b"")
+    read = []
+    header = bad_images_module.image_size
+    monkeypatch.setattr(bad_images_module, "image_size", lambda path: read.append(path) or header(path))
+    error = refusal(train, *words(root, tmp_path / "run", f"data.bad_images={bad_images}"))
+    assert error.path == str(root / "trainB/000.png") and error.option == "data.train.b"
+    assert "none of 8 images" in str(error) and "python -m data.doctor" in str(error)
+    assert len(read) <= 16 and not (tmp_path / "run").exists()
