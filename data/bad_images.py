@@ -23,7 +23,9 @@ def refuse_unreadable(files: Mapping[str, Sequence[Path]]) -> None:
         chosen = evenly_spaced(paths, FEW)
         reasons = [reason for path in chosen if (reason := _header_error(path))]
         if len(reasons) == len(chosen):
-            images = f"none of {len(chosen)} images that were tried" if len(chosen) > 1 else "no image"
+            images = (
+                f"none of {len(chosen)} images that were tried" if len(chosen) > 1 else "no image"
+            )
             raise UserError(
                 f"{domain}: {images} can be read, such as {reasons[0]}; check the folder with: "
                 f"python -m data.doctor {shlex.quote(os.path.dirname(chosen[0]))}",

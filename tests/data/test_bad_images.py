@@ -125,7 +125,9 @@ def test_a_folder_without_a_readable_image_is_refused_before_its_files_are_hashe
         (root / f"trainB/{number:03}.png").write_bytes(b"")
     read = []
     header = bad_images_module.image_size
-    monkeypatch.setattr(bad_images_module, "image_size", lambda path: read.append(path) or header(path))
+    monkeypatch.setattr(
+        bad_images_module, "image_size", lambda path: read.append(path) or header(path)
+    )
     error = refusal(train, *words(root, tmp_path / "run", f"data.bad_images={bad_images}"))
     assert error.path == str(root / "trainB/000.png") and error.option == "data.train.b"
     assert "none of 8 images" in str(error) and "python -m data.doctor" in str(error)
