@@ -3,6 +3,8 @@
 import os
 import re
 
+from common.terminal import printable
+
 
 class UserError(Exception):
     """A mistake that the user can correct: one line that names the option or file and what to do.
@@ -17,7 +19,7 @@ class UserError(Exception):
     ) -> None:
         self.option = option
         self.path = os.fspath(path)
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message.strip())
+        line = printable(message.strip())
         super().__init__(
             re.sub(r"\S{161,}", lambda word: f"{word[0][:80]}...{word[0][-60:]}", line)
         )

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def remove_leftover(folder: Path) -> None:
+    """Delete an unfinished folder of an earlier command, or a file, pipe or link in its place."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+    elif os.path.lexists(folder):  # rmtree would wait for the writer of a pipe
+        folder.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

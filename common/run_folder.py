@@ -18,13 +18,18 @@ LOCK = ".lock"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what write_atomically calls its unfinished files
 STALE_SECONDS = 600  # without a change: the writer of a temporary file was killed
 FOLDERS = ("checkpoints", "previews", "test", "wandb", "export")  # that commands make in a run
+FILES = re.compile(
+    r"options\.yaml|data\.json|provenance\.json|code.*\.diff|metrics\.jsonl|wandb_id|skipped.*\.json"
+)
+"""The names of the files that commands write into a run."""
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # errors of a lock of another process
 
 
 def refuse_links(run: Path) -> None:
-    """Raise UserError where a folder in a run is a link, or no folder: it leads out of the run.
+    """Raise UserError where a folder or file of a run is a link, or of another kind.
 
-    The run folder itself may be a link, such as to a larger disk.
+    What is written through a link would replace something outside. The run folder itself may be a
+    link, such as to a larger disk.
     """
     for name in FOLDERS:
         folder = run / name
@@ -35,6 +40,11 @@ def refuse_links(run: Path) -> None:
                 "whole run folder",
                 path=folder,
             )
+    for name in os.listdir(run) if run.is_dir() else ():
+        file = run / name
+        if FILES.fullmatch(name) and (file.is_symlink() or not file.is_file()):
+            what = "a link" if file.is_symlink() else "not a regular file"
+            raise UserError(f"{file} is {what}; remove it", path=file)
 
 
 @contextmanager

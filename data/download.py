@@ -18,7 +18,7 @@ from typing import Any
 
 from common.command_line import NoOptions, parse_words
 from common.errors import UserError, one_line
-from common.files import file_sha256
+from common.files import file_sha256, remove_leftover
 from common.run_main import run_command
 from common.terminal import printable, raw_stream
 from common.user_paths import parse_path
@@ -80,7 +80,7 @@ def download(archive: Archive, out: Path, pauses: tuple[float, ...] = RETRY_PAUS
                 path=partial,
             )
         building = out.with_name(out.name + ".partial")
-        shutil.rmtree(building, ignore_errors=True)
+        remove_leftover(building)
         unpack(partial, building)
         entries = [entry for entry in building.iterdir() if entry.name != "__MACOSX"]
         # The published archives contain a single folder of their own name.

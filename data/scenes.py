@@ -13,7 +13,6 @@ zebra   dark stripes on the ellipses only: a translator must separate objects fr
 """
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from PIL import Image
 
 from common.command_line import parse_words
 from common.errors import UserError
-from common.files import read_json
+from common.files import read_json, remove_leftover
 from common.run_main import run_command
 from common.user_paths import parse_path
 
@@ -152,7 +151,7 @@ def _write(
     train, test, size, seed = numbers
     shade = SHADES.get(str(description["name"]), SHADE)
     building = out.with_name(out.name + ".partial")
-    shutil.rmtree(building, ignore_errors=True)
+    remove_leftover(building)
     sets = (
         ("trainA", TRAIN_A, train, False), ("trainB", TRAIN_B, train, True),
         ("testA", HELD_OUT, test, False), ("testB", HELD_OUT, test, True),

@@ -9,7 +9,6 @@ import contextlib
 import copy
 import functools
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -21,7 +20,7 @@ import torch
 from torch.export import ExportedProgram
 
 from common.errors import RunError, UserError, one_line
-from common.files import file_sha256, write_atomically, write_text
+from common.files import file_sha256, remove_leftover, write_atomically, write_text
 from common.run_main import print_line
 from common.user_paths import parse_path
 from deployment import graph_export, parity, quantization
@@ -130,7 +129,7 @@ def _export_direction(
     options: ExportOptions,
 ) -> None:  # fmt: skip
     """Write a bundle next to `folder`, and put it in its place once every file is checked."""
-    if folder.exists() and not is_bundle(folder) and (folder.is_file() or any(folder.iterdir())):
+    if folder.exists() and not is_bundle(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"{folder} is not a bundle and would be overwritten; choose another out=",
             option="out", path=folder,
@@ -185,7 +184,7 @@ def _restore_bundle(folder: Path, partial: Path, old: Path) -> None:
     if old.exists() and not folder.exists():
         old.rename(folder)
     for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove_leftover(leftover)
 
 
 class BundleWriter:

@@ -184,13 +184,14 @@ def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage raises EOFError, RuntimeError, UnpicklingError, ValueError
         raise _unreadable(path, error) from None
-    if not isinstance(state, dict) or state.get("format") not in (1, FORMAT):
+    kind = state.get("format") if isinstance(state, dict) else None
+    if not isinstance(kind, int) or kind not in (1, FORMAT):
         raise UserError(
             f"{path}: not a checkpoint of this software, or of a newer version of it", path=path
         )
     check_tensors(state, path)
     try:
-        state = upgrade_state(state) if state["format"] == 1 else state
+        state = upgrade_state(state) if kind == 1 else state
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise _unreadable(path, error) from None
     return state

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import RunError, UserError
 from common.files import read_json, write_text
 from data.folders import SUFFIXES
 
@@ -28,8 +28,19 @@ def replace_folder(finished: Path, target: Path) -> None:
     """Put a finished folder in the place of `target`, whose earlier translations are deleted.
 
     Files in `target` that test.py has not written are kept. UserError if `target` is a link.
+    RunError if the disk refuses it.
     """
     check_replaceable(target)
+    try:
+        _replace(finished, target)
+    except OSError as error:
+        raise RunError(
+            f"{target}: could not be replaced ({error.strerror}); the translations are in "
+            f"{finished}, and the same command makes them again"
+        ) from None
+
+
+def _replace(finished: Path, target: Path) -> None:
     written = sorted(_names(finished))
     if target.is_dir():
         ours = _written_before(target)

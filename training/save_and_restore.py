@@ -71,7 +71,7 @@ class RunCheckpoints:
             raise UserError(
                 f"{self.folder}: {error}", option=error.option, path=self.folder
             ) from None
-        self.seconds = state["seconds"]
+        self.seconds = state.get("seconds", 0.0)
         self.options_text = state["options"]
 
     def check_ranks_agree(self) -> None:

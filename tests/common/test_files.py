@@ -7,7 +7,13 @@ import pytest
 
 from common import files, run_folder
 from common.errors import RunError, UserError
-from common.files import not_through_a_link, read_json, read_text, write_text
+from common.files import (
+    not_through_a_link,
+    read_json,
+    read_text,
+    remove_leftover,
+    write_text,
+)
 from common.run_folder import FOLDERS, refuse_links, run_lock
 from tests.conftest import raises_user_error
 
@@ -44,6 +50,34 @@ def test_a_folder_in_a_run_that_is_a_link_is_refused(tmp_path, name):
     linked = tmp_path / "linked"  # the run itself may be a link
     linked.symlink_to(tmp_path / "elsewhere")
     refuse_links(linked)
+
+
+@pytest.mark.parametrize(
+    "name", ["wandb_id", "metrics.jsonl", "code_00000004.diff", "options.yaml"]
+)
+@pytest.mark.parametrize("make", [
+    lambda path, outside: path.symlink_to(outside), lambda path, _: os.mkfifo(path),
+    lambda path, _: path.mkdir(),
+], ids=["link", "pipe", "folder"])  # fmt: skip
+def test_a_file_of_a_run_that_is_a_link_a_pipe_or_a_folder_is_refused(tmp_path, name, make):
+    (tmp_path / "outside").write_text("years of work")
+    run = tmp_path / "run"
+    run.mkdir()
+    make(run / name, tmp_path / "outside")
+    with raises_user_error(path=run / name), run_lock(run):
+        pass
+    (run / name).rename(run / "my notes.txt")  # a name that no command writes
+    refuse_links(run)
+
+
+def test_a_leftover_is_deleted_whatever_it_is(tmp_path):
+    (tmp_path / "outside").mkdir()
+    leftover = tmp_path / "x.partial"
+    for make in (leftover.mkdir, leftover.touch, lambda: os.mkfifo(leftover),
+                 lambda: leftover.symlink_to(tmp_path / "outside"), lambda: None):  # fmt: skip
+        make()
+        remove_leftover(leftover)
+        assert not os.path.lexists(leftover) and (tmp_path / "outside").is_dir()
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])

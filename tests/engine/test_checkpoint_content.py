@@ -147,3 +147,24 @@ def test_a_checkpoint_of_this_software_is_still_read(trained):
     assert load_checkpoint(path)["step"] == 8
     with pytest.raises(UserError):
         load_checkpoint(path, "0" * 64)
+
+
+@pytest.mark.parametrize("kind", [torch.zeros(3), [2], {"2": 2}, 2.5, None], ids=str)
+def test_a_format_of_another_type_is_refused(state, tmp_path, kind):
+    path = saved(tmp_path, {**state, "format": kind})
+    with raises_user_error(path=path):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_without_the_time_that_it_took_is_continued(state, photos, tmp_path):
+    state.pop("seconds")
+    saved(tmp_path, {**state, "step": 4})
+    words = [
+        "cyclegan",
+        f"data.root={photos}",
+        f"run={tmp_path / 'run'}",
+        *TINY,
+        "duration=8 steps",
+    ]
+    words += ["checkpoint_every=4", "log.every=2", "log.previews_every=4", "ema_half_life=4"]
+    assert call(train, *words) == (0, "")

@@ -1,0 +1,1 @@
+"""Programs that give hostile files, folders, names and servers to every command."""
