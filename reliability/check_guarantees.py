@@ -2,8 +2,8 @@
 
     python -m reliability.check_guarantees [--short | --quick] [--out docs/reliability.md]
 
-The program runs the tests and programs that reliability/guarantees.py and waits.py name. A verdict
-is one of:
+The program runs the tests and programs that reliability/guarantees.py, waits.py and hostile_inputs.py
+name. A verdict is one of:
 
     OK    all tests and programs passed
     part  all passed, but a part of the guarantee is known to be missing or a target was not reached
@@ -34,20 +34,27 @@ import torch
 
 from common.run_main import run_command
 from reliability.guarantees import GUARANTEES, Guarantee
+from reliability.hostile_inputs import HOSTILE_INPUTS
 from reliability.waits import WAITS
 
 ROOT = Path(__file__).resolve().parents[1]
-ALL = (*GUARANTEES, *WAITS)
+ALL = (*GUARANTEES, *WAITS, *HOSTILE_INPUTS)
 PROGRAMS = {
     "options": ["reliability.fuzz", "options"], "images": ["reliability.fuzz", "images"],
     "checkpoints": ["reliability.fuzz", "checkpoints"],
     "kill_and_resume": ["reliability.kill_and_resume"],
     "write_faults": ["reliability.write_faults"],
+    **{
+        f"hostile_{kind}": ["reliability.hostile", kind]
+        for kind in ("checkpoints", "places", "names", "downloads")
+    },
 }  # fmt: skip
 SHORT = {
     "options": ["--count", "1000"], "images": ["--count", "300"], "checkpoints": ["--count", "150"],
     "kill_and_resume": ["--kills", "4", "--steps", "120"],
     "write_faults": ["--points", "24"],
+    "hostile_checkpoints": ["--count", "60"], "hostile_places": ["--count", "60"],
+    "hostile_names": [], "hostile_downloads": [],
 }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
                 failures.append(f"{name}: {problem}")
                 print(failures[-1], flush=True)
     print(
-        f"hostile {args.kind}: {done} cases, {len(failures)} failed; slowest {slowest[0]:.1f} s "
+        f"hostile_{args.kind}: {done} cases, {len(failures)} failed; slowest {slowest[0]:.1f} s "
         f"({slowest[1][:60]})"
     )
     return bool(failures)
