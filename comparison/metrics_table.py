@@ -34,21 +34,55 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(USAGE.partition("\n")[0])
     measured = {path: read_metrics(parse_path(path)) for path in paths}
     first, *others = measured
+    shared = [
+        name for name in measured[first]["directions"]
+        if all(name in measured[other]["directions"] for other in others)
+    ]  # fmt: skip
+    if not shared:
+        raise UserError(
+            f"{first} and {others[0]} have no direction in common: "
+            f"{', '.join(measured[first]['directions'])}; {', '.join(measured[others[0]]['directions'])}",
+            path=others[0],
+        )
     for other in others:
-        changes = differences(measured[first]["protocol"], measured[other]["protocol"])
-        if changes:
-            raise UserError(
-                f"{first} and {other} were evaluated differently and cannot be compared: "
-                f"{'; '.join(changes)}; evaluate both in the same way with test.py",
-                path=other,
-            )
-    print(side_by_side({path: content["directions"] for path, content in measured.items()}))
+        check_comparable(first, measured[first], other, measured[other], shared)
+    print(side_by_side({
+        path: {name: content["directions"][name] for name in shared}
+        for path, content in measured.items()
+    }))  # fmt: skip
+
+
+def check_comparable(
+    first: str, one: Mapping[str, Any], second: str, other: Mapping[str, Any],
+    directions: Sequence[str],
+) -> None:  # fmt: skip
+    """Raise UserError where two runs were evaluated differently in one of the directions.
+
+    `one` and `other` are what `read_metrics` returns for the runs `first` and `second`.
+    """
+    changes = differences(one["protocol"], other["protocol"])
+    for name in directions:
+        stamps = [content["protocols"].get(name, {}) for content in (one, other)]
+        changes += [f"{name}: {text}" for text in differences(*stamps)]
+    if not changes:
+        return
+    advice = "evaluate both in the same way with test.py"
+    if all(text.startswith(("fit is", "size is")) for text in changes):
+        fit, size = one["protocol"].get("fit"), one["protocol"].get("size")
+        command = f"python test.py {shlex.quote(second)} data.fit={fit}"
+        advice = f"make them comparable with: {command} data.load_size={size} data.crop_size={size}"
+    raise UserError(
+        f"{first} and {second} were evaluated differently and cannot be compared: "
+        f"{'; '.join(dict.fromkeys(changes))}; {advice}",
+        path=second,
+    )
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """Return {"protocol": ..., "directions": direction -> metrics} as test.py wrote them for a run.
+    """Return what test.py wrote for a run.
 
-    UserError where RUN/test/metrics.json is missing or damaged.
+    {"protocol": ..., "protocols": direction -> what belongs to it, "directions": direction ->
+    metrics}. UserError where RUN/test/metrics.json is missing or damaged.
     """
     path = run / "test" / "metrics.json"
     try:
@@ -56,7 +90,8 @@ def read_metrics(run: Path) -> dict[str, Any]:
         directions = {name: dict(metrics) for name, metrics in content["directions"].items()}
         protocol = dict(content["protocol"])
         protocol["weights"] = WEIGHTS.get(str(protocol.get("weights")), protocol.get("weights"))
-        return {"protocol": protocol, "directions": directions}
+        protocols = {name: dict(each) for name, each in content.get("protocols", {}).items()}
+        return {"protocol": protocol, "protocols": protocols, "directions": directions}
     except FileNotFoundError:
         if not run.exists():
             raise UserError(

@@ -25,13 +25,13 @@ from common.errors import UserError
 from common.files import read_json, write_text
 from common.run_main import run_command
 from common.user_paths import page_path, parse_path
-from comparison.metrics_table import differences, read_metrics
+from comparison.metrics_table import check_comparable, read_metrics
 from data.config import DataConfig
 from data.folders import files_in, find_split, folder_of
 from data.reading import composite_on_white, open_image, read_pixels
 from data.values.value_range import DomainFormat
 from engine.upgrade_format_1 import upgrade_options
-from inference.outputs import output_name
+from inference.outputs import lossless_names
 
 PAGE = Template((Path(__file__).parent / "templates/preference.html").read_text(encoding="utf-8"))
 MAX_QUESTIONS = 40  # of one page: more tire a person
@@ -79,13 +79,8 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     no translations of the same images.
     """
     measured = [read_metrics(run) for run in (one, other)]
-    changes = differences(measured[0]["protocol"], measured[1]["protocol"])
-    if changes:
-        raise UserError(
-            f"{one} and {other} were evaluated differently and cannot be compared: "
-            f"{'; '.join(changes)}; evaluate both in the same way with test.py",
-            path=other,
-        )
+    shared = [name for name in measured[0]["directions"] if name in measured[1]["directions"]]
+    check_comparable(str(one), measured[0], str(other), measured[1], shared)
     if one.resolve() == other.resolve():
         raise UserError(f"{one} is named twice; name two different runs", path=one)
     data = evaluated_data(one)
@@ -94,9 +89,12 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     comparisons = []
     for direction in sorted(_directions(one) & _directions(other)):
         domain, target = direction.split("_to_")
-        for file in sources.get(domain, []):
-            name = output_name(file.relative_to(folder_of(data, "test", domain)), forms[target])
-            fakes = [run / "test" / direction / name for run in (one, other)]
+        files = sources.get(domain, [])
+        names = (
+            lossless_names(files, folder_of(data, "test", domain), forms[target]) if files else {}
+        )
+        for file in files:
+            fakes = [run / "test" / direction / names[file] for run in (one, other)]
             if all(fake.is_file() for fake in fakes):
                 comparisons.append((direction, file, fakes))
     if not comparisons:

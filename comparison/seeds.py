@@ -45,11 +45,13 @@ def main(arguments: Sequence[str]) -> None:
     if not words:
         raise UserError(USAGE.partition("\n")[0])
     measured = {path: read_metrics(path) for path in map(parse_path, dict.fromkeys(words))}
-    check_same_protocol({path: content["protocol"] for path, content in measured.items()})
+    check_same_protocol({
+        path: content["protocol"] | content["protocols"] for path, content in measured.items()
+    })  # fmt: skip
     check_same_training(list(measured))
     rows = mean_table([content["directions"] for content in measured.values()])
     print(as_markdown(rows) if options.markdown else aligned(rows))
-    print("\n" + protocol_line(next(iter(measured.values()))["protocol"], measured))
+    print("\n" + protocol_line(next(iter(measured.values())), measured))
 
 
 def check_same_protocol(protocols: Mapping[Path, Mapping[str, Any]]) -> None:
@@ -117,12 +119,14 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|---|" + "---:|" * (len(rows[0]) - 1), *body])
 
 
-def protocol_line(protocol: Mapping[str, Any], runs: Mapping[Path, Any]) -> str:
+def protocol_line(measured: Mapping[str, Any], runs: Mapping[Path, Any]) -> str:
     """Return the protocol of an evaluation and the number of runs in one line."""
-    images = protocol.get("images")
-    counts = ", ".join(f"{n} {d}" for d, n in images.items()) if isinstance(images, dict) else "?"
+    protocol, stamps = measured["protocol"], measured["protocols"].values()
+    images = {domain: n for stamp in stamps for domain, n in stamp.get("images", {}).items()}
+    counts = ", ".join(f"{n} {domain}" for domain, n in images.items()) or "?"
+    prints = ", ".join(dict.fromkeys(stamp.get("fingerprint", "?") for stamp in stamps)) or "?"
     facts = {
-        "runs": len(runs), "held-out images": f"{counts} ({protocol.get('fingerprint', '?')})",
+        "runs": len(runs), "held-out images": f"{counts} ({prints})",
         "size": protocol.get("size", "?"), "fit": protocol.get("fit", "?"),
         "step": protocol.get("step", "?"), "weights": protocol.get("weights", "?"),
         "features": protocol.get("features", "none"),

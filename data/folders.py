@@ -53,23 +53,25 @@ def _train_and_validation(
 def held_out_split(config: DataConfig) -> Literal["test", "validation"]:
     """Return the split that a run is evaluated on: test, or validation where no test is named.
 
-    UserError where there is neither.
+    One domain with test images is enough. UserError where there is neither.
     """
-    try:
-        for domain in config.domains:
+    missing: list[UserError] = []
+    for domain in config.domains:
+        try:
             folder_of(config, "test", domain)
-        return "test"
-    except UserError as error:
-        if config.test:
-            raise
-        if config.validation:
-            return "validation"
-        folders = " ".join(f"data.test.{domain}=FOLDER" for domain in config.domains)
-        raise UserError(
-            f"no held-out images: name them with {folders}; data.validation=0.1 holds out a tenth "
-            "of the training images of a new run",
-            option=error.option, path=error.path,
-        ) from None  # fmt: skip
+            return "test"
+        except UserError as error:
+            if config.test:
+                raise
+            missing.append(error)
+    if config.validation:
+        return "validation"
+    folders = " ".join(f"data.test.{domain}=FOLDER" for domain in config.domains)
+    raise UserError(
+        f"no held-out images: name them with {folders}; data.validation=0.1 holds out a tenth "
+        "of the training images of a new run",
+        option=missing[0].option, path=missing[0].path,
+    )  # fmt: skip
 
 
 def _files_of(config: DataConfig, split: Literal["train", "test"]) -> dict[str, list[Path]]:

@@ -23,7 +23,8 @@ def metrics_of(run: Run, direction: str) -> dict[str, Any] | None:
         return None
     try:
         content = read_json(path)
-        return {"figures": content["directions"][direction], "protocol": content["protocol"]}
+        protocol = dict(content["protocol"]) | dict(content.get("protocols", {}).get(direction, {}))
+        return {"figures": content["directions"][direction], "protocol": protocol}
     except (OSError, ValueError, KeyError, TypeError):
         print(f"note: {path} is damaged; the bundle is written without metrics; run test.py again")
         return None

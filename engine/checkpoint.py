@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.files import file_sha256, read_json, write_atomically, write_text
 from engine.checkpoint_content import check_tensors, wrong_types
 from engine.upgrade_format_1 import upgrade_state
+from engine.validation import DEFINITION
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -56,10 +57,13 @@ class Checkpoints:
         # A newer checkpoint could not be read, and its steps have been computed again.
         earlier = self._files()
         files = {name: entry for name, entry in earlier.items() if entry["step"] < step}
+        definition = DEFINITION
         if score is None and path.name in earlier:
             score = earlier[path.name]["score"]
+            definition = earlier[path.name].get("score_definition", 1)
         files[path.name] = {
             "step": step, "sha256": file_sha256(path), "bytes": path.stat().st_size, "score": score,
+            "score_definition": definition,
         }  # fmt: skip
         newest = sorted(files, key=lambda name: files[name]["step"])[-self.keep :]
         best = _best(files)
@@ -78,7 +82,7 @@ class Checkpoints:
         if score is None or not math.isfinite(score):
             return False
         best = _best(files := self._files())
-        return best is None or score < files[best]["score"]
+        return best is None or _definition(files[best]) < DEFINITION or score < files[best]["score"]
 
     def exist(self) -> bool:
         """Return whether there is a checkpoint to continue from."""
@@ -157,6 +161,7 @@ class Checkpoints:
             for entry in entries.values():
                 assert isinstance(entry["step"], int) and isinstance(entry["sha256"], str | None)
                 assert isinstance(entry["score"], int | float | None)
+                assert isinstance(entry.get("score_definition", 1), int)
                 entry["score"] = None if entry["score"] is None else float(entry["score"])
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError,
                 AssertionError):  # fmt: skip
@@ -265,11 +270,19 @@ def state_dict_mismatch(expected: Mapping[str, Any], loaded: Mapping[str, Any]) 
 
 
 def _best(files: dict[str, dict[str, Any]]) -> str | None:
-    """Return the name of the file with the lowest finite score; None where none has one."""
+    """Return the name of the file with the lowest finite score; None where none has one.
+
+    Scores of the newest definition alone are compared.
+    """
     scored = [
         n for n in files if files[n]["score"] is not None and math.isfinite(files[n]["score"])
     ]
-    return min(scored, key=lambda name: files[name]["score"], default=None)
+    return min(scored, key=lambda n: (-_definition(files[n]), files[n]["score"]), default=None)
+
+
+def _definition(entry: dict[str, Any]) -> int:
+    """Return the definition of the score of a checkpoint, given its entry in the manifest."""
+    return entry.get("score_definition", 1)
 
 
 def _size_in_bytes(state: Any) -> int:

@@ -16,7 +16,7 @@ MAX_NUMBER = 2**40  # steps or seconds
 SCHEMA: dict[str, tuple[type, ...]] = {
     "step": (int,), "rollbacks": (int,), "seconds": (int, float), "options": (str,),
     "method": (dict,), "optimizers": (dict,), "ema": (dict, type(None)), "frozen_until": (dict,),
-    "rank_states": (list,),
+    "rank_states": (list,), "score_definition": (int,),
 }  # fmt: skip
 REQUIRED = ("step", "options", "method", "ema")
 # Options that set how many layers a network has, or how wide they are.

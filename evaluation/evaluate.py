@@ -1,68 +1,43 @@
 """Translate every held-out image in every direction, and measure the translations."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.progress import with_progress
 from data.config import DataConfig
 from data.fingerprint import fingerprint_files
-from data.folders import evenly_spaced, find_split, folder_of
+from data.folders import evenly_spaced
 from data.ground_truth_pairs import ground_truth_files
-from data.tensors import denormalize, normalize, to_pixels, to_tensor
-from data.values.raw_values import file_format
-from evaluation.copies_and_leaks import (
-    Descriptors,
-    find_leaks,
-    image_descriptors,
-    nearest_training_images,
+from data.samples import load_held_out
+from evaluation.copies_and_leaks import find_leaks, nearest_training_images
+from evaluation.held_out.choose_images import (
+    Files,
+    HeldOut,
+    held_out_files,
+    smallest_side,
+    training_files,
 )
-from evaluation.evaluation_images import TrainingImages, recorded_validation, training_images
-from evaluation.image_metrics import ImageMetrics, worst_indices
-from evaluation.output_folders import check_replaceable, make_empty_folder, replace_folder
+from evaluation.held_out.read_images import SkippedFiles, describe_files
+from evaluation.held_out.translate import HeldOutTranslator, TranslatedImages
+from evaluation.image_sets import MAX_PATCH_IMAGES, Description, ImageSet
 from evaluation.pretrained_networks import Inception, Lpips
-from evaluation.results import DirectionResult, EvaluatedImage, EvaluationResult
+from evaluation.results import DirectionResult, EvaluationResult
 from evaluation.set_metrics import set_metrics
-from evaluation.skipped_files import SkippedFiles, read_images
 from evaluation.style_metrics import MAX_IMAGES, make_style_sheet, style_metrics
 from inference.open_run import Run
-from inference.outputs import like_input, output_name, write_picture
-from inference.picture_translator import to_image
+from models.translator import StyledTranslator
 
-WORST_IMAGES = 3  # that the report shows for each metric
-# Metric -> whether its highest values are the worst.
-WORST_IS_HIGHEST = {
-    "cycle_psnr": False, "structure": False, "truth_psnr": False, "checkerboard": True,
-}  # fmt: skip
-STEGANOGRAPHY_IMAGES = 50  # for the steganography index, which restores each of them four times
+DEFINITIONS = 2  # of the metrics: figures of another number cannot be compared
 NEAREST_SHOWN = 5  # of the fakes that are nearest to a training image
-HeldOut = Literal["test", "validation"]
-
-
-@dataclass
-class _TranslatedImages:
-    """The held-out images of one direction, their translations and metrics."""
-
-    image_metrics: ImageMetrics
-    images: list[EvaluatedImage] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)  # of the images
-
-    def sources(self) -> list[Tensor]:
-        return [image.real for image in self.images]
-
-    def fakes(self) -> list[Tensor]:
-        return [image.fake for image in self.images]
 
 
 def evaluate(
     run: Run, data: DataConfig, report_images: int, checks: bool = True,
     inception: Inception | None = None, lpips: Lpips | None = None, split: HeldOut = "test",
+    direction: str = "",
 ) -> EvaluationResult:  # fmt: skip
     """Translate all held-out images, write them to RUN/test/DIRECTION, and return their metrics.
 
@@ -75,227 +50,209 @@ def evaluate(
     the result, for a report (0: all). With `lpips`, truth_lpips is that distance to the truth.
     `checks` adds the distances between sets with their baselines, faithfulness, image defects,
     memorized training images, and images on both sides of a split. With `split` validation, the
-    held-out images are those that data.validation kept from training.
+    held-out images are those that data.validation kept from training. `direction` evaluates one
+    direction alone.
 
-    A file that cannot be read or written is reported, passed over, and named in `skipped` of the
-    result. UserError where held-out images are missing, none can be read, two would be written to
-    one file, or an image and its true translation differ in size.
+    Images pass through one after the other; what is remembered of each is in `ImageSet`. A domain
+    without held-out images is not translated, and the training images are the reference of
+    translations into it.
+
+    A file that cannot be read, translated or written is reported, passed over, and named in
+    `skipped` of the result. UserError where held-out images are missing, none can be read, or an
+    image and its true translation differ in size.
     """
-    files = find_split(data, "test") if split == "test" else recorded_validation(run, data)
-    known_truths = ground_truth_files(data, files) if split == "test" else {}
-    truths = {d: paths for d, paths in known_truths.items() if d in run.translators}
-    skipped = SkippedFiles()
-    translated = {
-        direction: _translate_all(
-            run,
-            data,
-            direction,
-            files[translator.source],
-            truths.get(direction),
-            checks,
-            lpips,
-            skipped,
-            split,
-        )
-        for direction, translator in run.translators.items()
-    }
-    if any(not done.images for done in translated.values()):
-        first = next(iter(skipped.reasons.values()))
-        raise UserError(f"none of the held-out images could be evaluated: {first}")
-    training = training_images(run, data, files, skipped) if checks else {}
-    paired = {d for d in truths if run.translators[d].target in training}
-    evaluated = {run.translators[d].source: done.files for d, done in translated.items()}
-    counted = {domain: evaluated.get(domain, paths) for domain, paths in files.items()}
-    protocol = _protocol(run, data, counted, truths, paired, inception, lpips)
-    if split == "validation":
-        protocol["held_out"] = f"data.validation={data.validation} of the training images"
-    result = EvaluationResult(protocol, {})
-    result.skipped = {str(file): reason for file, reason in skipped.reasons.items()}
-    for direction, done in translated.items():
-        result.directions[direction] = DirectionResult(
-            metrics={"images": len(done.images), **done.image_metrics.result()},
-            image_metrics=[(image.name, image.metrics) for image in done.images],
-            shown=evenly_spaced(done.images, report_images or len(done.images)),
-        )
-    if checks:
-        descriptors = _descriptors(translated, training, run)
-        for direction, done in translated.items():
-            target = run.translators[direction].target
-            reals = _held_out_images(run, data, files, translated, target, skipped)
-            _add_checks(
-                result.directions[direction], run, direction, done, reals, training,
-                descriptors, direction in paired, inception,
-            )  # fmt: skip
-        result.leaks = find_leaks(list(descriptors.values()))
-    return result
+    evaluation = _Evaluation(run, data, split, direction, checks, inception, lpips)
+    for name in evaluation.directions:
+        evaluation.translate(name, report_images)
+    return evaluation.result()
 
 
-def _protocol(
-    run: Run, data: DataConfig, files: Mapping[str, Sequence[Path]],
-    truths: Mapping[str, Sequence[Path]], paired: set[str],
-    inception: Inception | None, lpips: Lpips | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Return how the metrics are measured; metrics of equal protocols can be compared."""
-    return {
-        "step": run.step, "weights": run.weights, "fit": data.fit, "size": data.crop_size,
-        "resize": "OpenCV bicubic, area where it shrinks", "seed": run.options.seed,
-        "precision": run.runtime.precision, "device": str(run.runtime.device),
-        "images": {domain: len(paths) for domain, paths in files.items()},
-        "reference": {
-            direction: "training images of the target domain: the held-out ones show the same "
-            "scenes" if direction in paired else "the held-out images of the target domain"
-            for direction in run.translators
-        }, "fingerprint": fingerprint_files(files),
-        "truth": sorted(truths), "features": inception.name if inception else "none",
-        "lpips": lpips.name if lpips else "none",
-    }  # fmt: skip
+class _Evaluation:
+    """The files, descriptors and results of one evaluation."""
 
+    def __init__(
+        self, run: Run, data: DataConfig, split: HeldOut, direction: str, checks: bool,
+        inception: Inception | None, lpips: Lpips | None,
+    ) -> None:  # fmt: skip
+        self.run, self.data, self.checks = run, data, checks
+        self.split: HeldOut = split
+        self.inception, self.lpips = inception, lpips
+        self.files: Files = held_out_files(run, data, split)
+        self.directions = self._directions(direction)
+        self.truths = self._true_translations()
+        self.training = training_files(run, data) if checks else {}
+        every = [
+            file for files in (*self.files.values(), *self.training.values()) for file in files
+        ]
+        self.description = Description(smallest_side(data, every), inception)
+        self.skipped = SkippedFiles()
+        self.sets: dict[str, ImageSet] = {}  # label, such as test/photo -> its descriptors
+        self.translated: dict[str, TranslatedImages] = {}
 
-def _add_checks(
-    result: DirectionResult, run: Run, direction: str, translated: _TranslatedImages,
-    reals: list[Tensor], training: TrainingImages, descriptors: Mapping[str, Descriptors],
-    paired: bool, inception: Inception | None,
-) -> None:  # fmt: skip
-    """Add set distances, style metrics, copied training images and the worst images to `result`."""
-    target = run.translators[direction].target
-    fakes, sources = translated.fakes(), translated.sources()
-    trained = training[target][1] if target in training else []
-    sets = set_metrics(fakes, reals, sources, trained, inception, paired=paired)
-    result.metrics |= sets.metrics
-    result.intervals = translated.image_metrics.intervals() | sets.intervals
-    result.real_baseline, result.copy_baseline = sets.real_baseline, sets.copy_baseline
-    if sets.real_baseline:  # of fewer images than there are fakes, it is higher than it should be
-        result.real_baseline["images"] = min(len(fakes), len(reals if paired else trained))
-    references = [normalize(x) for x in evenly_spaced(reals, MAX_IMAGES)]
-    inputs = [normalize(x) for x in evenly_spaced(sources, MAX_IMAGES)]
-    translator = run.translators[direction]
-    result.metrics |= style_metrics(translator, inputs, references, run.runtime)
-    result.style_sheet = make_style_sheet(translator, inputs, references, run.runtime)
-    if f"train/{target}" in descriptors:
-        names = [Path(image.name) for image in translated.images]
-        nearest = nearest_training_images(
-            image_descriptors("fakes", names, fakes), descriptors[f"train/{target}"]
-        )
-        result.metrics["copies"] = sum(is_copy for _, _, is_copy in nearest)
-        result.copies = sorted(
-            ({"fake": image.name, "training image": str(file), "distance": round(distance, 4),
-              "a copy": "yes" if is_copy else "no"}
-             for image, (distance, file, is_copy) in zip(translated.images, nearest, strict=True)),
-            key=lambda row: row["distance"],
-        )[:NEAREST_SHOWN]  # fmt: skip
-    result.worst = _worst_images(translated.images)
-
-
-@torch.no_grad()
-def _translate_all(
-    run: Run, data: DataConfig, direction: str, files: Sequence[Path],
-    truth_files: Sequence[Path] | None, checks: bool, lpips: Lpips | None, skipped: SkippedFiles,
-    split: HeldOut,
-) -> _TranslatedImages:  # fmt: skip
-    """Translate the held-out images of a direction into RUN/test/DIRECTION and measure each.
-
-    The folder replaces that of an earlier evaluation once all images are written.
-    """
-    translator = run.translators[direction]
-    folder = folder_of(data, "test" if split == "test" else "train", translator.source)
-    inverse = run.translators.get(f"{translator.target}_to_{translator.source}")
-
-    def restore(fake: Tensor) -> Tensor:
-        assert inverse is not None
-        with run.runtime.autocast():
-            return inverse(run.runtime.to_device(fake.float())).float().cpu()
-
-    formats = data.formats()
-    target = formats[translator.target]
-    truth_of = dict(zip(files, truth_files, strict=True)) if truth_files else {}
-    output = run.path / "test" / direction
-    partial = output.with_name(f"{direction}.partial")
-    check_replaceable(output)
-    make_empty_folder(partial)
-    translated = _TranslatedImages(ImageMetrics(restore if inverse else None, lpips, target.span))
-    steganography_files = set(evenly_spaced(files, STEGANOGRAPHY_IMAGES)) if checks else set()
-    for file in with_progress(files, len(files), direction):
-        real = skipped.read(file, data, formats[translator.source])
-        truth = skipped.read(truth_of[file], data, target) if file in truth_of else None
-        if real is None or (truth is None and file in truth_of):
-            continue
-        with run.runtime.autocast():
-            fake = translator(run.runtime.to_device(real))
-        fake_bytes = denormalize(fake).cpu()
-        pixels = to_pixels(fake, target.has_range).cpu()[0].permute(1, 2, 0).numpy()
-        saved = target.to_values(pixels) if target.has_range else pixels
-        # As a reader of the file would see it: rounded to its type.
-        seen = target.to_unit(saved) if target.has_range else saved
-        restored = restore(fake) if inverse is not None else None
-        name = file.relative_to(folder)
-        out = partial / output_name(name, target)
-        if os.path.exists(out):  # unlike Path.exists, false for a name that is too long
+    def _directions(self, wanted: str) -> list[str]:
+        """Return the directions whose source has held-out images; UserError if there is none."""
+        translators = self.run.translators
+        if wanted and wanted not in translators:
             raise UserError(
-                f"{file} and another held-out image would be written to the same file; rename one",
-                path=file,
+                f"direction={wanted} does not exist; this run has {' and '.join(translators)}",
+                option="direction",
             )
-        is_array = out.suffix.lower() == ".npy" or not file_format(file).is_picture
-        try:
-            write_picture(
-                out, like_input(saved, file, translator.in_channels)
-                if target.has_range or is_array else to_image(saved),
-            )  # fmt: skip
-        except UserError as error:
-            skipped.add(file, error)
-            continue
-        if truth is not None and truth.shape[-2:] != real.shape[-2:]:
+        possible = [name for name, each in translators.items() if each.source in self.files]
+        chosen = [name for name in possible if wanted in ("", name)]
+        if not chosen:
+            source = (
+                translators[wanted].source if wanted else next(iter(translators.values())).source
+            )
             raise UserError(
-                f"{file} and its true translation differ in size; use data.fit=stretch",
-                path=file, option="data.fit",
-            )  # fmt: skip
-        metrics = translated.image_metrics.update(
-            real, normalize(to_tensor(seen)[None]), restored, truth
-        )
-        if file in steganography_files:
-            translated.image_metrics.update_steganography(fake.float().cpu(), real)
-        translated.files.append(file)
-        translated.images.append(
-            EvaluatedImage(
-                str(name), denormalize(real), fake_bytes,
-                None if restored is None else denormalize(restored),
-                None if truth is None else denormalize(truth), metrics,
+                f"no held-out images of {source}; name them with data.test.{source}=FOLDER",
+                option=f"data.test.{source}",
             )
-        )  # fmt: skip
-    replace_folder(partial, output)
-    return translated
+        return chosen
 
+    def _true_translations(self) -> dict[str, Sequence[Path]]:
+        if self.split != "test" or set(self.files) != set(self.data.domains):
+            return {}
+        known = ground_truth_files(self.data, self.files)
+        return {name: files for name, files in known.items() if name in self.directions}
 
-def _worst_images(images: list[EvaluatedImage]) -> dict[str, list[EvaluatedImage]]:
-    """Return metric -> the worst images by it, for the metrics that were measured."""
-    metrics = [image.metrics for image in images]
-    worst = {
-        name: worst_indices(metrics, name, WORST_IMAGES, highest)
-        for name, highest in WORST_IS_HIGHEST.items()
-    }
-    return {name: [images[i] for i in indices] for name, indices in worst.items() if indices}
+    def _new_set(self, label: str, files: Sequence[Path]) -> ImageSet:
+        return ImageSet(label, self.description, set(evenly_spaced(files, MAX_PATCH_IMAGES)))
 
+    def translate(self, name: str, report_images: int) -> None:
+        """Translate the held-out images of a direction, and describe them."""
+        source = self.run.translators[name].source
+        files, label = self.files[source], f"test/{source}"
+        fakes = self._new_set("fakes", files) if self.checks else None
+        # A domain with two directions is described in the first.
+        sources = self._new_set(label, files) if self.checks and label not in self.sets else None
+        translator = HeldOutTranslator(
+            self.run, self.data, name, self.split, self.lpips, self.skipped
+        )
+        done = translator.translate(files, self.truths.get(name), report_images, fakes, sources)
+        self.translated[name] = done
+        if sources is not None:
+            self.sets[label] = sources
 
-def _held_out_images(
-    run: Run, data: DataConfig, files: Mapping[str, Sequence[Path]],
-    translated: Mapping[str, _TranslatedImages], domain: str, skipped: SkippedFiles,
-) -> list[Tensor]:  # fmt: skip
-    """Return the held-out images of a domain, uint8; they are only read if not translated yet."""
-    for direction, done in translated.items():
-        if run.translators[direction].source == domain:
-            return done.sources()
-    return read_images(files[domain], data, domain, skipped)[1]
+    def result(self) -> EvaluationResult:
+        """Describe the other images, compare the sets, and return all results."""
+        if any(not done.files for done in self.translated.values()):
+            first = next(iter(self.skipped.reasons.values()))
+            raise UserError(f"none of the held-out images could be evaluated: {first}")
+        if self.checks:
+            self._describe_references()
+        result = EvaluationResult(self._protocol(), {})
+        for name, done in self.translated.items():
+            direction = DirectionResult(
+                metrics={"images": len(done.files), **done.image_metrics.result()},
+                image_metrics=done.rows, shown=done.shown, protocol=self._direction_protocol(name),
+                intervals=done.image_metrics.intervals(),
+            )  # fmt: skip
+            result.directions[name] = direction
+            if self.checks:
+                self._add_checks(direction, name, done)
+        if self.checks:
+            result.leaks = find_leaks([s for s in self.sets.values() if s.label != "fakes"])
+        result.skipped = {str(file): reason for file, reason in self.skipped.reasons.items()}
+        return result
 
+    def _describe_references(self) -> None:
+        """Describe the training images, and held-out images of domains that were not translated."""
+        targets = {self.run.translators[name].target for name in self.directions}
+        for domain, files in self.files.items():
+            if domain in targets and f"test/{domain}" not in self.sets:
+                images = self._new_set(f"test/{domain}", files)
+                text = f"held-out images of {domain}"
+                self.sets[images.label] = describe_files(
+                    images, files, self.data, domain, self.skipped, text
+                )
+        for domain, files in self.training.items():
+            if domain in targets or f"test/{domain}" in self.sets:
+                images = self._new_set(f"train/{domain}", files)
+                text = f"training images of {domain}"
+                self.sets[images.label] = describe_files(
+                    images, files, self.data, domain, self.skipped, text
+                )
 
-def _descriptors(
-    translated: Mapping[str, _TranslatedImages], training: TrainingImages, run: Run
-) -> dict[str, Descriptors]:  # fmt: skip
-    """Return "train/DOMAIN" and "test/DOMAIN" -> the descriptors of their images."""
-    descriptors = {
-        f"train/{domain}": image_descriptors(f"train/{domain}", paths, images)
-        for domain, (paths, images) in training.items()
-    }
-    for direction, done in translated.items():
-        domain = run.translators[direction].source
-        label = f"test/{domain}"
-        descriptors[label] = image_descriptors(label, done.files, done.sources())
-    return descriptors
+    def _set(self, label: str) -> ImageSet:
+        return self.sets.get(label) or ImageSet(label, self.description)
+
+    def _is_paired(self, name: str) -> bool:
+        return (
+            name in self.truths and len(self._set(f"train/{self.run.translators[name].target}")) > 1
+        )
+
+    def _add_checks(self, result: DirectionResult, name: str, done: TranslatedImages) -> None:
+        """Add set distances, style metrics, copied training images and the worst images."""
+        translator, fakes = self.run.translators[name], done.fakes
+        assert fakes is not None
+        reals, trained = (self._set(f"{kind}/{translator.target}") for kind in ("test", "train"))
+        sources = self._set(f"test/{translator.source}")
+        if len(sources) > len(done.files):  # a file could be read and not written
+            kept = set(done.files)
+            sources = sources.rows([n for n, file in enumerate(sources.files) if file in kept])
+        sets = set_metrics(fakes, reals, sources, trained, self._is_paired(name))
+        result.metrics |= sets.metrics
+        result.intervals |= sets.intervals
+        result.notes += sets.notes
+        result.real_baseline, result.copy_baseline = sets.real_baseline, sets.copy_baseline
+        if (
+            sets.real_baseline
+        ):  # of fewer images than there are fakes, it is higher than it should be
+            others = reals if self._is_paired(name) else trained
+            result.real_baseline["images"] = min(len(fakes), len(others))
+        if isinstance(translator, StyledTranslator):
+            inputs = self._some(sources.files, translator.source)
+            references = self._some((reals.files or trained.files), translator.target)
+            result.metrics |= style_metrics(translator, inputs, references, self.run.runtime)
+            result.style_sheet = make_style_sheet(translator, inputs, references, self.run.runtime)
+        if len(trained) and trained.channels == fakes.channels:
+            nearest = nearest_training_images(fakes, trained)
+            result.metrics["copies"] = sum(is_copy for _, _, is_copy in nearest)
+            result.copies = sorted(
+                ({"fake": row[0], "training image": str(file), "distance": round(distance, 4),
+                  "a copy": "yes" if is_copy else "no"}
+                 for row, (distance, file, is_copy) in zip(done.rows, nearest, strict=True)),
+                key=lambda row: row["distance"],
+            )[:NEAREST_SHOWN]  # fmt: skip
+        result.worst = done.worst.by_metric()
+
+    def _some(self, files: Sequence[Path], domain: str) -> list[Tensor]:
+        """Return a few evenly spaced images of a domain, [1, C, H, W] in [-1, 1]."""
+        form = self.data.formats()[domain]
+        return list(load_held_out(evenly_spaced(files, MAX_IMAGES), self.data, form))
+
+    def _protocol(self) -> dict[str, Any]:
+        """Return how all metrics are measured; metrics of equal protocols can be compared."""
+        run, data = self.run, self.data
+        protocol: dict[str, Any] = {
+            "definitions": DEFINITIONS, "step": run.step, "weights": run.weights, "fit": data.fit,
+            "size": data.crop_size, "resize": "OpenCV bicubic, area where it shrinks",
+            "seed": run.options.seed, "precision": run.runtime.precision,
+            "device": str(run.runtime.device),
+            "features": self.inception.name if self.inception else "none",
+            "lpips": self.lpips.name if self.lpips else "none",
+        }  # fmt: skip
+        if self.split == "validation":
+            protocol["held_out"] = f"data.validation={data.validation} of the training images"
+        return protocol
+
+    def _direction_protocol(self, name: str) -> dict[str, Any]:
+        """Return what belongs to one direction: its images, and what they are compared with."""
+        translator = self.run.translators[name]
+        files: Mapping[str, Sequence[Path]] = {translator.source: self.translated[name].files}
+        reals = self._set(f"test/{translator.target}").files
+        files |= {translator.target: reals or self.files.get(translator.target, [])}
+        if self._is_paired(name):
+            reference = (
+                "training images of the target domain: the held-out ones show the same scenes"
+            )
+        elif translator.target in self.files:
+            reference = "the held-out images of the target domain"
+        else:
+            reference = "training images of the target domain: none of it are held out"
+            files |= {translator.target: self._set(f"train/{translator.target}").files}
+        return {
+            "images": {domain: len(paths) for domain, paths in files.items()},
+            "reference": reference, "fingerprint": fingerprint_files(files),
+            "truth": name in self.truths,
+        }  # fmt: skip

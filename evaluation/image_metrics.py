@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from metrics.bootstrap import interval
-from metrics.distortion import Distortion, psnr
+from metrics.bootstrap import FEWEST, interval
+from metrics.color_difference import mean_ciede2000
+from metrics.distortion import PSNR_RANGE, Distortion
 from metrics.faithfulness import Steganography, edge_agreement, structure_agreement
 from metrics.image_defects import checkerboard, color_inversion, dead_tiles
+from metrics.structural_similarity import ms_ssim
 
 MIN_SIDE = 32  # pixels that the spectrum of the checkerboard metric needs
 
@@ -47,6 +49,10 @@ class ImageMetrics:
             row |= _prefixed("cycle", self.pooled["cycle"].update(restored, real))
         if truth is not None:
             row |= _prefixed("truth", self.pooled["truth"].update(fake, truth))
+            similarity = ms_ssim(fake, truth)
+            row["truth_ms_ssim"] = None if similarity is None else similarity.item()
+            if fake.shape[1] == 3 and self.span is None:
+                row["truth_ciede2000"] = mean_ciede2000(fake, truth).item()
             if self.span is not None:
                 row["truth_mae"] = (fake - truth).abs().mean().item() * self.span / 2
             if self.perceptual is not None:
@@ -76,6 +82,8 @@ class ImageMetrics:
                 metrics |= _prefixed(label, distortion.result())
         for name in (
             "truth_mae",
+            "truth_ms_ssim",
+            "truth_ciede2000",
             "truth_lpips",
             "edges",
             "structure",
@@ -92,22 +100,27 @@ class ImageMetrics:
     def intervals(self) -> dict[str, list[float]]:
         """Return name -> [low, high], the 95 % interval of every metric that each image has.
 
-        The interval of a PSNR is that of the mean squared error.
+        The interval of a PSNR is that of the mean squared error. Fewer than 20 images have none.
         """
         intervals: dict[str, list[float]] = {}
         for name in {name for row in self.rows for name in row}:
             values = self._values(name)
-            if len(values) < 2 or len(values) < len(self.rows):
+            if len(values) < max(FEWEST, len(self.rows)):
                 continue
             if name.endswith("_psnr"):
-                errors = torch.tensor([4 / 10 ** (value / 10) for value in values])
-                intervals[name] = list(interval(errors, lambda x: psnr(x.mean().item()) or 0.0))
+                errors = torch.tensor([PSNR_RANGE**2 / 10 ** (value / 10) for value in values])
+                intervals[name] = list(interval(errors, _psnr_of_mean))
             else:
                 intervals[name] = list(interval(values))
         return intervals
 
     def _values(self, name: str) -> list[float]:
         return [value for row in self.rows if (value := row.get(name)) is not None]
+
+
+def _psnr_of_mean(errors: Tensor) -> Tensor:
+    """Return the PSNR of the mean of squared errors [R, N]."""
+    return 10 * (PSNR_RANGE**2 / errors.mean(dim=-1).clamp(min=1e-30)).log10()
 
 
 def _prefixed(label: str, metrics: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -28,6 +28,8 @@ PAGE = Template((Path(__file__).parent / "templates/report.html").read_text(enco
 FIGURES = {
     "truth_psnr": ("PSNR to the truth", "dB, higher is better"),
     "truth_ssim": ("SSIM to the truth", "0 to 1, higher is better"),
+    "truth_ms_ssim": ("MS-SSIM to the truth", "0 to 1, higher is better"),
+    "truth_ciede2000": ("colour difference to the truth", "CIEDE2000, about 1 is just visible"),
     "truth_mae": ("mean absolute error to the truth", "in the units of the files, lower is better"),
     "truth_lpips": ("LPIPS to the true translation", "lower looks more alike"),
     "copy_psnr": ("PSNR of the input copied", "dB, to beat"),
@@ -38,9 +40,10 @@ FIGURES = {
     "recall": ("recall", "0 to 1: real images that are covered"),
     "density": ("density", "fakes among real images, about 1"),
     "coverage": ("coverage", "0 to 1: real images with a fake nearby"),
-    "swd": ("sliced Wasserstein distance", "lower is nearer to real images"),
+    "swd": ("sliced Wasserstein distance", "x 1000, lower is nearer to real images"),
     "color": ("distance of colours", "8-bit levels, lower is nearer"),
     "spectrum": ("distance of spectra", "dB, lower is nearer"),
+    "own_source": ("own source found", "share of fakes whose edges are most like their own input"),
     "cycle_psnr": ("PSNR of the restored input", "dB, higher is better"),
     "cycle_l1": ("L1 of the restored input", "0 to 2, lower is better"),
     "edges": ("edges kept", "-1 to 1, higher is more faithful"),
@@ -82,7 +85,10 @@ def write_report(run: Run, result: EvaluationResult) -> Path:
         ),
         protocol=html.escape(
             "".join(f"{note}\n" for note in run.options.method.notes())
-            + json.dumps(result.protocol, indent=1)
+            + json.dumps(
+                {**result.protocol, **{n: x.protocol for n, x in result.directions.items()}},
+                indent=1,
+            )
         ),
         options=html.escape(to_yaml(run.options)),
         curves=_curves(run.path / "metrics.jsonl") or "too few steps were logged to draw a curve",
@@ -214,7 +220,8 @@ def _formatted(key: str, value: float) -> str:
         f"{value:,}"
         if key in ("images", "copies")
         else f"{value:.2f}"
-        if key.endswith("psnr") or key in ("fid", "color", "spectrum", "steganography")
+        if key.endswith("psnr")
+        or key in ("fid", "swd", "color", "spectrum", "steganography", "truth_ciede2000")
         else f"{value:.3f}"
     )
 

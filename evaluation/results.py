@@ -37,12 +37,14 @@ class DirectionResult:
     shown: list[EvaluatedImage] = field(default_factory=list)  # a sample for the report
     worst: dict[str, list[EvaluatedImage]] = field(default_factory=dict)  # by metric
     copies: list[dict[str, Any]] = field(default_factory=list)  # fakes nearest to training images
+    protocol: dict[str, Any] = field(default_factory=dict)  # its images, and the reference
+    notes: list[str] = field(default_factory=list)  # why a metric is missing
     style_sheet: np.ndarray | None = None  # sources in the styles of references, uint8 [H, W, 3]
 
 
 @dataclass
 class EvaluationResult:
-    """The results of all directions, and the protocol of the measurement."""
+    """The results of all directions, and what their protocols have in common."""
 
     protocol: dict[str, Any]
     directions: dict[str, DirectionResult]
@@ -65,7 +67,7 @@ def write_metrics(run: Run, result: EvaluationResult, data: DataConfig) -> Path:
         "directions": by_direction("metrics"), "intervals": by_direction("intervals"),
         "floor": by_direction("real_baseline"), "ceiling": by_direction("copy_baseline"),
         "copies": by_direction("copies"), "leaks": result.leaks, "skipped": result.skipped,
-        "protocol": result.protocol, "data": asdict(data),
+        "protocol": result.protocol, "protocols": by_direction("protocol"), "data": asdict(data),
     }  # fmt: skip
     path = run.path / "test" / "metrics.json"
     write_text(path, json.dumps(content, indent=1) + "\n")

@@ -10,7 +10,8 @@ from common.user_paths import make_folder
 from data.config import DataConfig
 from data.folders import held_out_split
 from data.values.pixel_limit import set_max_megapixels
-from evaluation.evaluate import HeldOut, evaluate
+from evaluation.evaluate import evaluate
+from evaluation.held_out.choose_images import HeldOut
 from evaluation.metrics_table import metrics_table
 from evaluation.pretrained_networks import find_inception, find_lpips
 from evaluation.report import write_report
@@ -70,8 +71,9 @@ def _evaluate_and_write(run: Run, options: TestOptions, split: HeldOut) -> None:
     )
     lpips, no_lpips = find_lpips(run.runtime.device)
     result = evaluate(
-        run, options.data, options.report_images, options.checks, inception, lpips, split
-    )
+        run, options.data, options.report_images, options.checks, inception, lpips, split,
+        options.direction,
+    )  # fmt: skip
     metrics, report = write_metrics(run, result, options.data), write_report(run, result)
     for line in metrics_table(result).splitlines():
         print_line(line)
@@ -80,7 +82,13 @@ def _evaluate_and_write(run: Run, options: TestOptions, split: HeldOut) -> None:
     fewest = min(each.metrics["images"] for each in result.directions.values())
     if fewest < FEW_IMAGES:
         images = "one image says" if fewest == 1 else f"{fewest} images say"
-        print_line(f"note: {images} little; {FEW_IMAGES} or more in each domain give useful scores")
+        print_line(
+            f"note: {images} little; {FEW_IMAGES} or more in each domain give useful scores and "
+            "intervals"
+        )
+    for direction, each in result.directions.items():
+        for note in each.notes:
+            print_line(f"note: {direction}: {note}")
     if split == "validation" and options.checkpoint == "best":
         print_line(
             "note: these images also chose the checkpoint, so its scores are a little too good"

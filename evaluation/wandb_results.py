@@ -17,7 +17,8 @@ def log_results(run: Run, result: EvaluationResult, mode: WandbMode) -> str:
     trained = run.options.log
     group = trained.group or run.path.resolve().name
     config = replace(trained, wandb=trained.wandb if mode == "auto" else mode, group=group)
-    facts = {"run": run.path.resolve().name, "protocol": result.protocol}
+    facts = {"run": run.path.resolve().name, "protocol": result.protocol,
+             "protocols": {name: each.protocol for name, each in result.directions.items()}}  # fmt: skip
     wandb = WandbRun(config, run.path, secrets.token_hex(4), facts, "eval")
     for direction, each in result.directions.items():
         columns = list(dict.fromkeys(name for _, metrics in each.image_metrics for name in metrics))

@@ -1,6 +1,8 @@
 """Write translated pictures with the names and in the formats of their inputs."""
 
 import io
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,32 @@ def output_name(name: Path, form: DomainFormat | None = None) -> Path:
         )
         return name if can_hold else name.with_name(name.name + ".tif")
     return name.with_name(name.name + ".png") if name.suffix.lower() in WRITTEN_AS_PNG else name
+
+
+def lossless_names(files: Sequence[Path], folder: Path, form: DomainFormat) -> dict[Path, Path]:
+    """Return file -> the name of its translation, relative to `folder`, that holds what is measured.
+
+    Pictures are written as 8-bit PNG and other values in the type of the domain. Names that would
+    be the same keep their suffix before the new one.
+    """
+
+    def written(name: Path) -> Path:
+        if form.has_range or form.channels > 4:
+            return output_name(name, form)
+        return name.with_suffix(".png")
+
+    names = {file: file.relative_to(folder) for file in files}
+    chosen = {file: written(name) for file, name in names.items()}
+    counts = Counter(str(name).casefold() for name in chosen.values())
+    taken = set(counts)
+    for file, name in list(chosen.items()):
+        if counts[str(name).casefold()] > 1:
+            both = names[file].with_name(names[file].name + name.suffix)
+            while str(both).casefold() in taken:
+                both = both.with_name(both.name + name.suffix)
+            taken.add(str(both).casefold())
+            chosen[file] = both
+    return chosen
 
 
 def write_picture(path: Path, picture: Image.Image | np.ndarray) -> None:

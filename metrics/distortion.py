@@ -1,10 +1,12 @@
-"""Errors between images and their ground truth: L1, PSNR and SSIM."""
+"""Errors between images and their ground truth, pooled over all images: L1, PSNR and SSIM."""
 
 import math
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from metrics.structural_similarity import ssim
+
+PSNR_RANGE = 2.0  # of images in [-1, 1]
 
 
 class Distortion:
@@ -47,36 +49,8 @@ class Distortion:
         }
 
 
-def psnr(mean_squared_error: float, value_range: float = 2.0) -> float | None:
+def psnr(mean_squared_error: float, value_range: float = PSNR_RANGE) -> float | None:
     """Return 10 log10(range^2 / MSE) in dB; None for an error of 0, which has no finite value."""
     if mean_squared_error == 0:
         return None
     return 10 * math.log10(value_range**2 / mean_squared_error)
-
-
-def ssim(image: Tensor, truth: Tensor, value_range: float = 2.0) -> Tensor:
-    """Return the structural similarity of each image, [B], for pairs [B, C, H, W].
-
-    Wang et al. 2004 (IEEE TIP 13(4), Eq. 13): Gaussian window of 11 pixels and deviation 1.5
-    (smaller for images under 11 pixels), K1 = 0.01, K2 = 0.03, population statistics, valid
-    positions only, averaged over the channels.
-    """
-    image, truth = image.double(), truth.double()
-    channels, size = image.shape[1], min(11, *image.shape[-2:])
-    offsets = torch.arange(size, dtype=torch.float64, device=image.device) - (size - 1) / 2
-    window = torch.exp(-offsets.square() / (2 * 1.5**2))
-    window = (window / window.sum()).expand(channels, 1, -1)
-
-    def blur(x: Tensor) -> Tensor:
-        return F.conv2d(
-            F.conv2d(x, window[..., None], groups=channels), window[:, :, None], groups=channels
-        )
-
-    mean_x, mean_y = blur(image), blur(truth)
-    variance_x = blur(image.square()) - mean_x.square()
-    variance_y = blur(truth.square()) - mean_y.square()
-    covariance = blur(image * truth) - mean_x * mean_y
-    c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
-    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    similarity /= (mean_x.square() + mean_y.square() + c1) * (variance_x + variance_y + c2)
-    return similarity.mean(dim=(1, 2, 3))

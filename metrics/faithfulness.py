@@ -15,6 +15,9 @@ from metrics.luminance_correlation import LEVEL, correlation, luminance, standar
 
 NOISE_STD = 2 * LEVEL  # of the noise, for images in [-1, 1]: too weak to be visible
 JPEG_QUALITY = 75
+EDGE_CELLS, EDGE_PIXELS = 32, 4  # cells of a grid along a side, and pixels of a cell
+ROUNDING = 1e-5  # of a gradient, in float32: a flat image has no edges
+BLOCK = 1024  # fakes that are compared with all sources at once
 DISTURBANCES = ("quantised", "jpeg", "noise")
 
 
@@ -48,6 +51,40 @@ def structure_agreement(image: Tensor, other: Tensor) -> Tensor:
     weight = torch.maximum(std_x, std_y)
     total = weight.sum(dim=(1, 2, 3)).clamp(min=1e-12)
     return (structure * weight).sum(dim=(1, 2, 3)) / total
+
+
+def edge_grid(images: Tensor) -> Tensor:
+    """Return where the edges of images [B, C, H, W] are: unit vectors [B, 1024] of mean 0.
+
+    The square root of the luminance's gradient magnitude (central differences), averaged over the
+    cells of a 32x32 grid. A flat image has a vector of zeros.
+    """
+    side = EDGE_CELLS * EDGE_PIXELS + 2
+    light = F.interpolate(
+        luminance(images).float(), (side, side), mode="bicubic", antialias=True, align_corners=False
+    )
+    across = light[:, :, 1:-1, 2:] - light[:, :, 1:-1, :-2]
+    down = light[:, :, 2:, 1:-1] - light[:, :, :-2, 1:-1]
+    size = torch.hypot(across, down)
+    size = torch.where(size > ROUNDING, size, 0.0)
+    cells = F.avg_pool2d(size.sqrt(), EDGE_PIXELS).flatten(1)
+    centered = cells - cells.mean(dim=1, keepdim=True)
+    return F.normalize(centered, dim=1, eps=1e-6)
+
+
+def own_source_found(fakes: Tensor, sources: Tensor) -> float:
+    """Return the share of fakes whose most similar source is their own, 1/N by chance.
+
+    Row i of the `edge_grid` of the fakes [N, 1024] belongs to row i of the sources. Copies have 1.
+    A generator that paints the target class and forgets the picture is close to the target domain
+    by every distance of sets, and has a low share here.
+    """
+    found = 0
+    for start in range(0, len(fakes), BLOCK):
+        similar = fakes[start : start + BLOCK] @ sources.T
+        own = torch.arange(start, start + len(similar))
+        found += int((similar.argmax(dim=1) == own).sum())
+    return found / len(fakes)
 
 
 def steganography_index(

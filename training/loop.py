@@ -19,7 +19,7 @@ from engine.loss_names import shown_name
 from engine.previews import translate_all
 from engine.tracking.wandb_config import LogConfig
 from engine.train_step import TrainStep
-from engine.validation import validation_scores
+from engine.validation import logged_name, validation_scores
 from training.failure_monitor import NonFiniteError, TrainingMonitor
 from training.reporter import Images, Reporter
 from training.save_and_restore import RunCheckpoints
@@ -107,7 +107,7 @@ class Loop:
                 for title, advice in self.monitor.warnings():
                     reporter.warn(title, advice)
 
-                score = scores.get(f"score/{config.validation_metrics[0]}")
+                score = scores.get(self._score_name(config.validation_metrics[0]))
                 ending = done or bool(self._stop_signal(stop))
                 saving = ending or step % config.checkpoint_every == 0
                 if saving or self.checkpoints.is_best(score):
@@ -209,7 +209,12 @@ class Loop:
         reals = {name: self.validation_images[str(t.target)] for name, t in translators.items()}
         self.monitor.check_images(train_step.step, rows, reals)
         scores = validation_scores(rows, reals, train_step.config.validation_metrics)
-        return {f"score/{name}": value for name, value in scores.items() if math.isfinite(value)}
+        return {
+            self._score_name(name): value for name, value in scores.items() if math.isfinite(value)
+        }
+
+    def _score_name(self, metric: str) -> str:
+        return f"score/{logged_name(metric, self.checkpoints.score_definition)}"
 
     @contextmanager
     def _expected_failures(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from engine.checkpoint import Checkpoints
 from engine.checkpoint_content import check_content
 from engine.distributed.rank_state import check_ranks_agree, rank_state, reshard, state_checksum
 from engine.train_step import TrainStep
+from engine.validation import DEFINITION
 
 
 class RunCheckpoints:
@@ -23,6 +24,7 @@ class RunCheckpoints:
         self.distributed = train_step.runtime.distributed
         self.files = Checkpoints(folder / "checkpoints", train_step.config.keep_checkpoints)
         self.seconds = 0.0  # of training so far
+        self.score_definition = DEFINITION  # of the scores that the run began with
         self.options_text = ""  # options.yaml of the restored checkpoint
 
     def has_checkpoint(self) -> bool:
@@ -46,7 +48,9 @@ class RunCheckpoints:
         if not self.distributed.is_main_process:
             return self.files.folder
         options = read_text(self.folder / "options.yaml")
-        state |= {"seconds": self.seconds, "options": options}
+        state |= {
+            "seconds": self.seconds, "options": options, "score_definition": self.score_definition
+        }  # fmt: skip
         if self.distributed.is_distributed:
             state["rank_states"] = rank_states
         return self.files.save(state, step, score)
@@ -72,6 +76,7 @@ class RunCheckpoints:
                 f"{self.folder}: {error}", option=error.option, path=self.folder
             ) from None
         self.seconds = state.get("seconds", 0.0)
+        self.score_definition = state.get("score_definition", 1)
         self.options_text = state["options"]
 
     def check_ranks_agree(self) -> None:

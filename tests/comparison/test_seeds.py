@@ -33,7 +33,7 @@ def test_mean_and_deviation_are_those_of_a_sample(tmp_path, capsys):
     out = capsys.readouterr().out
     # By hand: the mean of 1, 2, 6 is 3; the squares 4 + 1 + 9 = 14 over n - 1 = 2; root 2.6458.
     (line,) = [line for line in out.splitlines() if "SWD" in line]
-    assert line.split() == ["a_to_b", "SWD", "3.0000", "±", "2.6458", "1.0000", "6.0000", "3"]
+    assert line.split() == ["a_to_b", "SWD", "3.0", "±", "2.6", "1.0", "6.0", "3"]
     assert "23.00 ± 2.65 dB" in out and "FID" not in out
     assert "runs: 3; held-out images: 4 a, 3 b (0123456789abcdef); size: 64" in out
 

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from data.scenes import draw_scene, to_uint8
-from evaluation.copies_and_leaks import find_leaks, image_descriptors, nearest_training_images
+from data.tensors import normalize
+from evaluation.copies_and_leaks import find_leaks, nearest_training_images
+from evaluation.image_sets import Description, ImageSet
 
 
 def scene(number: int, domain: int = 0) -> torch.Tensor:
@@ -28,9 +30,10 @@ def saved_again(image: torch.Tensor) -> torch.Tensor:
 
 
 def folder(label: str, images: list[torch.Tensor], first: int = 0):
-    return image_descriptors(
-        label, [Path(f"{label}/{first + n}.png") for n in range(len(images))], images
-    )
+    described = ImageSet(label, Description(64))
+    for number, image in enumerate(images):
+        described.add(Path(f"{label}/{first + number}.png"), normalize(image))
+    return described
 
 
 def test_scenes_with_one_horizon_are_not_one_picture():

@@ -8,7 +8,7 @@ import pytest
 
 import test as evaluation
 from common.run_folder import LOCK, folder_lock
-from evaluation.output_folders import make_empty_folder, record_of, replace_folder
+from evaluation.held_out.output_folders import make_empty_folder, record_of, replace_folder
 from tests.conftest import call, raises_user_error
 
 WORDS = ("checks=false", "wandb=disabled")

@@ -1,15 +1,20 @@
 """Distances of image sets with their baselines, and the pretrained networks of metrics."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
 from data.scenes import draw_scene, to_uint8
+from data.tensors import normalize
 from evaluation.image_metrics import ImageMetrics
+from evaluation.image_sets import Description, ImageSet
 from evaluation.pretrained_networks import Lpips, find_inception, find_lpips
 from evaluation.set_metrics import set_metrics
+from metrics.set_distances.color_and_spectrum import color_distance, spectrum_distance
+from metrics.set_distances.sliced_wasserstein import describe, distances
 from tests.conftest import raises_user_error
 
 CPU = torch.device("cpu")
@@ -30,19 +35,33 @@ class Pooled:
         return torch.cat([pool(image.float(), 2).flatten(1) for image in images])
 
 
+def described(images, features=None) -> ImageSet:
+    files = [Path(f"{number}.png") for number in range(len(images))]
+    found = ImageSet("set", Description(32, features), files)
+    for file, image in zip(files, images, strict=True):
+        found.add(file, normalize(image))
+    return found
+
+
+def measured(fakes, reals, sources, trained, features=None, paired=False):
+    sets = [described(images, features) for images in (fakes, reals, sources, trained)]
+    return set_metrics(*sets, paired=paired)
+
+
 def test_real_images_are_the_lower_and_inputs_the_upper_baseline():
     # Between the reals and the sources.
     fakes = [((x.float() * 0.8) + 20).byte() for x in scenes(0, 100)]
     sources, trained = [255 - x for x in fakes], scenes(0, 200, 60)
-    found = set_metrics(fakes, scenes(0, 0), sources, trained, Pooled())  # pyright: ignore
+    found = measured(fakes, scenes(0, 0), sources, trained, Pooled())
     names = {"swd", "color", "spectrum", "fid", "kid", "precision", "recall", "density",
              "coverage"}  # fmt: skip
-    assert found.metrics.keys() == names | {"mifid"}
+    assert found.metrics.keys() == names | {"mifid", "own_source"}
     assert found.real_baseline.keys() == names == found.copy_baseline.keys()
-    for name in ("swd", "color", "fid", "kid"):
+    for name in ("color", "fid", "kid"):  # the swd does not see contrast
         assert found.real_baseline[name] < found.metrics[name] < found.copy_baseline[name], name
-        low, high = found.intervals[name]
-        assert low < high
+    assert found.intervals.keys() == {"kid"}  # the others would not hold what they promise
+    low, high = found.intervals["kid"]
+    assert low < found.metrics["kid"] < high
     assert found.metrics["mifid"] >= found.metrics["fid"]
 
 
@@ -50,25 +69,66 @@ def test_held_out_images_of_the_same_scenes_are_the_real_baseline_and_not_the_re
     fakes = scenes(1, 0)  # of a perfect translator: the true translations
     truth, trained = scenes(1, 0), scenes(1, 200, 60)
     sources = [255 - x for x in truth]
-    found = set_metrics(fakes, truth, sources, trained, None, paired=True)
+    found = measured(fakes, truth, sources, trained, paired=True)
     assert (
-        found.metrics == found.real_baseline
+        found.metrics == found.real_baseline | {"own_source": found.metrics["own_source"]}
         and 0 < found.metrics["swd"] < found.copy_baseline["swd"]
     )
-    naive = set_metrics(fakes, truth, sources, trained, None)
+    naive = measured(fakes, truth, sources, trained)
     # It seems better than real images.
     assert naive.metrics["swd"] == 0 < naive.real_baseline["swd"]
 
 
 def test_other_channels_have_no_copy_baseline_and_one_image_has_no_distance():
     grey = [x[:, :1] for x in scenes(0, 0)]
-    found = set_metrics(scenes(0, 9), scenes(0, 50), grey, [], None)
+    found = measured(scenes(0, 9), scenes(0, 50), grey, [])
     assert (
         found.copy_baseline == {}
         and found.real_baseline == {}
-        and found.metrics.keys() == {"swd", "color", "spectrum"}
+        and found.metrics.keys() == {"swd", "color", "spectrum", "own_source"}
     )
-    assert set_metrics(scenes(0, 0, 1), scenes(0, 50), [], [], None).metrics == {}
+    assert measured(scenes(0, 0, 1), scenes(0, 50), [], []).metrics == {}
+
+
+def test_descriptors_give_the_same_distances_as_the_images_themselves():
+    fakes, reals = scenes(0, 0, 20), scenes(1, 30, 26)
+    found = measured(fakes, reals, scenes(0, 60, 20), []).metrics
+    one, two = ([normalize(x) for x in images] for images in (fakes, reals))
+    # Sets are thinned to the number of the smaller one after they are described.
+    draws = [[describe(x, 2, n) for n, x in enumerate(each)] for each in (one, two)]
+    assert found["swd"] == pytest.approx(distances({"": draws[0]}, draws[1])[""], rel=1e-6)
+    assert found["color"] == pytest.approx(color_distance(one, two), rel=1e-6)
+    assert found["spectrum"] == pytest.approx(spectrum_distance(one, two), rel=1e-6)
+
+
+def test_a_baseline_has_no_more_images_than_the_fakes():
+    fakes, reals, trained = scenes(0, 0, 8), scenes(1, 30, 8), scenes(1, 60, 31)
+    whole = measured(fakes, reals, fakes, trained).real_baseline
+    # 8 of 31, evenly spaced.
+    thinned = [trained[number * 31 // 8] for number in range(8)]
+    assert whole["color"] == measured(fakes, reals, fakes, thinned).real_baseline["color"]
+
+
+def test_features_that_are_not_finite_leave_the_figures_out_with_a_note():
+    class Broken(Pooled):
+        def __call__(self, images):
+            features = super().__call__(images)
+            return features * (float("nan") if features.sum() < self.least else 1.0)
+
+        least = 1e9
+
+    found = measured(scenes(0, 0, 8), scenes(0, 9, 8), scenes(1, 0, 8), scenes(0, 30, 8), Broken())
+    assert "fid" not in found.metrics and "precision" not in found.metrics
+    assert any("8 of 8 images have features that are not finite" in note for note in found.notes)
+    assert "swd" in found.metrics
+
+
+def test_a_generator_that_paints_one_picture_for_all_is_near_the_target_and_finds_no_source():
+    reals, sources = scenes(1, 0), scenes(0, 50)
+    forgetful = measured(scenes(1, 100, 1) * len(sources), reals, sources, []).metrics
+    faithful = measured([255 - x for x in sources], reals, sources, []).metrics
+    assert forgetful["own_source"] == pytest.approx(1 / len(sources))
+    assert faithful["own_source"] == 1 and forgetful["color"] < faithful["color"]
 
 
 def test_missing_weights_are_explained_and_damaged_ones_refused(tmp_path, monkeypatch):
@@ -102,10 +162,10 @@ def test_lpips_equals_that_of_torchmetrics_with_the_backbone_in_the_cache(tmp_pa
     assert lpips(one, other) == pytest.approx(direct(one, other).item(), rel=1e-6)
     assert lpips(one, one) == 0 < (lpips(one, other) or 0)
     assert lpips(one[:, :1], other[:, :1]) is None and lpips(one[..., :32], other[..., :32]) is None
-    measured = ImageMetrics(None, lpips)
-    measured.update(one, other, None, one)
-    measured.update(one, one, None, one)
-    assert measured.result()["truth_lpips"] == pytest.approx(
+    collected = ImageMetrics(None, lpips)
+    collected.update(one, other, None, one)
+    collected.update(one, one, None, one)
+    assert collected.result()["truth_lpips"] == pytest.approx(
         direct(one, other).item() / 2, rel=1e-6
     )
     backbone.write_bytes(b"broken")
@@ -130,10 +190,10 @@ def test_an_inverse_translator_that_reads_a_hidden_signal_has_a_higher_index():
         ("hiding", hiding, (smooth * 32).round() / 32 + real / 500, real),
         ("honest", lambda fake: -0.9 * fake, -ramps, ramps),  # it loses detail, but hides nothing
     ):
-        measured = ImageMetrics(inverse)
+        collected = ImageMetrics(inverse)
         for fake, image in zip(fakes.split(1), reals.split(1), strict=True):
-            measured.update(image, fake, None, None)
-            measured.update_steganography(fake, image)
-        index[name] = measured.result()["steganography"]
+            collected.update(image, fake, None, None)
+            collected.update_steganography(fake, image)
+        index[name] = collected.result()["steganography"]
     assert index["hiding"] > 5
     assert 0 < index["honest"] < 1

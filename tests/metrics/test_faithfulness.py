@@ -3,17 +3,21 @@
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from data.scenes import draw_scene
 from metrics.distortion import psnr
 from metrics.faithfulness import (
     NOISE_STD,
     Steganography,
     edge_agreement,
+    edge_grid,
     jpeg,
+    own_source_found,
     quantize,
     steganography_index,
     structure_agreement,
@@ -192,3 +196,38 @@ def test_the_inverse_translator_runs_without_gradients():
 
     steganography_index(restore, noise(1, 3, 16, 16), noise(1, 3, 16, 16))
     assert enabled == [False] * 4
+
+
+def scenes(count: int) -> torch.Tensor:
+    return torch.stack([
+        torch.as_tensor(draw_scene(64, 0, 1, number).pixels).float().permute(2, 0, 1)
+        for number in range(count)
+    ])  # fmt: skip
+
+
+def test_an_edge_grid_equals_one_made_with_pillow_and_numpy():
+    pictures = (np.random.default_rng(0).random((3, 90, 70, 3)) * 255).astype(np.uint8)
+    grids = []
+    for picture in pictures:
+        light = (picture / 255 * 2 - 1) @ np.array([0.299, 0.587, 0.114])
+        small = Image.fromarray(light.astype(np.float32)).resize(
+            (130, 130), Image.Resampling.BICUBIC
+        )
+        x = np.asarray(small)
+        size = np.hypot(x[1:-1, 2:] - x[1:-1, :-2], x[2:, 1:-1] - x[:-2, 1:-1])
+        grid = np.sqrt(size).reshape(32, 4, 32, 4).mean((1, 3)).ravel()
+        grids.append((grid - grid.mean()) / np.linalg.norm(grid - grid.mean()))
+    images = torch.as_tensor(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+    assert np.abs(edge_grid(images).numpy() - np.stack(grids)).max() < 2e-3
+    assert not edge_grid(torch.full((1, 3, 40, 40), 0.3)).any()
+
+
+def test_a_copy_finds_its_source_and_one_picture_for_all_does_not(monkeypatch):
+    images = scenes(12)
+    grids = edge_grid(images)
+    assert own_source_found(grids, grids) == 1
+    assert own_source_found(edge_grid(-0.3 * images), grids) == 1  # other colors
+    one = grids[:1].expand(12, -1)
+    assert own_source_found(one, grids) == pytest.approx(1 / 12)
+    monkeypatch.setattr("metrics.faithfulness.BLOCK", 5)
+    assert own_source_found(grids, grids) == 1 and own_source_found(grids.flip(0), grids) == 0

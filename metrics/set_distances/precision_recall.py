@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from metrics.set_distances.finite import require_finite
+
 MAX_BLOCK = 2**23  # distances in memory at once: 64 MiB
 
 
@@ -35,6 +37,7 @@ def density_coverage(fake: Tensor, real: Tensor, k: int = 5) -> tuple[float, flo
     unless `real` has more than k rows.
     """
     _require(k, real)
+    require_finite(fake)
     fake, real = fake.double(), real.double()
     inside, covered = 0, 0
     radii = _radii(real, k)
@@ -73,6 +76,7 @@ def _blocks(rows: Tensor, columns: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _require(k: int, *sets: Tensor) -> None:
+    require_finite(*sets)
     if min(len(x) for x in sets) <= k:
         counts = " and ".join(str(len(x)) for x in sets)
         raise ValueError(f"A {k}-th nearest neighbour needs more than {k} images, got {counts}.")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from metrics.color_and_spectrum import color_distance, spectrum_distance
+from metrics.set_distances.color_and_spectrum import color_distance, spectrum_distance
 
 
 def flat(*levels: float, size: int = 16) -> torch.Tensor:

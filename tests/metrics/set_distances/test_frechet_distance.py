@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from metrics.frechet_distance import frechet_distance
+from metrics.set_distances.frechet_distance import frechet_distance
 
 
 def crossed(radii: list[float], shift: list[float]) -> torch.Tensor:
@@ -86,3 +86,15 @@ def test_it_agrees_with_torch_fidelity():
     assert frechet_distance(one, two) == pytest.approx(
         expected["frechet_inception_distance"], rel=1e-6
     )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(value):
+    sound, broken = torch.rand(12, 4), torch.rand(12, 4)
+    broken[3, 2] = value
+    for function in (frechet_distance,):
+        for pair in ((broken, sound), (sound, broken)):
+            with pytest.raises(
+                ValueError, match="1 of 12 images have features that are not finite"
+            ):
+                function(*pair)

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
-from metrics import precision_recall as manifold
-from metrics.precision_recall import density_coverage, improved_precision_recall
+from metrics.set_distances import precision_recall as manifold
+from metrics.set_distances.precision_recall import density_coverage, improved_precision_recall
 
 
 def line(*positions: float) -> torch.Tensor:
@@ -88,3 +88,15 @@ def test_it_agrees_with_torch_fidelity(k):
     assert 0 < recall < precision < 1
     assert precision == pytest.approx(expected["precision"], rel=1e-6)
     assert recall == pytest.approx(expected["recall"], rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(value):
+    sound, broken = torch.rand(12, 4), torch.rand(12, 4)
+    broken[3, 2] = value
+    for function in (improved_precision_recall, density_coverage):
+        for pair in ((broken, sound), (sound, broken)):
+            with pytest.raises(
+                ValueError, match="1 of 12 images have features that are not finite"
+            ):
+                function(*pair)

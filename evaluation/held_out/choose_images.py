@@ -1,26 +1,52 @@
 """Choose the images of an evaluation: those that a run held out, and those it was trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import Literal
 
 from common.errors import UserError
 from common.run_main import print_line
 from data.config import DataConfig
 from data.fingerprint import recorded_name
 from data.folders import files_in, find_split, folder_of
+from data.reading import BadImage, image_size
 from engine.provenance_files import held_out_at_start, keep_held_out
-from evaluation.skipped_files import SkippedFiles, read_images
 from inference.open_run import Run
 
 MAX_TRAINING_IMAGES = 2000  # of a domain, for the real baseline and for memorization
-TrainingImages = Mapping[str, tuple[list[Path], list[Tensor]]]
-"""Domain -> files and images [1, C, H, W] uint8."""
+HeldOut = Literal["test", "validation"]
+Files = Mapping[str, Sequence[Path]]
+"""Domain -> files."""
 
 
-def recorded_validation(run: Run, data: DataConfig) -> dict[str, list[Path]]:
+def held_out_files(run: Run, data: DataConfig, split: HeldOut) -> dict[str, list[Path]]:
+    """Return domain -> its held-out images; domains without a test folder are left out.
+
+    UserError where none has one.
+    """
+    if split == "validation":
+        return _recorded_validation(run, data)
+    found: dict[str, list[Path]] = {}
+    missing: list[UserError] = []
+    for domain in data.domains:
+        try:
+            folder = folder_of(data, "test", domain)
+        except UserError as error:
+            if domain in data.test:
+                raise
+            missing.append(error)
+        else:
+            found[domain] = files_in(folder, data.limit)
+    if not found:
+        raise missing[0]
+    if not missing:
+        return find_split(data, "test")  # checks that no two folders are the same
+    return found
+
+
+def _recorded_validation(run: Run, data: DataConfig) -> dict[str, list[Path]]:
     """Return the images that the run held out when it began; a note counts those that are gone."""
     recorded = held_out_at_start(run.path, data)
     if recorded is None:  # not recorded: the options name them
@@ -41,9 +67,7 @@ def recorded_validation(run: Run, data: DataConfig) -> dict[str, list[Path]]:
     return held_out
 
 
-def training_images(
-    run: Run, data: DataConfig, test_files: Mapping[str, Sequence[Path]], skipped: SkippedFiles
-) -> TrainingImages:
+def training_files(run: Run, data: DataConfig) -> dict[str, list[Path]]:
     """Return up to 2000 training images of each domain; empty if they are not on this machine."""
     try:
         split = find_split(data, "train")
@@ -51,9 +75,15 @@ def training_images(
             split, _ = keep_held_out(run.path, data, split, find_split(data, "validation"))
     except UserError:
         return {}
-    training = {}
-    for domain in test_files:
-        files = split[domain][:MAX_TRAINING_IMAGES]
-        description = f"training images of {domain}"
-        training[domain] = read_images(files, data, domain, skipped, description)
-    return training
+    return {domain: files[:MAX_TRAINING_IMAGES] for domain, files in split.items()}
+
+
+def smallest_side(data: DataConfig, files: Iterable[Path]) -> int:
+    """Return the pixels of the smallest side of all images as they are evaluated."""
+    if data.fit != "crop":
+        return data.crop_size
+    sides = []
+    for file in files:
+        with suppress(BadImage, OSError):  # reported when the image is read
+            sides.append(min(image_size(file)))
+    return min(sides, default=data.crop_size)

@@ -19,8 +19,10 @@ def color_distance(fake: list[Tensor], real: list[Tensor]) -> float:
     same weight, whatever its size. 0 for equal sets; values are rounded to 8 bits first, as in a
     saved image.
     """
-    one, two = (torch.stack([_histogram(image) for image in x]).mean(dim=0) for x in (fake, real))
-    return (one - two).cumsum(dim=1).abs().sum(dim=1).mean().item()
+    one, two = (
+        torch.stack([color_histogram(image) for image in x]).mean(dim=0) for x in (fake, real)
+    )
+    return histogram_distance(one, two)
 
 
 def spectrum_distance(fake: list[Tensor], real: list[Tensor]) -> float:
@@ -32,24 +34,34 @@ def spectrum_distance(fake: list[Tensor], real: list[Tensor]) -> float:
     the smallest image determines the number of rings. 0 for equal sets. Blur, grids and noise
     change the outer rings. ValueError for images under 2 pixels a side.
     """
-    side = min(min(image.shape[-2:]) for image in fake + real)
-    rings = min(MAX_RINGS, side // 2)
-    if rings < 1:
-        raise ValueError(f"A spectrum needs images of at least 2 pixels a side, got {side}.")
+    rings = min(spectrum_rings(image) for image in fake + real)
     one, two = (
-        torch.stack([_spectrum(image, rings) for image in x]).mean(dim=0) for x in (fake, real)
+        torch.stack([log_spectrum(image, rings) for image in x]).mean(dim=0) for x in (fake, real)
     )
     return (one - two).abs().mean().item()
 
 
-def _histogram(image: Tensor) -> Tensor:
-    """Return the share of each of the 256 levels in each channel, [C, 256]."""
+def histogram_distance(one: Tensor, two: Tensor) -> float:
+    """Return the color distance of two mean histograms [C, 256], in 8-bit levels."""
+    return (one - two).cumsum(dim=1).abs().sum(dim=1).mean().item()
+
+
+def spectrum_rings(image: Tensor) -> int:
+    """Return the number of rings of an image's spectrum; ValueError under 2 pixels a side."""
+    side = min(image.shape[-2:])
+    if side < 2:
+        raise ValueError(f"A spectrum needs images of at least 2 pixels a side, got {side}.")
+    return min(MAX_RINGS, side // 2)
+
+
+def color_histogram(image: Tensor) -> Tensor:
+    """Return the share of each of the 256 levels in each channel of [1, C, H, W], [C, 256]."""
     levels = ((image[0].double().cpu() + 1) / LEVEL).round().clamp(0, 255).long().flatten(1)
     counts = torch.stack([torch.bincount(channel, minlength=256) for channel in levels])
     return counts.double() / levels.shape[1]
 
 
-def _spectrum(image: Tensor, rings: int) -> Tensor:
+def log_spectrum(image: Tensor, rings: int) -> Tensor:
     """Return the mean power in each ring [rings], in dB; noise of variance v has 10 log10 v."""
     light = luminance(image.cpu())[0, 0]
     height, width = light.shape

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.luminance_correlation import luminance
+from metrics.set_distances.finite import require_finite
 
 MAX_BLOCK = 2**23  # similarities in memory at once: 64 MiB
 GRID = 16  # luminance cells of a descriptor along a side
@@ -17,11 +18,13 @@ MAX_COPY_DISTANCE = 0.03  # cosine distance of descriptors below which an image 
 def mifid(distance: float, fake: Tensor, bank: Tensor, threshold: float = 0.1) -> float:
     """Return the Fréchet distance `distance`, penalised if the fakes copy the training set (MiFID).
 
-    Bai et al. 2021 (arXiv:2106.03062), Sec. 3, with the constants of the Kaggle competitions:
-    `distance` is divided by `copy_distance(fake, bank)` if that is below `threshold`, and unchanged
-    otherwise. 1e-15 keeps exact copies finite. The threshold depends on the features; 0.1 is
-    Kaggle's for Inception's.
+    Bai et al. 2021 (arXiv:2106.03062), Sec. 3, with the constants of the Kaggle competitions: the
+    penalty is a mean over the fakes, of the distance of each to its nearest training image
+    (torchmetrics averages over the real images instead). `distance` is divided by
+    `copy_distance(fake, bank)` if that is below `threshold`, and unchanged otherwise. 1e-15 keeps
+    exact copies finite. The threshold depends on the features; 0.1 is Kaggle's for Inception's.
     """
+    require_finite(fake, bank)
     memorization = copy_distance(fake, bank)
     return distance / ((memorization if memorization < threshold else 1.0) + 1e-15)
 

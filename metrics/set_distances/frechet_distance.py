@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from metrics.set_distances.finite import require_finite
+
 
 def frechet_distance(fake: Tensor, real: Tensor) -> float:
     """Return the squared Fréchet distance of two sets of features [N, D] and [M, D].
@@ -17,6 +19,7 @@ def frechet_distance(fake: Tensor, real: Tensor) -> float:
         raise ValueError(
             f"A covariance needs at least two images, got {len(fake)} and {len(real)}."
         )
+    require_finite(fake, real)
     fake, real = fake.double(), real.double()
     shift = (fake.mean(dim=0) - real.mean(dim=0)).square().sum()
     one, two = _root(fake), _root(real)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from metrics import memorization
-from metrics.memorization import (
+from metrics.set_distances import memorization
+from metrics.set_distances.memorization import (
     MAX_COPY_DISTANCE,
     copy_distance,
     image_descriptor,

@@ -1,0 +1,1 @@
+"""The held-out images of an evaluation: chosen, read, translated and written."""

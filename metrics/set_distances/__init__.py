@@ -1,0 +1,1 @@
+"""Distances between two sets of images or features, and what they say about memorized images."""
