@@ -60,10 +60,7 @@ def check_comparable(
 
     `one` and `other` are what `read_metrics` returns for the runs `first` and `second`.
     """
-    changes = differences(one["protocol"], other["protocol"])
-    for name in directions:
-        stamps = [content["protocols"].get(name, {}) for content in (one, other)]
-        changes += [f"{name}: {text}" for text in differences(*stamps)]
+    changes = differences(*(flat_protocol(content, directions) for content in (one, other)))
     if not changes:
         return
     advice = "evaluate both in the same way with test.py"
@@ -103,6 +100,15 @@ def read_metrics(run: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; evaluate the run again", path=path) from None
+
+
+def flat_protocol(content: Mapping[str, Any], directions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the protocol of a run with that of the directions (all, if none is named) in it."""
+    stamps = content["protocols"]
+    return content["protocol"] | {
+        f"{direction}: {name}": value
+        for direction in directions or stamps for name, value in stamps.get(direction, {}).items()
+    }  # fmt: skip
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from common.metric_columns import COLUMNS
 from common.run_main import run_command
 from common.text_table import aligned
 from common.user_paths import parse_path
-from comparison.metrics_table import differences, read_metrics
+from comparison.metrics_table import differences, flat_protocol, read_metrics
 from options.load import saved_options
 from options.resume_check import differing
 
@@ -45,9 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     if not words:
         raise UserError(USAGE.partition("\n")[0])
     measured = {path: read_metrics(path) for path in map(parse_path, dict.fromkeys(words))}
-    check_same_protocol({
-        path: content["protocol"] | content["protocols"] for path, content in measured.items()
-    })  # fmt: skip
+    check_same_protocol({path: flat_protocol(content) for path, content in measured.items()})
     check_same_training(list(measured))
     rows = mean_table([content["directions"] for content in measured.values()])
     print(as_markdown(rows) if options.markdown else aligned(rows))

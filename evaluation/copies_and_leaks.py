@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation.image_sets import ImageSet
+from evaluation.image_sets import CopyIndex
 from metrics.set_distances.memorization import MAX_COPY_DISTANCE, near_duplicates, nearest
 
 # Largest difference of two standardized thumbnails of one picture, in standard deviations: copies
@@ -14,7 +14,9 @@ from metrics.set_distances.memorization import MAX_COPY_DISTANCE, near_duplicate
 MAX_THUMBNAIL_DIFFERENCE = 0.6
 
 
-def nearest_training_images(fakes: ImageSet, training: ImageSet) -> list[tuple[float, Path, bool]]:
+def nearest_training_images(
+    fakes: CopyIndex, training: CopyIndex
+) -> list[tuple[float, Path, bool]]:
     """Return each fake's nearest training image: (distance, file, whether the fake is a copy).
 
     The distance is the cosine distance of descriptors, 0 to 2.
@@ -31,7 +33,7 @@ def nearest_training_images(fakes: ImageSet, training: ImageSet) -> list[tuple[f
     ]
 
 
-def find_leaks(folders: Sequence[ImageSet]) -> list[dict[str, str | float]]:
+def find_leaks(folders: Sequence[CopyIndex]) -> list[dict[str, str | float]]:
     """Return the pairs of files in two folders that show one picture, nearest first.
 
     A pair is {"first": file, "second": file, "between": both labels, "distance": cosine distance}.
@@ -52,7 +54,7 @@ def find_leaks(folders: Sequence[ImageSet]) -> list[dict[str, str | float]]:
     return sorted(leaks, key=lambda leak: leak["distance"])
 
 
-def is_same_picture(one: ImageSet, i: int, other: ImageSet, j: int) -> bool:
+def is_same_picture(one: CopyIndex, i: int, other: CopyIndex, j: int) -> bool:
     """Return whether the thumbnails of two images with near descriptors are alike at every pixel.
 
     Descriptors alone do not suffice: simple pictures (a sky over a field) have near descriptors

@@ -22,7 +22,13 @@ from evaluation.held_out.choose_images import (
 )
 from evaluation.held_out.read_images import SkippedFiles, describe_files
 from evaluation.held_out.translate import HeldOutTranslator, TranslatedImages
-from evaluation.image_sets import MAX_PATCH_IMAGES, Description, ImageSet
+from evaluation.image_sets import (
+    MAX_PATCH_IMAGES,
+    CopyIndex,
+    DescribedImages,
+    Description,
+    ImageSet,
+)
 from evaluation.pretrained_networks import Inception, Lpips
 from evaluation.results import DirectionResult, EvaluationResult
 from evaluation.set_metrics import set_metrics
@@ -86,7 +92,7 @@ class _Evaluation:
         ]
         self.description = Description(smallest_side(data, every), inception)
         self.skipped = SkippedFiles()
-        self.sets: dict[str, ImageSet] = {}  # label, such as test/photo -> its descriptors
+        self.sets: dict[str, DescribedImages] = {}  # by label, such as test/photo
         self.translated: dict[str, TranslatedImages] = {}
 
     def _directions(self, wanted: str) -> list[str]:
@@ -115,8 +121,15 @@ class _Evaluation:
         known = ground_truth_files(self.data, self.files)
         return {name: files for name, files in known.items() if name in self.directions}
 
-    def _new_set(self, label: str, files: Sequence[Path]) -> ImageSet:
-        return ImageSet(label, self.description, set(evenly_spaced(files, MAX_PATCH_IMAGES)))
+    def _new_set(
+        self, label: str, files: Sequence[Path], compared: Sequence[Path] | None = None
+    ) -> DescribedImages:
+        """Return an empty set for `files`, of which those in `compared` (None: all) are compared."""
+        with_patches = evenly_spaced(files if compared is None else compared, MAX_PATCH_IMAGES)
+        return DescribedImages(
+            ImageSet(self.description, set(with_patches)), CopyIndex(label),
+            None if compared is None else set(compared),
+        )  # fmt: skip
 
     def translate(self, name: str, report_images: int) -> None:
         """Translate the held-out images of a direction, and describe them."""
@@ -151,7 +164,7 @@ class _Evaluation:
             if self.checks:
                 self._add_checks(direction, name, done)
         if self.checks:
-            result.leaks = find_leaks([s for s in self.sets.values() if s.label != "fakes"])
+            result.leaks = find_leaks([each.index for each in self.sets.values()])
         result.skipped = {str(file): reason for file, reason in self.skipped.reasons.items()}
         return result
 
@@ -160,37 +173,53 @@ class _Evaluation:
         targets = {self.run.translators[name].target for name in self.directions}
         for domain, files in self.files.items():
             if domain in targets and f"test/{domain}" not in self.sets:
-                images = self._new_set(f"test/{domain}", files)
-                text = f"held-out images of {domain}"
-                self.sets[images.label] = describe_files(
-                    images, files, self.data, domain, self.skipped, text
-                )
+                self._describe(f"test/{domain}", "held-out images", domain, files, None)
         for domain, files in self.training.items():
             if domain in targets or f"test/{domain}" in self.sets:
-                images = self._new_set(f"train/{domain}", files)
-                text = f"training images of {domain}"
-                self.sets[images.label] = describe_files(
-                    images, files, self.data, domain, self.skipped, text
-                )
+                compared = self._compared_training_images(domain, files)
+                self._describe(f"train/{domain}", "training images", domain, files, compared)
 
-    def _set(self, label: str) -> ImageSet:
-        return self.sets.get(label) or ImageSet(label, self.description)
+    def _compared_training_images(
+        self, domain: str, files: Sequence[Path]
+    ) -> Sequence[Path] | None:
+        """Return the training images for the real baseline, as many as fakes; None: all of them.
+
+        All are compared where they are the reference.
+        """
+        into = [name for name in self.directions if self.run.translators[name].target == domain]
+        if domain not in self.files or any(name in self.truths for name in into):
+            return None
+        return evenly_spaced(files, max((len(self.translated[n].files) for n in into), default=0))
+
+    def _describe(
+        self, label: str, kind: str, domain: str, files: Sequence[Path],
+        compared: Sequence[Path] | None,
+    ) -> None:  # fmt: skip
+        self.sets[label] = describe_files(
+            self._new_set(label, files, compared), files, self.data, domain, self.skipped,
+            f"{kind} of {domain}",
+        )  # fmt: skip
+
+    def _set(self, label: str) -> DescribedImages:
+        return self.sets.get(label) or DescribedImages(ImageSet(self.description), CopyIndex(label))
 
     def _is_paired(self, name: str) -> bool:
-        return (
-            name in self.truths and len(self._set(f"train/{self.run.translators[name].target}")) > 1
-        )
+        trained = self._set(f"train/{self.run.translators[name].target}")
+        return name in self.truths and len(trained.index) > 1
 
     def _add_checks(self, result: DirectionResult, name: str, done: TranslatedImages) -> None:
         """Add set distances, style metrics, copied training images and the worst images."""
         translator, fakes = self.run.translators[name], done.fakes
         assert fakes is not None
         reals, trained = (self._set(f"{kind}/{translator.target}") for kind in ("test", "train"))
-        sources = self._set(f"test/{translator.source}")
+        sources = self._set(f"test/{translator.source}").images
         if len(sources) > len(done.files):  # a file could be read and not written
             kept = set(done.files)
             sources = sources.rows([n for n, file in enumerate(sources.files) if file in kept])
-        sets = set_metrics(fakes, reals, sources, trained, self._is_paired(name))
+        paired = self._is_paired(name)
+        sets = set_metrics(
+            fakes.images, reals.images, sources, trained.images, paired, trained.index.features
+        )
         result.metrics |= sets.metrics
         result.intervals |= sets.intervals
         result.notes += sets.notes
@@ -198,15 +227,15 @@ class _Evaluation:
         if (
             sets.real_baseline
         ):  # of fewer images than there are fakes, it is higher than it should be
-            others = reals if self._is_paired(name) else trained
-            result.real_baseline["images"] = min(len(fakes), len(others))
+            others = reals if paired else trained
+            result.real_baseline["images"] = min(len(done.files), len(others.images))
         if isinstance(translator, StyledTranslator):
             inputs = self._some(sources.files, translator.source)
-            references = self._some((reals.files or trained.files), translator.target)
+            references = self._some(reals.index.files or trained.index.files, translator.target)
             result.metrics |= style_metrics(translator, inputs, references, self.run.runtime)
             result.style_sheet = make_style_sheet(translator, inputs, references, self.run.runtime)
-        if len(trained) and trained.channels == fakes.channels:
-            nearest = nearest_training_images(fakes, trained)
+        if trained.index.files and trained.index.channels == fakes.index.channels:
+            nearest = nearest_training_images(fakes.index, trained.index)
             result.metrics["copies"] = sum(is_copy for _, _, is_copy in nearest)
             result.copies = sorted(
                 ({"fake": row[0], "training image": str(file), "distance": round(distance, 4),
@@ -240,7 +269,7 @@ class _Evaluation:
         """Return what belongs to one direction: its images, and what they are compared with."""
         translator = self.run.translators[name]
         files: Mapping[str, Sequence[Path]] = {translator.source: self.translated[name].files}
-        reals = self._set(f"test/{translator.target}").files
+        reals = self._set(f"test/{translator.target}").index.files
         files |= {translator.target: reals or self.files.get(translator.target, [])}
         if self._is_paired(name):
             reference = (
@@ -250,7 +279,7 @@ class _Evaluation:
             reference = "the held-out images of the target domain"
         else:
             reference = "training images of the target domain: none of it are held out"
-            files |= {translator.target: self._set(f"train/{translator.target}").files}
+            files |= {translator.target: self._set(f"train/{translator.target}").index.files}
         return {
             "images": {domain: len(paths) for domain, paths in files.items()},
             "reference": reference, "fingerprint": fingerprint_files(files),

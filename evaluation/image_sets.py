@@ -39,21 +39,46 @@ class Description:
 
 
 @dataclass
-class ImageSet:
-    """The descriptors of a set of images, one row for each.
+class CopyIndex:
+    """What tells whether an image is in a set: 5 KB for each RGB image, with Inception 13 KB."""
 
-    An RGB image takes about 15 KB, and 75 KB for each level of its pyramid if its neighbourhoods
-    are stored, which those of at most 300 images are; with Inception 8 KB more.
+    label: str  # such as train/photo
+    files: list[Path] = field(default_factory=list)
+    vectors: list[Tensor] = field(default_factory=list)  # [512], of length 1
+    thumbnails: list[Tensor] = field(default_factory=list)  # [C, 16, 16], mean 0 and deviation 1
+    features: list[Tensor] = field(default_factory=list)  # [2048], of RGB images with Inception
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images; 0 for an empty index."""
+        return len(self.thumbnails[0]) if self.thumbnails else 0
+
+    def add(self, file: Path, image: Tensor, feature: Tensor | None = None) -> None:
+        """Add an image [1, C, H, W] in [-1, 1], and its feature where it has one."""
+        self.files.append(file)
+        self.vectors.append(image_descriptor(image)[0].float())
+        small = F.interpolate(image.float(), (THUMBNAIL_SIZE, THUMBNAIL_SIZE), mode="area")[0]
+        self.thumbnails.append((small - small.mean()) / (small.std() + 1e-6))
+        if feature is not None:
+            self.features.append(feature)
+
+
+@dataclass
+class ImageSet:
+    """The descriptors of a set of images, one row for each, from which distances are computed.
+
+    An RGB image takes about 8 KB, and 75 KB for each level of its pyramid if its neighbourhoods are
+    stored, which those of at most 300 images are; with Inception 8 KB more.
     """
 
-    label: str  # such as test/photo
     description: Description
     with_patches: Collection[Path] = ()  # the files whose neighbourhoods are stored
     files: list[Path] = field(default_factory=list)
     histograms: list[Tensor] = field(default_factory=list)  # [C, 256]
     spectra: list[Tensor] = field(default_factory=list)  # [rings]
-    vectors: list[Tensor] = field(default_factory=list)  # [512], of length 1
-    thumbnails: list[Tensor] = field(default_factory=list)  # [C, 16, 16], mean 0 and deviation 1
     edges: list[Tensor] = field(default_factory=list)  # [1024]
     features: list[Tensor] = field(default_factory=list)  # [2048], of RGB images with Inception
     patches: dict[int, Descriptors] = field(default_factory=dict)  # row -> neighbourhoods
@@ -66,39 +91,48 @@ class ImageSet:
         """Number of channels of the images; 0 for an empty set."""
         return len(self.histograms[0]) if self.histograms else 0
 
-    def add(self, file: Path, image: Tensor) -> None:
-        """Describe an image [1, C, H, W] in [-1, 1]."""
+    def add(self, file: Path, image: Tensor, feature: Tensor | None = None) -> None:
+        """Describe an image [1, C, H, W] in [-1, 1]; `feature` is its own where it has one."""
         x = image.float()
         row = len(self.files)
         self.files.append(file)
         self.histograms.append(color_histogram(x).float())
         if self.description.rings:
             self.spectra.append(log_spectrum(x, self.description.rings).float())
-        self.vectors.append(image_descriptor(x)[0].float())
-        small = F.interpolate(x, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), mode="area")[0]
-        self.thumbnails.append((small - small.mean()) / (small.std() + 1e-6))
         self.edges.append(edge_grid(x)[0])
         if self.description.levels and file in self.with_patches:
             self.patches[row] = describe(x, self.description.levels, row)
-        if self.description.inception is not None and self.channels == 3:
-            self.features.append(self.description.inception([denormalize(x)])[0])
+        if feature is not None:
+            self.features.append(feature)
 
     def rows(self, chosen: Collection[int]) -> "ImageSet":
         """Return the set of the chosen rows."""
         picked = sorted(chosen)
-        subset = ImageSet(self.label, self.description)
-        for name in (
-            "files",
-            "histograms",
-            "spectra",
-            "vectors",
-            "thumbnails",
-            "edges",
-            "features",
-        ):
+        subset = ImageSet(self.description)
+        for name in ("files", "histograms", "spectra", "edges", "features"):
             values = getattr(self, name)
             setattr(subset, name, [values[row] for row in picked] if values else [])
         subset.patches = {
             number: self.patches[row] for number, row in enumerate(picked) if row in self.patches
         }
         return subset
+
+
+@dataclass
+class DescribedImages:
+    """The images of one folder or one direction: those that are compared, and an index of all."""
+
+    images: ImageSet
+    index: CopyIndex
+    compared: Collection[Path] | None = None  # the files in `images`; None: all
+
+    def add(self, file: Path, image: Tensor) -> None:
+        """Describe an image [1, C, H, W] in [-1, 1]."""
+        inception = self.images.description.inception
+        feature = (
+            inception([denormalize(image)])[0]
+            if inception is not None and image.shape[1] == 3 else None
+        )  # fmt: skip
+        self.index.add(file, image, feature)
+        if self.compared is None or file in self.compared:
+            self.images.add(file, image, feature)

@@ -32,15 +32,16 @@ class SetMetrics:
 
 
 def set_metrics(
-    fakes: ImageSet, reals: ImageSet, sources: ImageSet, trained: ImageSet, paired: bool = False
-) -> SetMetrics:
+    fakes: ImageSet, reals: ImageSet, sources: ImageSet, trained: ImageSet, paired: bool = False,
+    bank: Sequence[Tensor] = (),
+) -> SetMetrics:  # fmt: skip
     """Return the set metrics of described images.
 
     `fakes` are the translations and `sources` their inputs; `reals` are the held-out images of the
     target domain, the reference of every metric; `trained` are training images of the target
     domain. The real baseline (the floor) compares `trained` with the reference: a perfect
     translator can expect no better from so few images. The copy baseline (the ceiling) compares
-    `sources` with it.
+    `sources` with it. `bank` holds the features of all training images, for MiFID.
 
     Where the held-out images are `paired`, they show the same scenes as the inputs, and are nearer
     to the fakes than independent images could be: then the training images are the reference, and
@@ -65,9 +66,9 @@ def set_metrics(
     if reference.features:
         for label, each in usable.items():
             _add_feature_metrics(result, label, each, reference)
-        if "fid" in result.metrics and trained.features:
+        if "fid" in result.metrics and bank:
             _try(result, "MiFID", lambda: {"mifid": mifid(
-                result.metrics["fid"], torch.stack(fakes.features), torch.stack(trained.features)
+                result.metrics["fid"], torch.stack(fakes.features), torch.stack(list(bank))
             )}, "metrics")  # fmt: skip
     if len(fakes) > 1 and len(fakes) == len(sources):
         edges = torch.stack(fakes.edges), torch.stack(sources.edges)

@@ -50,7 +50,7 @@ def lossless_names(files: Sequence[Path], folder: Path, form: DomainFormat) -> d
     def written(name: Path) -> Path:
         if form.has_range or form.channels > 4:
             return output_name(name, form)
-        return name.with_suffix(".png")
+        return name if name.suffix.lower() == ".png" else name.with_suffix(".png")
 
     names = {file: file.relative_to(folder) for file in files}
     chosen = {file: written(name) for file, name in names.items()}

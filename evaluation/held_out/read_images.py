@@ -13,7 +13,7 @@ from data.config import DataConfig
 from data.reading import BadImage
 from data.samples import load_image
 from data.values.value_range import DomainFormat
-from evaluation.image_sets import ImageSet
+from evaluation.image_sets import DescribedImages
 
 THREADS, AHEAD = 2, 4  # that read, and images that are read before they are needed
 
@@ -58,10 +58,10 @@ def read_ahead(
 
 
 def describe_files(
-    images: ImageSet, files: Sequence[Path], data: DataConfig, domain: str, skipped: SkippedFiles,
+    images: DescribedImages, files: Sequence[Path], data: DataConfig, domain: str, skipped: SkippedFiles,
     description: str,
-) -> ImageSet:  # fmt: skip
-    """Add the files of a domain that can be read to a set, and return it."""
+) -> DescribedImages:  # fmt: skip
+    """Add the files of a domain that can be read to `images`, and return it."""
     form = data.formats()[domain]
     for file, image in read_ahead(files, data, form, skipped, description):
         images.add(file, image)

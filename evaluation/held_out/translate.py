@@ -17,7 +17,7 @@ from evaluation.held_out.choose_images import HeldOut
 from evaluation.held_out.output_folders import check_replaceable, make_empty_folder, replace_folder
 from evaluation.held_out.read_images import SkippedFiles, read_ahead, read_image
 from evaluation.image_metrics import ImageMetrics
-from evaluation.image_sets import ImageSet
+from evaluation.image_sets import DescribedImages
 from evaluation.pretrained_networks import Lpips
 from evaluation.results import EvaluatedImage
 from inference.open_run import Run
@@ -63,7 +63,7 @@ class TranslatedImages:
     """What remains of the translated images of one direction: metrics, descriptors, a few images."""
 
     image_metrics: ImageMetrics
-    fakes: ImageSet | None  # without checks, None
+    fakes: DescribedImages | None  # without checks, None
     files: list[Path] = field(default_factory=list)  # that were evaluated
     rows: list[tuple[str, dict[str, float | None]]] = field(default_factory=list)  # name, metrics
     shown: list[EvaluatedImage] = field(default_factory=list)
@@ -88,7 +88,7 @@ class HeldOutTranslator:
     @torch.no_grad()
     def translate(
         self, files: Sequence[Path], truths: Sequence[Path] | None, report_images: int,
-        fakes: ImageSet | None, sources: ImageSet | None,
+        fakes: DescribedImages | None, sources: DescribedImages | None,
     ) -> TranslatedImages:  # fmt: skip
         """Translate files, whose true translations are `truths` where they are known.
 

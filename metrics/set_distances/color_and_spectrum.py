@@ -1,5 +1,6 @@
 """Distances between the colors and the spectra of two sets of images, without learned features."""
 
+import functools
 import math
 
 import torch
@@ -64,20 +65,34 @@ def color_histogram(image: Tensor) -> Tensor:
 def log_spectrum(image: Tensor, rings: int) -> Tensor:
     """Return the mean power in each ring [rings], in dB; noise of variance v has 10 log10 v."""
     light = luminance(image.cpu())[0, 0]
-    height, width = light.shape
+    window, weights, ring, counts = _grid(*light.shape, rings)
+    light = (light - (light * window).sum() / window.sum()) * window
+    power = torch.view_as_real(torch.fft.rfft2(light)).square().sum(dim=2) / window.square().sum()
+    power = (power * weights)[weights > 0]
+    mean = torch.zeros(rings, dtype=torch.float64).index_add_(0, ring, power) / counts
+    # The power of 8-bit rounding, which is invisible, keeps empty frequencies finite.
+    return 10 * (mean + LEVEL**2 / 12).log10()
+
+
+@functools.lru_cache(maxsize=64)
+def _grid(height: int, width: int, rings: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the window, the weights of the frequencies of rfft2, their rings, and sums of weights.
+
+    rfft2 leaves out the frequencies whose power is that of their opposites, so most count twice.
+    """
     # Without a window the discontinuity at the borders would dominate the outer rings.
     window = torch.outer(_hann(height), _hann(width))
-    light = (light - (light * window).sum() / window.sum()) * window
-    power = torch.fft.fft2(light).abs().square() / window.square().sum()
-    down, right = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
-    frequency = torch.hypot(down[:, None], right)
+    down = torch.fft.fftfreq(height, dtype=torch.float64).abs()
+    frequency = torch.hypot(down[:, None], torch.fft.rfftfreq(width, dtype=torch.float64))
     # A ring includes its outer border, so that the innermost one is never empty.
     ring = (frequency * 2 * rings - 1e-9).ceil().long() - 1
     inside = (ring >= 0) & (ring < rings)  # without the mean and the corners beyond half a cycle
-    total = torch.zeros(rings, dtype=torch.float64).index_add_(0, ring[inside], power[inside])
-    mean = total / torch.bincount(ring[inside], minlength=rings)
-    # The power of 8-bit rounding, which is invisible, keeps empty frequencies finite.
-    return 10 * (mean + LEVEL**2 / 12).log10()
+    weights = inside.double() * 2
+    weights[:, 0] /= 2
+    if width % 2 == 0:
+        weights[:, -1] /= 2
+    counts = torch.bincount(ring[inside], weights[inside], minlength=rings)
+    return window, weights, ring[inside], counts
 
 
 def _hann(side: int) -> Tensor:

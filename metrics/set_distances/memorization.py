@@ -1,5 +1,6 @@
 """Detect memorized training images: nearest neighbours, near duplicates, and MiFID's penalty."""
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -107,6 +108,7 @@ def _area_means(planes: Tensor, cells: int) -> Tensor:
     return down @ planes @ across.T
 
 
+@functools.lru_cache(maxsize=64)
 def _overlap(side: int, cells: int) -> Tensor:
     """Return [cells, side], each pixel's weight in each cell; cell borders may split pixels."""
     edges = torch.arange(cells + 1, dtype=torch.float64)[:, None] * side / cells

@@ -85,4 +85,6 @@ def test_runs_are_compared_in_the_directions_that_they_share(tmp_path, capsys):
 def test_another_fit_is_answered_with_the_command_that_makes_runs_comparable(tmp_path):
     one, other = (stamped(tmp_path, fit, {"a_to_b": "x"}, fit=fit) for fit in ("stretch", "crop"))
     error = refusal(side_by_side, one, other)
-    assert f"python test.py {other} data.fit=stretch data.load_size=64 data.crop_size=64" in str(error)
+    assert f"python test.py {other} data.fit=stretch data.load_size=64 data.crop_size=64" in str(
+        error
+    )

@@ -12,7 +12,7 @@ from tests.conftest import TINY, call, refusal
 
 PROTOCOL = {
     "step": 5, "weights": "raw", "seed": 0, "size": 64, "fit": "stretch", "device": "cpu",
-    "images": {"a": 4, "b": 3}, "fingerprint": "0123456789abcdef", "features": "none",
+    "features": "none",
 }  # fmt: skip
 
 
@@ -21,6 +21,10 @@ def run(folder, seed, swd, protocol=None, options=()):
     (path / "test").mkdir(parents=True)
     metrics = {"a_to_b": {"images": 4, "swd": swd, "truth_psnr": 20 + swd, "fid": None}}
     content = {"protocol": PROTOCOL | {"seed": seed} | (protocol or {}), "directions": metrics}
+    stamp = {"images": {"a": 4, "b": 3}, "fingerprint": "0123456789abcdef"}
+    for name in stamp.keys() & content["protocol"].keys():
+        stamp[name] = content["protocol"].pop(name)
+    content["protocols"] = {"a_to_b": stamp}
     (path / "test/metrics.json").write_text(json.dumps(content))
     made = train_options(["demo", f"seed={seed}", f"run={path}", *options])
     assert made is not None

@@ -11,7 +11,7 @@ from PIL import Image
 from data.scenes import draw_scene, to_uint8
 from data.tensors import normalize
 from evaluation.copies_and_leaks import find_leaks, nearest_training_images
-from evaluation.image_sets import Description, ImageSet
+from evaluation.image_sets import CopyIndex
 
 
 def scene(number: int, domain: int = 0) -> torch.Tensor:
@@ -30,7 +30,7 @@ def saved_again(image: torch.Tensor) -> torch.Tensor:
 
 
 def folder(label: str, images: list[torch.Tensor], first: int = 0):
-    described = ImageSet(label, Description(64))
+    described = CopyIndex(label)
     for number, image in enumerate(images):
         described.add(Path(f"{label}/{first + number}.png"), normalize(image))
     return described

@@ -220,7 +220,9 @@ def test_a_translation_that_is_not_finite_is_named_and_passed_over(paired, capsy
     ]
     assert result.metrics()["a_to_b"]["images"] == 4
     assert "skipped:" in capsys.readouterr().err
-    assert all(math.isfinite(value) for value in result.metrics()["a_to_b"].values() if value is not None)
+    assert all(
+        math.isfinite(value) for value in result.metrics()["a_to_b"].values() if value is not None
+    )
 
 
 def test_fakes_are_measured_as_they_are_written_also_where_the_input_is_a_jpeg(paired, tmp_path):

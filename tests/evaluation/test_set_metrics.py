@@ -10,7 +10,7 @@ import torchvision
 from data.scenes import draw_scene, to_uint8
 from data.tensors import normalize
 from evaluation.image_metrics import ImageMetrics
-from evaluation.image_sets import Description, ImageSet
+from evaluation.image_sets import CopyIndex, DescribedImages, Description, ImageSet
 from evaluation.pretrained_networks import Lpips, find_inception, find_lpips
 from evaluation.set_metrics import set_metrics
 from metrics.set_distances.color_and_spectrum import color_distance, spectrum_distance
@@ -37,7 +37,7 @@ class Pooled:
 
 def described(images, features=None) -> ImageSet:
     files = [Path(f"{number}.png") for number in range(len(images))]
-    found = ImageSet("set", Description(32, features), files)
+    found = DescribedImages(ImageSet(Description(32, features), files), CopyIndex("set"))
     for file, image in zip(files, images, strict=True):
         found.add(file, normalize(image))
     return found
@@ -45,7 +45,7 @@ def described(images, features=None) -> ImageSet:
 
 def measured(fakes, reals, sources, trained, features=None, paired=False):
     sets = [described(images, features) for images in (fakes, reals, sources, trained)]
-    return set_metrics(*sets, paired=paired)
+    return set_metrics(*(each.images for each in sets), paired, sets[3].index.features)
 
 
 def test_real_images_are_the_lower_and_inputs_the_upper_baseline():
