@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -39,8 +41,8 @@ def _train_and_validation(
     for domain, files in _files_of(config, "train").items():
         folder = folder_of(config, "train", domain)
         held_out = choose_held_out(files, folder, config.validation, config.group)
-        validation[domain] = [file for file in files if file in held_out]
-        train[domain] = [file for file in files if file not in held_out]
+        validation[domain] = [file for file in files if file in held_out] if held_out else []
+        train[domain] = [file for file in files if file not in held_out] if held_out else files
         if config.validation and not (train[domain] and validation[domain]):
             raise UserError(
                 f"data.validation={config.validation} of {len(files)} images of {domain} leaves "
@@ -146,18 +148,47 @@ def folder_of(config: DataConfig, split: Literal["train", "test"], domain: str) 
     )  # fmt: skip
 
 
+_listings: ContextVar[dict[Path, list[Path]] | None] = ContextVar("listings", default=None)
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """Within, a folder is listed when it is first needed, and never again in this process.
+
+    Listing a million files takes seconds. All parts of a command then also see the same files.
+    """
+    token = _listings.set(_listings.get() or {})
+    try:
+        yield
+    finally:
+        _listings.reset(token)
+
+
 def files_in(folder: Path, limit: int = 0) -> list[Path]:
     """Return the image files below `folder`, sorted by the bytes of their paths; UserError if none.
 
     `limit` returns only the first ones; 0 means all.
     """
-    files = sorted((path for path, reason in scan_files(folder) if not reason), key=os.fsencode)
-    if not files:
+    listings = _listings.get()
+    if listings is None:
+        return _list_images(folder)[: limit or None]
+    if folder not in listings:
+        listings[folder] = _list_images(folder)
+    return listings[folder][: limit or None]
+
+
+def _list_images(folder: Path) -> list[Path]:
+    found = [path for path, reason in scan_files(folder) if not reason]
+    if all(map(str.isascii, found)):
+        found.sort()  # the same order, without a copy of every name
+    else:
+        found.sort(key=os.fsencode)
+    if not found:
         raise UserError(
             f"{folder}: no images in this folder (.jpg .png .tif .webp .npy and others)",
             path=folder,
         )
-    return [Path(file) for file in files[: limit or None]]
+    return [Path(file) for file in found]
 
 
 def scan_files(folder: Path) -> Iterator[tuple[str, str]]:

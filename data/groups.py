@@ -25,7 +25,9 @@ def choose_held_out(
     of theirs.
     """
     count = round(fraction * len(files))
-    if not group or not count:
+    if not count:
+        return set()
+    if not group:
         return set(sorted(files, key=lambda file: _hash(file, folder))[:count])
     groups: dict[str, list[Path]] = {}
     for file, name in group_names(files, folder, group).items():
@@ -109,8 +111,9 @@ def _read_table(path: Path, column: str) -> dict[str, str]:
 
 
 def _name(file: Path, folder: Path) -> str:
-    return os.fspath(file.relative_to(folder))
+    path, start = os.fspath(file), os.path.join(folder, "")
+    return path[len(start) :] if path.startswith(start) else os.fspath(file.relative_to(folder))
 
 
 def _hash(file: Path, folder: Path) -> bytes:
-    return hashlib.sha256(os.fsencode(file.relative_to(folder))).digest()
+    return hashlib.sha256(os.fsencode(_name(file, folder))).digest()

@@ -14,7 +14,7 @@ from common.files import write_text
 from common.run_folder import run_lock
 from common.run_main import print_line
 from common.user_paths import make_folder, parse_path
-from data.folders import folder_of
+from data.folders import folder_of, listed_once
 from data.loader import check_shared_memory
 from data.values.pixel_limit import set_max_megapixels
 from engine.distributed.context import DistributedContext
@@ -54,6 +54,11 @@ def train(options: TrainOptions, distributed: DistributedContext | None = None) 
     UserError: an option or a file is wrong. Other errors as in `Loop.fit`.
     """
     distributed = distributed or DistributedContext()
+    with listed_once():
+        _train(options, distributed)
+
+
+def _train(options: TrainOptions, distributed: DistributedContext) -> None:
     set_max_megapixels(options.data.max_megapixels)
     options = distributed.call_on_main(
         lambda: check_inputs(options, distributed.is_distributed), wait_forever=True

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
+from data import folders as module
 from data.config import DataConfig
 from data.doctor.quick_check import quick_check
 from data.folders import evenly_spaced, files_in, find_split, with_absolute_paths
@@ -248,3 +249,18 @@ def test_what_does_not_match_a_group_is_a_group_of_its_own():
     with pytest.raises(UserError) as error:
         DataConfig(group="(")
     assert error.value.option == "data.group"
+
+
+def test_within_a_command_a_folder_is_listed_once(tmp_path, monkeypatch):
+    write_images(tmp_path, 3)
+    listed = []
+    scan = module.scan_files
+    monkeypatch.setattr(module, "scan_files", lambda folder: listed.append(folder) or scan(folder))
+    with module.listed_once():
+        first = module.files_in(tmp_path)
+        (tmp_path / "000.png").unlink()
+        with module.listed_once():
+            assert module.files_in(tmp_path) == first
+        first.clear()  # the list belongs to who asked for it
+        assert len(module.files_in(tmp_path, limit=2)) == 2
+    assert len(module.files_in(tmp_path)) == 2 and len(listed) == 2
