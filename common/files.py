@@ -2,17 +2,22 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
 import stat
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from common.errors import RunError, UserError, one_line
 
+UNFINISHED, STALE_FOLDER_SECONDS = ".partial", 3600
+MAX_TEXT = 2**28  # bytes of a text file that is read: larger ones are not those of a run
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -70,9 +75,41 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], needed: i
 def remove_leftover(folder: Path) -> None:
     """Delete an unfinished folder of an earlier command, or a file, pipe or link in its place."""
     if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
     elif os.path.lexists(folder):  # rmtree would wait for the writer of a pipe
         folder.unlink()
+
+
+def new_folder_beside(path: Path) -> Path:
+    """Return a new, hidden folder beside a path, to be renamed to it when it is complete.
+
+    Those that killed commands left there more than an hour ago are deleted.
+    """
+    parent = Path(os.path.abspath(path)).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{os.path.basename(os.path.abspath(path))[:100]}."
+    for leftover in parent.glob(f"{glob.escape(prefix)}????????{UNFINISHED}"):
+        if time.time() - leftover.stat().st_mtime > STALE_FOLDER_SECONDS:
+            remove_leftover(leftover)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=UNFINISHED, dir=parent))
+    folder.chmod(0o777 & ~_umask())
+    return folder
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def remove_tree(folder: Path, ignore_errors: bool = False) -> None:
+    """Delete a folder and what is in it; UserError if folders are nested too deeply."""
+    try:
+        shutil.rmtree(folder, ignore_errors=ignore_errors)
+    except RecursionError:
+        raise UserError(
+            f"{folder}: folders are nested too deeply in it; remove it", path=folder
+        ) from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -95,9 +132,12 @@ def write_text(path: Path, text: str) -> None:
 def read_text(path: Path, errors: str = "strict") -> str:
     """Return the UTF-8 text of a regular file; OSError for anything else, such as a pipe.
 
-    A pipe or a device in the place of a file would be waited for without end.
+    A pipe or a device in the place of a file would be waited for without end, and a file may claim
+    any size without taking room on the disk: more than 256 MiB are refused.
     """
-    with open(path, "rb", opener=_open_regular) as file:
+    with open(path, "rb", opener=regular_file) as file:
+        if os.fstat(file.fileno()).st_size > MAX_TEXT:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return file.read().decode("utf-8", errors)
 
 
@@ -111,10 +151,11 @@ def read_json(path: Path) -> Any:
 
 def not_through_a_link(path: str, flags: int) -> int:
     """Open a file for `open(opener=...)`; OSError if it is a link or a pipe."""
-    return _open_regular(path, flags | os.O_NOFOLLOW)
+    return regular_file(path, flags | os.O_NOFOLLOW)
 
 
-def _open_regular(path: str, flags: int) -> int:
+def regular_file(path: str, flags: int) -> int:
+    """Open a file for `open(opener=...)`; OSError if it is a pipe, a device or a folder."""
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -124,5 +165,5 @@ def _open_regular(path: str, flags: int) -> int:
 
 def file_sha256(path: Path) -> str:
     """Return a file's sha256, 64 hexadecimal digits; OSError if it cannot be read."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_file) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

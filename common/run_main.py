@@ -1,5 +1,6 @@
 """Run a command's main function and turn its errors into one line and an exit code."""
 
+import errno
 import io
 import os
 import sys
@@ -12,6 +13,7 @@ from common.signals import end_after_interrupt
 from common.terminal import EscapingStream, printable
 from common.threads import THREAD_NAME
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
 VERSION = "0.9.0"
 
 
@@ -63,6 +65,11 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        code = _print_refused(error)
+    except MemoryError:
+        print("error: not enough memory for a file or for these options", file=sys.stderr)
+        code = 1
     # After an error nobody waits for the results that other threads still compute.
     is_mapping = any(each.name.startswith(THREAD_NAME) for each in threading.enumerate())
     if _exits_at_once.is_set() or (code and is_mapping):
@@ -70,6 +77,18 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _print_refused(error: OSError) -> int:
+    """Print the file that the system refuses, and why; return 2. Other errors are raised again."""
+    if error.errno not in REFUSED or error.filename is None:
+        raise error
+    path = printable(os.fsdecode(error.filename))
+    print(
+        f"error: {path}: {error.strerror}; check its permissions, or name another path",
+        file=sys.stderr,
+    )
+    return 2
 
 
 def print_error(error: UserError | RunError | Interrupted | PeerExit, aloud: bool = True) -> int:

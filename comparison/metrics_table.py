@@ -16,6 +16,7 @@ from engine.upgrade_format_1 import WEIGHTS
 
 # Runs may differ in these parts of the protocol and still be compared.
 MAY_DIFFER = frozenset(["step", "weights", "seed", "device"])
+MAX_FIGURE = 1e100
 USAGE = """\
 usage: python -m comparison.metrics_table RUN RUN [...]
 
@@ -84,7 +85,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
     path = run / "test" / "metrics.json"
     try:
         content = read_json(path)
-        directions = {name: dict(metrics) for name, metrics in content["directions"].items()}
+        directions = {name: _figures(metrics) for name, metrics in content["directions"].items()}
         protocol = dict(content["protocol"])
         protocol["weights"] = WEIGHTS.get(str(protocol.get("weights")), protocol.get("weights"))
         protocols = {name: dict(each) for name, each in content.get("protocols", {}).items()}
@@ -100,6 +101,18 @@ def read_metrics(run: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged; evaluate the run again", path=path) from None
+
+
+def _figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a direction; ValueError where one is no number that can be printed."""
+    for name, value in metrics.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > MAX_FIGURE:
+            raise ValueError(f"{name} is not a number")
+        if name in ("images", "copies") and not isinstance(value, int):
+            raise ValueError(f"{name} is not a count")
+    return dict(metrics)
 
 
 def flat_protocol(content: Mapping[str, Any], directions: Sequence[str] = ()) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     sources, forms = find_split(data, "test"), data.formats()
     random_order = random.Random(seed)
     comparisons = []
-    for direction in sorted(_directions(one) & _directions(other)):
+    known = {f"{source}_to_{target}" for source in forms for target in forms}
+    for direction in sorted(_directions(one) & _directions(other) & known):
         domain, target = direction.split("_to_")
         files = sources.get(domain, [])
         names = (
@@ -122,16 +123,27 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
     return len(questions)
 
 
+def _kinds(default: object) -> tuple[type, ...]:
+    """Return the types that an option may have, given its default."""
+    if isinstance(default, float):
+        return (int, float)
+    return (
+        (object,) if default is None else (type(default), int) if default == 1 else (type(default),)
+    )
+
+
 def evaluated_data(run: Path) -> DataConfig:
     """Return the data options that a run was evaluated with; UserError if they are outdated."""
     path = run / "test" / "metrics.json"
     content = read_json(path)
     try:
         old = {f"data.{name}": value for name, value in content["data"].items()}
-        return DataConfig(**{
-            name.removeprefix("data."): value for name, value in upgrade_options(old).items()
-        })  # fmt: skip
-    except (KeyError, TypeError):
+        values = {name.removeprefix("data."): value for name, value in upgrade_options(old).items()}
+        defaults = DataConfig()
+        if any(not isinstance(x, _kinds(getattr(defaults, name))) for name, x in values.items()):
+            raise TypeError
+        return DataConfig(**values)
+    except (KeyError, TypeError, AttributeError):
         raise UserError(
             f"{path} was written by another version; run test.py again", path=path
         ) from None

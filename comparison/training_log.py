@@ -18,6 +18,7 @@ from options.load import saved_options, to_dict
 from options.presets import flatten
 
 # Prefixes of logged names that measure time or count steps, and not the training itself.
+MAX_VALUE = 1e300  # larger integers are no floats; NaN and infinity are compared
 NOT_COMPARED = (
     "step",
     "images",
@@ -92,7 +93,7 @@ def _training_log(
         rows={
             row[step_key]: _numbers(row, domains)
             for row in rows
-            if isinstance(row.get(step_key), int)
+            if isinstance(row.get(step_key), int) and abs(row[step_key]) < MAX_VALUE
         },
         domains=domains,
     )
@@ -103,7 +104,9 @@ def _numbers(row: Mapping[str, Any], domains: Sequence[str]) -> dict[str, float]
     return {
         role_name(LOGGED.get(name, name).removeprefix("loss/"), domains): value
         for name, value in row.items()
-        if isinstance(value, int | float) and not name.startswith(NOT_COMPARED)
+        if isinstance(value, int | float)
+        and not (isinstance(value, int) and abs(value) > MAX_VALUE)
+        and not name.startswith(NOT_COMPARED)
     }
 
 
@@ -120,7 +123,7 @@ def _read_rows(run: Path) -> list[dict[str, Any]]:
             rows += [row] if isinstance(row, dict) else []
     except FileNotFoundError:
         raise UserError(f"{run} has no metrics.jsonl; train it first", path=run) from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         if not rows:
             raise UserError(f"{path} is damaged; name another run", path=path) from None
     return rows

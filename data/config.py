@@ -156,7 +156,7 @@ class DataConfig:
                     parse_range(value, f"data.range.{name}")
         try:
             re.compile("" if TABLE.fullmatch(self.group) else self.group)
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UserError(
                 f"data.group='{self.group[:60]}' is not a regular expression: {error}",
                 option="data.group",

@@ -18,7 +18,7 @@ from typing import Any
 
 from common.command_line import NoOptions, parse_words
 from common.errors import UserError, one_line
-from common.files import file_sha256, remove_leftover
+from common.files import file_sha256, new_folder_beside
 from common.run_main import run_command
 from common.terminal import printable, raw_stream
 from common.user_paths import parse_path
@@ -79,8 +79,7 @@ def download(archive: Archive, out: Path, pauses: tuple[float, ...] = RETRY_PAUS
                 "the file is removed, run the command again",
                 path=partial,
             )
-        building = out.with_name(out.name + ".partial")
-        remove_leftover(building)
+        building = new_folder_beside(out)
         unpack(partial, building)
         entries = [entry for entry in building.iterdir() if entry.name != "__MACOSX"]
         # The published archives contain a single folder of their own name.

@@ -1,5 +1,6 @@
 """Hash the images of a data set, and combine the hashes into one short fingerprint."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ class FileHash:
     sha256: str  # empty if only sizes are compared
 
 
+MAX_BYTES = 2**32  # of a file that is hashed; no image that fits into memory is larger
 Images = dict[str, FileHash]
 """Path relative to the folder of the domain -> hash, in the order of the files."""
 
@@ -57,6 +59,8 @@ def hash_files(
             size, modified = status.st_size, status.st_mtime_ns
             if how == "sizes":
                 return FileHash(size, modified, "")
+            if size > MAX_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
             before, key = known.get(name), (os.path.abspath(file), size, modified)
             if before and before.sha256 and (before.bytes, before.modified) == (size, modified):
                 _known_hashes[key] = before.sha256
@@ -112,10 +116,13 @@ def from_json(content: object) -> dict[str, Images]:
     """Return the hashes that `to_json` wrote; empty if damaged, so that all are computed again."""
     try:
         assert isinstance(content, dict)
-        return {
+        images = {
             str(domain): {str(name): _file_hash(entry) for name, entry in hashes.items()}
             for domain, hashes in content.items()
         }
+        for domain, hashes in images.items():  # UnicodeEncodeError, which is a ValueError
+            "".join((domain, *hashes)).encode()
+        return images
     except (AssertionError, AttributeError, TypeError, KeyError, ValueError):
         return {}
 

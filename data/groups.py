@@ -2,12 +2,14 @@
 
 import csv
 import hashlib
+import io
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import read_text
 from common.user_paths import parse_path
 
 SERIES = r"^(.*?)[-_ ]*\d+\.\w+$"  # the name of a file without its number
@@ -89,8 +91,9 @@ def matches_any(files: Sequence[Path], folder: Path, group: str) -> bool:
 def _read_table(path: Path, column: str) -> dict[str, str]:
     """Return file -> value of a column; UserError where the table cannot be read or lacks it."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+        text = read_text(path).removeprefix("\ufeff")
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "not a text table"
         raise UserError(

@@ -29,6 +29,7 @@ from data.values.value_range import DomainFormat
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # JPEG opens MPO too
 ORIENTATION = 0x0112  # the EXIF tag
+MAX_SCANNED_BYTES = 2**27  # of a file whose scans are counted
 MAX_SCANS = 200  # of a progressive JPEG; encoders make about ten
 TRANSPOSES = {  # EXIF orientation -> the transpose that makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -133,7 +134,11 @@ def _check_scans(image: Image.Image, source: str | Path | io.BytesIO, name: obje
     """Raise BadImage for a progressive JPEG of too many scans: each costs a pass over the image."""
     if image.format not in ("JPEG", "MPO") or not image.info.get("progressive"):
         return
-    content = source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
+    if isinstance(source, io.BytesIO):
+        content = source.getvalue()
+    else:
+        with open(source, "rb") as file:
+            content = file.read(MAX_SCANNED_BYTES)
     if (scans := content.count(b"\xff\xda")) > MAX_SCANS:
         raise BadImage(
             f"{name}: a JPEG of {scans} scans, made to keep a reader busy", path=str(name)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from common.command_line import parse_words
 from common.errors import UserError
-from common.files import read_json, remove_leftover
+from common.files import new_folder_beside, read_json
 from common.run_main import run_command
 from common.user_paths import parse_path
 
@@ -108,6 +108,9 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
 
 
+BOUNDS = {"train": (1, 10**6), "test": (1, 10**6), "size": (16, 4096), "seed": (0, 2**32)}
+
+
 def generate(
     kind: str, out: Path, train: int = 300, test: int = 48, size: int = 64, seed: int = 0
 ) -> None:
@@ -150,8 +153,7 @@ def _write(
     """Write all files into a folder next to `out`, then rename it: `out` is never incomplete."""
     train, test, size, seed = numbers
     shade = SHADES.get(str(description["name"]), SHADE)
-    building = out.with_name(out.name + ".partial")
-    remove_leftover(building)
+    building = new_folder_beside(out)
     sets = (
         ("trainA", TRAIN_A, train, False), ("trainB", TRAIN_B, train, True),
         ("testA", HELD_OUT, test, False), ("testB", HELD_OUT, test, True),
@@ -204,10 +206,10 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             "usage: python -m data.scenes season|paint|zebra|tints OUT [train=300] [size=64] ..."
         )
-    for name, minimum in (("train", 1), ("test", 1), ("size", 16), ("seed", 0)):
-        if (value := getattr(options, name)) < minimum:
+    for name, (least, most) in BOUNDS.items():
+        if not least <= (value := getattr(options, name)) <= most:
             raise UserError(
-                f"{name} must be a whole number, at least {minimum}, got {value}", option=name
+                f"{name} must be a whole number from {least} to {most}, got {value}", option=name
             )
     out = parse_path(words[1])
     generate(words[0], out, options.train, options.test, options.size, options.seed)

@@ -103,7 +103,9 @@ class Checkpoints:
             )
         for name in sorted(files, key=lambda name: files[name]["step"], reverse=True):
             try:
-                return load_checkpoint(self.folder / name, files[name]["sha256"])
+                return load_checkpoint(
+                    self.folder / name, files[name]["sha256"], files[name].get("bytes")
+                )
             except UserError as error:
                 print(f"note: {error}; trying the previous checkpoint", file=sys.stderr)
         raise UserError(
@@ -117,7 +119,7 @@ class Checkpoints:
         files = self._files()
         best = _best(files)
         return (
-            load_checkpoint(self.folder / best, files[best]["sha256"])
+            load_checkpoint(self.folder / best, files[best]["sha256"], files[best].get("bytes"))
             if best
             else self.load_latest()
         )
@@ -170,17 +172,20 @@ class Checkpoints:
         return entries | {n: entry for n, entry in on_disk.items() if entry["step"] > newest}
 
 
-def load_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Any]:
+def load_checkpoint(
+    path: Path, sha256: str | None = None, size: int | None = None
+) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, loading tensors and plain values only.
 
     A checkpoint of format 1 is translated to format 2. UserError, in one line that names the file,
-    where it is missing, damaged (its sha256 is not the one given; without one, the checksums inside
-    the file are verified), of another kind, or holds anything that would run code or unpack to more
-    than the file's own size.
+    where it is missing, damaged (its size or sha256 is not the one given; without a sha256, the
+    checksums inside the file are verified), of another kind, or holds anything that would run code
+    or unpack to more than the file's own size.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint", path=path)
-    if sha256 is not None and file_sha256(path) != sha256:
+    wrong_size = size is not None and path.stat().st_size != size  # before all of it is hashed
+    if wrong_size or (sha256 is not None and file_sha256(path) != sha256):
         raise UserError(f"{path}: the file is damaged (its checksum is wrong)", path=path)
     verify_checksums(path, checksums=sha256 is None)
     try:

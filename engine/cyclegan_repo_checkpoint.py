@@ -61,6 +61,8 @@ def read_discriminator(path: Path) -> PatchDiscriminator:
 
 
 def _load_state_dict(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file", path=path)
     # An old file is not an archive, and cannot unpack to more than its size.
     if zipfile.is_zipfile(path):
         verify_checksums(path)

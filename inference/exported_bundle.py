@@ -4,8 +4,10 @@
 is built again; `model.safetensors` holds its weights. No other file is read: a `.pt2` can run code.
 """
 
+import errno
 import hashlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, as_user_error, one_line
-from common.files import read_json
+from common.files import read_json, regular_file
 from engine.checkpoint import state_dict_mismatch
 from engine.checkpoint_content import check_sizes
 from engine.upgrade_format_1 import WEIGHTS as WEIGHTS_OF_FORMAT_1
@@ -24,6 +26,7 @@ from options.config import TrainOptions
 from options.load import from_yaml
 
 FORMAT = 2
+MAX_WEIGHTS = 2**30  # bytes; a generator of the papers has 45 MB
 KIND = "unpaired image translator"
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
@@ -128,7 +131,10 @@ def read_weights(path: Path, sha256: str | None) -> dict[str, Tensor]:
     import safetensors.torch
 
     try:
-        content = path.read_bytes()
+        with open(path, "rb", opener=regular_file) as file:
+            if os.fstat(file.fileno()).st_size > MAX_WEIGHTS:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+            content = file.read()
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); export the run again", path=path

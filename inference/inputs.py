@@ -51,6 +51,8 @@ def find_inputs(source: str, target: Path) -> Inputs:
         files = [f for f in files_in(path) if real_target not in _real(f).parents]
         return Inputs(files, path, single=False)
     if path.exists():
+        if not path.is_file():
+            raise UserError(f"{path}: neither a file nor a folder", path=path)
         if real_target in (_real(path), _real(path.parent)):
             raise _overwrite_error(target)
         return Inputs([path], path.parent, single=True)

@@ -41,6 +41,12 @@ class PlainLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node; YAMLError for an alias, of which few can stand for millions."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read")
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping whose keys are the words that are written, such as 01 or true.
 

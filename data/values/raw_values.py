@@ -60,6 +60,9 @@ class FileFormat:
         return f"{bands} of {self.dtype}{' with alpha' if self.has_alpha else ''}"
 
 
+MAX_PAGES = 10_000
+# None, LZW, Deflate (two numbers), PackBits, LZMA and ZSTD: others hold a picture of any size.
+COMPRESSIONS = frozenset([1, 5, 8, 32946, 32773, 34925, 50000])
 PICTURE = FileFormat("uint8", 3, False, 1, is_picture=True)
 
 
@@ -247,13 +250,24 @@ def _tiff_format(path: str | Path) -> FileFormat:
             and len(page.extrasamples) == has_alpha
             and page.sampleformat == 1
         )
+        if not is_picture and page.compression not in COMPRESSIONS:
+            raise ValueError(
+                f"its compression {getattr(page.compression, 'name', page.compression)} is not read; "
+                "save it with LZW, Deflate, ZSTD or without compression"
+            )
         dtype = str(page.dtype or np.dtype(np.uint8))
         return FileFormat(dtype, page.samplesperpixel, has_alpha, count, is_picture)
 
 
 def _full_pages(file: Any) -> list[Any]:
     """Return the pages of a TIFF without thumbnails, overviews and masks."""
-    return [page for page in file.pages if not page.is_reduced and not page.is_mask]
+    pages = []
+    for number, page in enumerate(file.pages):
+        if number >= MAX_PAGES:
+            raise ValueError(f"more than {MAX_PAGES} pages")
+        if not page.is_reduced and not page.is_mask:
+            pages.append(page)
+    return pages
 
 
 def _read_tiff(

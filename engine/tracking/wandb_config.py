@@ -53,7 +53,10 @@ def wandb_run_id(folder: Path) -> str:
     if not path.exists():
         sweep_id = os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID")
         write_text(path, clean_name(sweep_id) if sweep_id else secrets.token_hex(4))
-    return read_text(path).strip()
+    try:
+        return read_text(path).strip()
+    except (OSError, ValueError):
+        raise UserError(f"{path}: cannot be read; remove it", path=path) from None
 
 
 def wandb_mode(wanted: str) -> str:

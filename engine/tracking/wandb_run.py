@@ -103,6 +103,8 @@ class WandbRun:
     def update_best(self, scores: Mapping[str, float]) -> None:
         """Set best/NAME in the summary to the lowest score/NAME so far, for sweeps and tables."""
         for name, value in scores.items():
+            if not isinstance(value, int | float):  # metrics.jsonl may have been edited
+                continue
             best = f"best/{name.removeprefix('score/')}"
             self.best[best] = min(value, self.best.get(best, math.inf))
         if scores:

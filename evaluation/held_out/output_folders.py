@@ -2,18 +2,17 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from common.errors import RunError, UserError
-from common.files import read_json, write_text
+from common.files import read_json, remove_tree, write_text
 from data.folders import SUFFIXES
 
 
 def make_empty_folder(folder: Path) -> None:
     """Make a new folder in the place of an unfinished one; UserError as `check_replaceable`."""
     check_replaceable(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
 
@@ -49,7 +48,7 @@ def _replace(finished: Path, target: Path) -> None:
             if name not in ours and not os.path.lexists(kept):
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(target / name, kept)
-        shutil.rmtree(target)
+        remove_tree(target)
     write_text(record_of(target), json.dumps(written) + "\n")
     finished.rename(target)
 
