@@ -125,11 +125,8 @@ def write_page(one: Path, other: Path, out: Path, seed: int = 0) -> int:
 
 def _kinds(default: object) -> tuple[type, ...]:
     """Return the types that an option may have, given its default."""
-    if isinstance(default, float):
-        return (int, float)
-    return (
-        (object,) if default is None else (type(default), int) if default == 1 else (type(default),)
-    )
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return (int, float) if is_number else (type(default),)
 
 
 def evaluated_data(run: Path) -> DataConfig:

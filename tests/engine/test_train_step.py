@@ -102,7 +102,7 @@ def test_the_comparison_sees_every_part_of_the_state(uninterrupted):
 
     state = final(uninterrupted)
     assert state.keys() == {"format", "step", "seconds", "method", "optimizers", "ema", "options",
-                     "rollbacks", "frozen_until"}  # fmt: skip
+                     "rollbacks", "frozen_until", "score_definition"}  # fmt: skip
     moments = [path for path in leaves(state["optimizers"]) if path[-1] == "exp_avg_sq"]
     names = [path[-1] for path in leaves(state["method"])]
     dead = sum(name.endswith("bias") for name in names) - 6  # G's last, D's first and last layer
