@@ -5,6 +5,7 @@ from dataclasses import replace
 from common.errors import UserError
 from common.run_main import run_command
 from common.user_paths import parse_path
+from engine.hardware.device import RuntimeConfig
 from evaluation.run import evaluate_run
 from inference.open_run import options_of
 from options.config import TestOptions
@@ -15,7 +16,7 @@ usage: python test.py RUN [option=value ...]
 
 Translates every held-out image in every direction into RUN/test, and writes RUN/test/metrics.json
 and RUN/test/report.html. RUN is a folder made by train.py. The defaults of data.* are those of the
-training run.
+training run, as are runtime.threads and runtime.precision.
 """
 
 
@@ -27,8 +28,10 @@ def main(arguments: list[str]) -> None:
         with_settings(TestOptions(), ["--help"], USAGE)
         return
     path = parse_path(arguments[0])
-    data = replace(options_of(path).data, limit=0)  # data.limit is for training only
-    options = with_settings(TestOptions(data=data), arguments[1:], USAGE)
+    trained = options_of(path)
+    data = replace(trained.data, limit=0)  # data.limit is for training only
+    runtime = RuntimeConfig(threads=trained.runtime.threads, precision=trained.runtime.precision)
+    options = with_settings(TestOptions(data=data, runtime=runtime), arguments[1:], USAGE)
     if options is not None:
         evaluate_run(path, options)
 

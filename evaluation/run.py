@@ -1,5 +1,6 @@
 """Evaluate a run for test.py: open it, measure it, write and print the results."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         )
     run = open_run(path, options.runtime, options.checkpoint, options.use_ema)
     set_max_megapixels(options.data.max_megapixels)
-    split = _split(options.data, trained, path)
+    split = _split(options, trained, path)
     refuse_links(run.path)
     make_folder(run.path / "test", "run")
     advice = "it evaluates the run; wait until it has ended"
@@ -48,10 +49,21 @@ def evaluate_run(path: Path, options: TestOptions) -> None:
         _evaluate_and_write(run, options, split)
 
 
-def _split(asked: DataConfig, trained: DataConfig, path: Path) -> HeldOut:
-    """Return which split is evaluated; UserError if `asked` names what the run did not hold out."""
+def _split(options: TestOptions, trained: DataConfig, path: Path) -> HeldOut:
+    """Return which split is evaluated; UserError if the run did not hold out what is asked for."""
+    asked = options.data
     held_out = asked.validation or trained.validation
-    split = held_out_split(replace(asked, validation=held_out))
+    if options.split == "validation" and not held_out:
+        raise UserError(
+            "split=validation: this run held out no images; name some with data.test.NAME=FOLDER, or "
+            "translate pictures with: "
+            f"python translate.py {shlex.quote(str(path))} INPUT OUTPUT",
+            option="split", path=path,
+        )  # fmt: skip
+    split: HeldOut = (
+        "validation" if options.split == "validation"
+        else held_out_split(replace(asked, validation=held_out * (options.split == "auto")))
+    )  # fmt: skip
     if split == "validation":
         if asked.validation != trained.validation:
             raise UserError(

@@ -311,3 +311,34 @@ def test_the_validation_images_are_evaluated_where_no_test_images_are_named(tmp_
     assert content["protocol"]["held_out"] == "data.validation=0.1 of the training images"
     seen = {path.name for path in (run / "test" / "a_to_b").iterdir()}
     assert seen <= data["validation"]["a"].keys() and not seen & data["train"]["a"].keys()
+
+
+def test_an_evaluation_takes_the_threads_and_the_precision_of_the_run(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    text = (run / "options.yaml").read_text()
+    (run / "options.yaml").write_text(text.replace("precision: auto", "precision: bf16"))
+    for words, precision in (([], "bf16"), (["runtime.precision=fp32"], "fp32")):
+        assert call(test_command, run, "wandb=disabled", "checks=false", *words) == (0, "")
+        content = json.loads((run / "test/metrics.json").read_text())
+        assert content["protocol"]["precision"] == precision
+
+
+def test_the_split_can_be_chosen(trained, tmp_path):
+    for number, name in enumerate(("trainA", "trainB", "testA", "testB")):
+        write_images(tmp_path / name, 20 if number < 2 else 3, first=40 * number)
+    run = tmp_path / "run"
+    words = ["cyclegan", f"data.root={tmp_path}", f"run={run}", "duration=2 steps", *TINY]
+    assert call(train, *words, "data.validation=0.1") == (0, "")
+    for split, count in (("auto", 3), ("test", 3), ("validation", 2)):
+        assert call(test_command, run, f"split={split}", "checks=false", "wandb=disabled") == (
+            0,
+            "",
+        )
+        content = json.loads((run / "test" / "metrics.json").read_text())
+        assert content["directions"]["a_to_b"]["images"] == count
+        assert ("held_out" in content["protocol"]) == (split == "validation")
+    error = refusal(test_command, trained, "split=validation")
+    assert error.option == "split" and "python translate.py" in str(error)
+    shutil.rmtree(tmp_path / "testA")
+    shutil.rmtree(tmp_path / "testB")
+    assert refusal(test_command, run, "split=test").option == "data.root"
