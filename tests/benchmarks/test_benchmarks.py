@@ -110,13 +110,13 @@ def test_a_script_finds_the_project_before_it_imports_it(script):
 
 
 def test_a_short_run_passes_the_gate(capsys):
-    # Two seeds reached 25.2 to 25.3 dB in both directions; a broken CycleGAN stays below 20 dB.
+    # A seed reached 25.3 dB and an SSIM of 0.78 in both directions; a broken CycleGAN stays below 20 dB.
     words = ["cyclegan", "--json", "duration=400 steps", "runtime.threads=1"]
     known_truth.main(words)
     (row,) = rows(capsys)
     for direction in ("a_to_b", "b_to_a"):
         assert row[f"psnr_{direction}"] >= 23, row
-        assert row[f"ssim_{direction}"] >= 0.62, row
+        assert row[f"ssim_{direction}"] >= 0.72, row
 
 
 @pytest.mark.slow  # one to seven minutes each
@@ -126,7 +126,7 @@ def test_every_method_with_an_adversary_passes_the_gate(method, capsys):
     known_truth.main([method, "--json", "runtime.threads=1"])
     (row,) = rows(capsys)
     assert all(value >= 22 for name, value in row.items() if name.startswith("psnr")), row
-    assert all(value >= 0.7 for name, value in row.items() if name.startswith("ssim")), row
+    assert all(value >= 0.76 for name, value in row.items() if name.startswith("ssim")), row
 
 
 def test_loading_compares_the_pipelines(capsys):
