@@ -110,13 +110,13 @@ def test_a_script_finds_the_project_before_it_imports_it(script):
 
 
 def test_a_short_run_passes_the_gate(capsys):
-    # A seed reached 25.3 dB and an SSIM of 0.78 in both directions; a broken CycleGAN stays below 20 dB.
-    words = ["cyclegan", "--json", "duration=400 steps", "runtime.threads=1"]
+    # Two seeds reached 23.3 to 24.4 dB and an SSIM of 0.74 to 0.75; a broken CycleGAN stays below 20 dB.
+    words = ["cyclegan", "--json", "duration=250 steps", "runtime.threads=1"]
     known_truth.main(words)
     (row,) = rows(capsys)
     for direction in ("a_to_b", "b_to_a"):
-        assert row[f"psnr_{direction}"] >= 23, row
-        assert row[f"ssim_{direction}"] >= 0.72, row
+        assert row[f"psnr_{direction}"] >= 21.5, row
+        assert row[f"ssim_{direction}"] >= 0.68, row
 
 
 @pytest.mark.slow  # one to seven minutes each
