@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from common.text_table import aligned
 from models.method import Method, networks_of_group
@@ -115,6 +114,9 @@ def first_calls(method: Method, side: int) -> dict[str, NetworkCall]:
 @torch.no_grad()
 def network_parts(call: NetworkCall) -> tuple[list[Part], int]:
     """Return a network's parts, equal neighbours merged, and bytes of features for one image."""
+    # It imports triton, for which every command would wait.
+    from torch.utils.flop_counter import FlopCounterMode
+
     shapes: dict[str, str] = {}
     feature_bytes = 0
     handles = []

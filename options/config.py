@@ -57,9 +57,7 @@ class TestOptions:
     checkpoint: CheckpointChoice = "latest"  # the latest, or the best by validation_metrics
     use_ema: bool = True  # the EMA of the weights where there is one; false: the last weights
     report_images: int = 24  # images of each direction in report.html; 0: all
-    split: Split = (
-        "auto"  # held-out images: test, validation (data.validation); auto: test if named
-    )
+    split: Split = "auto"  # test, or validation: what data.validation held out; auto: test if named
     direction: str = ""  # evaluate this one alone; empty: every direction that has images
     checks: bool = True  # also compute set distances, faithfulness, image defects, copies, leaks
     wandb: WandbMode = "auto"  # log the metrics of every image to W&B; auto: as in training

@@ -132,6 +132,6 @@ def test_an_export_and_its_model_card_note_it_too(run, tmp_path, capsys):
 def test_one_direction_is_evaluated_with_ground_truth_for_both(run, capsys):
     assert call(test_command, run) == (0, "")
     metrics = json.loads((run / "test/metrics.json").read_text())
-    assert list(metrics["directions"]) == ["a_to_b"] == metrics["protocol"]["truth"]
+    assert list(metrics["directions"]) == ["a_to_b"] and metrics["protocols"]["a_to_b"]["truth"]
     assert metrics["notes"] and metrics["notes"][0] in capsys.readouterr().out
     assert "method.vgg.weights=random: " in (run / "test/report.html").read_text()
