@@ -188,13 +188,14 @@ class WandbRun:
             with suppress(BaseException):  # of the library; what was logged is on the disk
                 run.finish(exit_code=exit_code)
 
-        if not self._calls.call(close) or not self._calls.close(
-            limit if seconds is None else seconds
-        ):
+        limit = limit if seconds is None else seconds
+        done = self._calls.call(close) and self._calls.close(limit)
+        if self._failed or not done:
             print(
                 "note: W&B has not received everything; upload the rest: "
                 f"wandb sync {shlex.quote(str(folder))}"
             )
+        if not done:
             exit_without_waiting()  # the library would wait when the interpreter exits
         self.run = None
 

@@ -153,6 +153,7 @@ def test_memory_is_measured_in_its_own_process(capsys):
     assert 0 <= row["steps_gib"] < row["peak_gib"] < 8
 
 
+@pytest.mark.slow  # fifteen seconds
 def test_startup_is_measured_from_the_command(capsys):
     startup.main(["--rounds", "1", "--plain", "--json"])
     seconds_of = {row["what"]: row["seconds"] for row in rows(capsys)}
