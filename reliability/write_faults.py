@@ -35,15 +35,11 @@ import translate
 from common.errors import Interrupted, RunError, UserError, one_line
 from data.scenes import generate
 from engine.checkpoint import Checkpoints
+from reliability.command_in_child import SMALL as TINY_RUN
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT)
 OPERATIONS = ("open", "write", "close", "fsync", "replace", "rename")
-SMALL = [
-    "method.generator.channels=4", "method.generator.blocks=1", "method.discriminator.channels=4",
-    "method.discriminator.layers=1", "data.load_size=20", "data.crop_size=16", "data.workers=0",
-    "log.wandb=disabled", "runtime.device=cpu", "validation_images=2", "log.previews=1",
-    "duration=4 steps", "checkpoint_every=2", "log.every=1",
-]  # fmt: skip
+SMALL = [*TINY_RUN, "duration=4 steps", "checkpoint_every=2"]
 Command = tuple[Any, list[str]]
 """A module with a main function, and its words."""
 

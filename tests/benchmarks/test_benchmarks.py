@@ -83,7 +83,12 @@ def test_a_step_with_other_mathematics_is_not_timed(difference, timed, capsys, m
 
 
 @pytest.mark.parametrize(
-    ("command", "option"), [(step, "--variants"), (inference, "--variants"), (memory, "--rows")]
+    ("command", "option"),
+    [
+        (step, "--variants"),
+        pytest.param(inference, "--variants", marks=pytest.mark.slow),
+        (memory, "--rows"),
+    ],
 )
 def test_an_unknown_variant_is_refused(command, option):
     error = refusal(command, option, "fp31")
