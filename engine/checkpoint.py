@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.files import file_sha256, read_json, write_atomically, write_text
 from engine.checkpoint_content import check_tensors, wrong_types
 from engine.upgrade_format_1 import upgrade_state
-from engine.validation import DEFINITION
+from engine.validation import SCORE_DEFINITION
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -57,7 +57,7 @@ class Checkpoints:
         # A newer checkpoint could not be read, and its steps have been computed again.
         earlier = self._files()
         files = {name: entry for name, entry in earlier.items() if entry["step"] < step}
-        definition = DEFINITION
+        definition = SCORE_DEFINITION
         if score is None and path.name in earlier:
             score = earlier[path.name]["score"]
             definition = earlier[path.name].get("score_definition", 1)
@@ -82,7 +82,11 @@ class Checkpoints:
         if score is None or not math.isfinite(score):
             return False
         best = _best(files := self._files())
-        return best is None or _definition(files[best]) < DEFINITION or score < files[best]["score"]
+        return (
+            best is None
+            or _definition(files[best]) < SCORE_DEFINITION
+            or score < files[best]["score"]
+        )
 
     def exist(self) -> bool:
         """Return whether there is a checkpoint to continue from."""

@@ -9,7 +9,7 @@ from engine.train_config import ValidationMetric
 from metrics.set_distances.color_and_spectrum import color_distance, spectrum_distance
 from metrics.set_distances.sliced_wasserstein import sliced_wasserstein
 
-DEFINITION = 2  # of the scores; 1 was another swd, with values about a thousandth of these
+SCORE_DEFINITION = 2  # of the scores; 1 was another swd, with values about a thousandth of these
 DISTANCES: dict[str, Callable[[list[Tensor], list[Tensor]], float]] = {
     "swd": sliced_wasserstein, "color": color_distance, "spectrum": spectrum_distance,
 }  # fmt: skip
@@ -33,7 +33,7 @@ def logged_name(name: str, began_with: int) -> str:
 
     A run whose earlier scores have another definition logs the new ones beside them.
     """
-    return "swd_x1000" if name == "swd" and began_with < DEFINITION else name
+    return "swd_x1000" if name == "swd" and began_with < SCORE_DEFINITION else name
 
 
 def _distance(name: str, fakes: list[Tensor], reals: list[Tensor]) -> float:

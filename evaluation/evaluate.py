@@ -224,10 +224,9 @@ class _Evaluation:
         result.intervals |= sets.intervals
         result.notes += sets.notes
         result.real_baseline, result.copy_baseline = sets.real_baseline, sets.copy_baseline
-        if (
-            sets.real_baseline
-        ):  # of fewer images than there are fakes, it is higher than it should be
+        if sets.real_baseline:
             others = reals if paired else trained
+            # Of fewer images than there are fakes, it is higher than it should be.
             result.real_baseline["images"] = min(len(done.files), len(others.images))
         if isinstance(translator, StyledTranslator):
             inputs = self._some(sources.files, translator.source)
@@ -278,7 +277,7 @@ class _Evaluation:
         elif translator.target in self.files:
             reference = "the held-out images of the target domain"
         else:
-            reference = "training images of the target domain: none of it are held out"
+            reference = "training images of the target domain: none of them is held out"
             files |= {translator.target: self._set(f"train/{translator.target}").index.files}
         return {
             "images": {domain: len(paths) for domain, paths in files.items()},

@@ -17,7 +17,6 @@ from metrics.set_distances.sliced_wasserstein import PATCH, Descriptors, describ
 
 MAX_PATCH_IMAGES = 300  # of a set, evenly spaced, that the sliced Wasserstein distance compares
 THUMBNAIL_SIZE = 16  # pixels of a side
-MIN_SIDE = 2  # pixels that a spectrum needs
 
 
 @dataclass(frozen=True)

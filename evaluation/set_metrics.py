@@ -49,7 +49,7 @@ def set_metrics(
     training images are the reference too, and there is no real baseline.
 
     Only the kernel distance has an interval: the other distances are larger in a small set than
-    between the distributions, by more than they vary (`python -m benchmarks.interval_coverage`).
+    between the distributions, by more than they vary (`python benchmarks/interval_coverage.py`).
     Sets of fewer than two images, or with other channels than the reference, have no metrics.
     """
     result = SetMetrics()

@@ -42,7 +42,7 @@ HOSTILE_INPUTS = (
     Guarantee(
         "F3",
         "A name of a file never becomes a command, markup or an instruction to the terminal",
-        "38 names through seven commands; every HTML, JSON and CSV file parses",
+        "39 names through seven commands; every HTML, JSON and CSV file parses",
         tests_of(HOSTILE, "a_name_that_reaches_the_terminal_is_noticed"),
         ("hostile_names",),
     ),

@@ -9,7 +9,7 @@ from engine.checkpoint import Checkpoints
 from engine.checkpoint_content import check_content
 from engine.distributed.rank_state import check_ranks_agree, rank_state, reshard, state_checksum
 from engine.train_step import TrainStep
-from engine.validation import DEFINITION
+from engine.validation import SCORE_DEFINITION
 
 
 class RunCheckpoints:
@@ -24,7 +24,7 @@ class RunCheckpoints:
         self.distributed = train_step.runtime.distributed
         self.files = Checkpoints(folder / "checkpoints", train_step.config.keep_checkpoints)
         self.seconds = 0.0  # of training so far
-        self.score_definition = DEFINITION  # of the scores that the run began with
+        self.score_definition = SCORE_DEFINITION  # of the scores that the run began with
         self.options_text = ""  # options.yaml of the restored checkpoint
 
     def has_checkpoint(self) -> bool:

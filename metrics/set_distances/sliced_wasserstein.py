@@ -63,16 +63,19 @@ def distances(
 ) -> dict[str, float]:
     """Return name -> sliced Wasserstein distance of each described set to the reference.
 
-    All are thinned evenly to the number of images of the smallest set.
+    A set and the reference are thinned evenly to the number of images of the smaller one, so that a
+    distance does not depend on the other sets.
     """
-    count = min(len(images) for images in (*sets.values(), reference))
     levels = min(len(each) for images in (*sets.values(), reference) for each in images)
     totals = dict.fromkeys(sets, 0.0)
     for level in range(levels):
-        projected = _projections(_thinned(reference, count), level, seed)
+        projected: dict[int, np.ndarray] = {}  # the reference, by its number of images
         for name, images in sets.items():
+            count = min(len(images), len(reference))
+            if count not in projected:
+                projected[count] = _projections(_thinned(reference, count), level, seed)
             mine = _projections(_thinned(images, count), level, seed)
-            totals[name] += float(np.abs(mine - projected).mean(dtype=np.float64))
+            totals[name] += float(np.abs(mine - projected[count]).mean(dtype=np.float64))
     return {name: 1000 * total / levels for name, total in totals.items()}
 
 

@@ -3,7 +3,7 @@
     python -m reliability.hostile checkpoints|places|names|downloads [--count N] [--seed S]
 
 checkpoints: 300 changed checkpoints and bundles, with checksums that fit. places: links, pipes and
-folders at every path that a command reads or writes. names: images with 37 hostile names. downloads:
+folders at every path that a command reads or writes. names: images with 39 hostile names. downloads:
 39 wrong answers of a server on this machine.
 
 In no case may a file outside of the run and the outputs change, a traceback appear, or a command

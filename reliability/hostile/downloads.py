@@ -80,7 +80,7 @@ ANSWERS: dict[str, Answer] = {
     "web page": Answer(body=b"<html>not found</html>"), "nothing": Answer(body=b""),
     "cut zip": Answer(body=GOOD[: len(GOOD) // 2]), "encrypted zip": Answer(body=_encrypted()),
     "name above": Answer(body=archive({"../out.txt": b"x"})),
-    "absolute name": Answer(body=archive({"/tmp/out.txt": b"x"})),
+    "absolute name": Answer(body=archive({"/out.txt": b"x"})),
     "backslashes": Answer(body=archive({"..\\out.txt": b"x"})),
     "link": Answer(body=archive({"set/link": b"/etc"}, stat.S_IFLNK | 0o777)),
     "device": Answer(body=archive({"set/null": b""}, stat.S_IFCHR | 0o666)),

@@ -28,7 +28,8 @@ NAMES = (
     b"\x1b[2J\x1b]0;owned\x07.png", b"\x1b[31mred.png", b"bell\x07.png", b"<script>alert(1)<|script>.png",
     b"<!--<script>.png", b"]]>.png", b"'\";--.png", b"&amp;&lt;.png", b"%s%n {0} ${x}.png",
     b"$(touch owned).png", b"`touch owned`.png", b";touch owned;.png", b"|touch owned.png",
-    b"a=b.png", b"[1,2].png", b"{a: b}.png", b"null.png", b"=1+1.png", b"comma,quote\".png",
+    b"\" onerror=alert(1) x=\".png", b"a=b.png", b"[1,2].png", b"{a: b}.png",
+    b"null.png", b"=1+1.png", b"comma,quote\".png",
     b"caf\xe9.png", b"\xff\xfe.png", "\u6c34\U0001f600.png".encode(), "\u202egnp.exe.png".encode(),
     b"x" * 250 + b".png", b"|pipe| *bold* _it_ [link](x).png", b"CON.png", b"a.png.png", b"~.png",
     b"#hash?query.png", b"UPPER.PNG", "\u2028\u2029.png".encode(), b"\x7f\x9b31m.png",
@@ -36,16 +37,16 @@ NAMES = (
 
 
 class _Page(HTMLParser):
-    """Collects the scripts and the event handlers of a page."""
+    """Collects the scripts of a page, and counts its event handlers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scripts: list[str] = []
-        self.handlers: list[str] = []
+        self.handlers = 0
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        self.handlers += sum(name.startswith("on") for name, _ in attrs)
         if tag == "script":
             self._inside = True
             self.scripts.append("")
@@ -64,7 +65,7 @@ def cases(root: Path, count: int, seed: int) -> Iterator[tuple[str, Callable[[],
     for place, names in ((plain, [b"%03d.png" % n for n in range(len(NAMES))]), (hostile, NAMES)):
         for folder, broken in (("trainA", 40), ("trainB", 40), ("testA", 3), ("testB", 3)):
             write_named_images(place.data / folder, list(names), broken)
-    scripts: dict[str, int] = {}
+    active: dict[str, tuple[int, int]] = {}
 
     def two_runs(place: Workplace) -> list[str]:
         shutil.copytree(place.run, place.root / "run2", symlinks=True, dirs_exist_ok=True)
@@ -90,8 +91,8 @@ def cases(root: Path, count: int, seed: int) -> Iterator[tuple[str, Callable[[],
             result = run_in_child(module.main, words(hostile), lambda: os.chdir(hostile.root))
             if expected.code != result.code:
                 return f"exit code {result.code}, {expected.code} with plain names: {result.errors[-300:]}"
-            scripts.update(_scripts(plain.root))
-            return result.problem or _printed(result) or _written(hostile.root, scripts)
+            active.update(_active_parts(plain.root))
+            return result.problem or _printed(result) or _written(hostile.root, active)
 
         yield f"{name}, {len(NAMES)} names", check
 
@@ -116,12 +117,12 @@ def _printed(result: Result) -> str:
     return ""
 
 
-def _scripts(root: Path) -> dict[str, int]:
-    """Return the pages below a folder -> their number of scripts."""
-    return {
-        str(page.relative_to(root)): len(_parsed(page.read_text()).scripts)
-        for page in root.rglob("*.html")
+def _active_parts(root: Path) -> dict[str, tuple[int, int]]:
+    """Return the pages below a folder -> their numbers of scripts and of event handlers."""
+    pages = {
+        str(path.relative_to(root)): _parsed(path.read_text()) for path in root.rglob("*.html")
     }
+    return {name: (len(page.scripts), page.handlers) for name, page in pages.items()}
 
 
 def _parsed(text: str) -> _Page:
@@ -131,25 +132,25 @@ def _parsed(text: str) -> _Page:
     return page
 
 
-def _written(root: Path, scripts: dict[str, int]) -> str:
+def _written(root: Path, active: dict[str, tuple[int, int]]) -> str:
     """Return what is wrong with the files that a command wrote."""
     if any(root.rglob("owned")):
         return "a name was run as a command"
     for path in sorted(root.rglob("*")):
         if not path.is_file():
             continue
-        problem = _file_problem(path, scripts.get(str(path.relative_to(root)), 0))
+        problem = _file_problem(path, active.get(str(path.relative_to(root)), (0, 0)))
         if problem:
             return f"{path.relative_to(root)}: {problem}"
     return ""
 
 
-def _file_problem(path: Path, scripts: int) -> str:
+def _file_problem(path: Path, active: tuple[int, int]) -> str:
     try:
         if path.suffix == ".html":
             page = _parsed(path.read_text(encoding="utf-8"))
-            if len(page.scripts) != scripts:
-                return f"{len(page.scripts)} scripts, {scripts} with plain names"
+            if (found := (len(page.scripts), page.handlers)) != active:
+                return f"scripts and event handlers: {found}, {active} with plain names"
             if any("alert(1)" in text and "<" in text for text in page.scripts):
                 return "a name is markup in a script"
         elif path.suffix == ".json":
@@ -166,8 +167,3 @@ def _file_problem(path: Path, scripts: int) -> str:
     except (ValueError, csv.Error) as error:
         return f"does not parse: {error}"
     return ""
-
-
-def remove(root: Path) -> None:
-    """Delete the folder, whatever the names in it."""
-    shutil.rmtree(os.fsencode(root), ignore_errors=True)

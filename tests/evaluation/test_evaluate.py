@@ -262,7 +262,7 @@ def test_a_direction_without_reference_images_is_compared_with_training_images(
     content = json.loads((run / "test/metrics.json").read_text())
     assert list(content["directions"]) == ["a_to_b"]
     stamp = content["protocols"]["a_to_b"]
-    assert stamp["reference"] == "training images of the target domain: none of it are held out"
+    assert stamp["reference"] == "training images of the target domain: none of them is held out"
     assert stamp["images"] == {"a": 3, "b": 5}
     assert content["directions"]["a_to_b"]["swd"] > 0 and content["floor"]["a_to_b"] == {}
     error = refusal(test_command, run, f"data.root={data}", "direction=b_to_a")

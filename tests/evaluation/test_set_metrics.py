@@ -109,6 +109,12 @@ def test_a_baseline_has_no_more_images_than_the_fakes():
     assert whole["color"] == measured(fakes, reals, fakes, thinned).real_baseline["color"]
 
 
+def test_the_distances_of_fakes_do_not_depend_on_how_many_training_images_are_at_hand():
+    fakes, reals, sources = scenes(0, 0, 12), scenes(1, 30, 12), scenes(0, 60, 12)
+    found = [measured(fakes, reals, sources, scenes(1, 60, n)).metrics for n in (0, 3, 12)]
+    assert found[0] == found[1] == found[2]
+
+
 def test_features_that_are_not_finite_leave_the_figures_out_with_a_note():
     class Broken(Pooled):
         def __call__(self, images):
