@@ -11,18 +11,15 @@ one, bit for bit. The program prints one line; the exit code is 1 if a case fail
 
 import argparse
 import builtins
-import contextlib
 import errno
 import hashlib
-import io
 import itertools
 import os
 import random
 import shutil
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +29,10 @@ import export
 import test
 import train
 import translate
-from common.errors import Interrupted, RunError, UserError, one_line
 from data.scenes import generate
 from engine.checkpoint import Checkpoints
 from reliability.command_in_child import SMALL as TINY_RUN
+from reliability.command_in_child import run_in_child
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT)
 OPERATIONS = ("open", "write", "close", "fsync", "replace", "rename")
@@ -49,7 +46,9 @@ class Fault:
 
     def __init__(self, folder: Path, operation: str, number: int, code: int) -> None:
         self.folder, self.operation = str(folder), operation
-        self.left, self.code, self.happened = number, code, False
+        self.left, self.code = number, code
+        self.marker = folder.with_name("happened")  # made when the operation fails
+        self.marker.unlink(missing_ok=True)
 
     def at(self, operation: str, path: object) -> None:
         """Count an operation; OSError if it is the one that fails."""
@@ -58,7 +57,7 @@ class Fault:
             return
         self.left -= 1
         if self.left == 0:
-            self.happened = True
+            self.marker.touch()
             raise OSError(self.code, os.strerror(self.code), str(name))
 
     def install(self) -> None:
@@ -121,34 +120,6 @@ class _Written:
         return getattr(self._file, name)
 
 
-def run_command(command: Command) -> tuple[int, str]:
-    """Run a command in this process; return its exit code and its error, a traceback for a bug."""
-    module, words = command
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        try:
-            return module.main(words) or 0, ""
-        except (UserError, RunError, Interrupted) as error:
-            code = 2 if isinstance(error, UserError) else error.exit_code
-            return code, one_line(error)
-        except BaseException:
-            return 70, traceback.format_exc()
-
-
-def in_child(function: Callable[[], tuple[int, str]]) -> tuple[int, str]:
-    """Run a function in a forked process; return its exit code and text."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(read_end)
-        code, text = function()
-        os.write(write_end, text.encode(errors="replace")[:4000])
-        os._exit(code)
-    os.close(write_end)
-    with os.fdopen(read_end, errors="replace") as pipe:
-        text = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
-
-
 def weights_of(run: Path) -> str:
     """Return a hash of the weights in a run's latest checkpoint."""
     digest = hashlib.sha256()
@@ -160,22 +131,17 @@ def weights_of(run: Path) -> str:
 
 def check(name: str, command: Command, folder: Path, fault: Fault, expected: str) -> str:
     """Run a command with a fault, then without; return what is wrong, "" if nothing is."""
-
-    def disturbed() -> tuple[int, str]:
-        fault.install()
-        code, text = run_command(command)
-        return (code if fault.happened else 99), text
-
-    code, text = in_child(disturbed)
-    if code == 99:
+    module, words = command
+    result = run_in_child(module.main, words, fault.install)
+    if not fault.marker.exists():
         return "did not happen"
-    if code not in (0, 1, 2):
-        return f"exit code {code}: {text.strip()[-600:]}"
-    if code and ("\n" in text or not text):
-        return f"not one line: {text[:300]}"
-    code, text = in_child(lambda: run_command(command))
-    if code:
-        return f"the same command then ends with {code}: {text[-300:]}"
+    if result.problem:
+        return result.problem
+    if result.code and result.errors.count("error: ") != 1:
+        return f"not one line of error: {result.errors[-300:]}"
+    again = run_in_child(module.main, words)
+    if again.code:
+        return f"the same command then ends with {again.code}: {again.errors[-300:]}"
     if name == "train" and weights_of(folder / "run") != expected:
         return "other weights than an undisturbed run"
     return ""
@@ -194,8 +160,8 @@ def main(arguments: list[str]) -> int:
     root = Path(tempfile.mkdtemp(prefix="write_faults_"))
     generate("season", root / "data", train=4, test=2, size=24)
     words = ["cyclegan", f"data.root={root / 'data'}", f"run={root / 'trained'}", *SMALL]
-    code, text = in_child(lambda: run_command((train, words)))
-    assert code == 0, text
+    result = run_in_child(train.main, words)
+    assert result.code == 0, result.errors
     expected = weights_of(root / "trained")
     random_order = random.Random(args.seed)
     failures, done, folder = [], 0, root / "case"
