@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,10 +80,12 @@ def remove_leftover(folder: Path) -> None:
         folder.unlink()
 
 
-def new_folder_beside(path: Path) -> Path:
-    """Return a new, hidden folder beside a path, to be renamed to it when it is complete.
+@contextlib.contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Yield a new, hidden folder beside a path, to be renamed to it when it is complete.
 
-    Those that killed commands left there more than an hour ago are deleted.
+    What is left of it at the end is deleted, and so are those that killed commands left there more
+    than an hour ago.
     """
     parent = Path(os.path.abspath(path)).parent
     parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,10 @@ def new_folder_beside(path: Path) -> Path:
             remove_leftover(leftover)
     folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=UNFINISHED, dir=parent))
     folder.chmod(0o777 & ~_umask())
-    return folder
+    try:
+        yield folder
+    finally:
+        remove_leftover(folder)
 
 
 def _umask() -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 from common.command_line import NoOptions, parse_words
 from common.errors import UserError, one_line
-from common.files import file_sha256, new_folder_beside
+from common.files import file_sha256, folder_beside
 from common.run_main import run_command
 from common.terminal import printable, raw_stream
 from common.user_paths import parse_path
@@ -79,13 +79,12 @@ def download(archive: Archive, out: Path, pauses: tuple[float, ...] = RETRY_PAUS
                 "the file is removed, run the command again",
                 path=partial,
             )
-        building = new_folder_beside(out)
-        unpack(partial, building)
-        entries = [entry for entry in building.iterdir() if entry.name != "__MACOSX"]
-        # The published archives contain a single folder of their own name.
-        has_single_folder = len(entries) == 1 and entries[0].is_dir()
-        (entries[0] if has_single_folder else building).rename(out)
-        shutil.rmtree(building, ignore_errors=True)
+        with folder_beside(out) as building:
+            unpack(partial, building)
+            entries = [entry for entry in building.iterdir() if entry.name != "__MACOSX"]
+            # The published archives contain a single folder of their own name.
+            has_single_folder = len(entries) == 1 and entries[0].is_dir()
+            (entries[0] if has_single_folder else building).rename(out)
         partial.unlink()
     except OSError as error:
         raise UserError(

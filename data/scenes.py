@@ -22,7 +22,7 @@ from PIL import Image
 
 from common.command_line import parse_words
 from common.errors import UserError
-from common.files import new_folder_beside, read_json
+from common.files import folder_beside, read_json
 from common.run_main import run_command
 from common.user_paths import parse_path
 
@@ -153,21 +153,21 @@ def _write(
     """Write all files into a folder next to `out`, then rename it: `out` is never incomplete."""
     train, test, size, seed = numbers
     shade = SHADES.get(str(description["name"]), SHADE)
-    building = new_folder_beside(out)
     sets = (
         ("trainA", TRAIN_A, train, False), ("trainB", TRAIN_B, train, True),
         ("testA", HELD_OUT, test, False), ("testB", HELD_OUT, test, True),
     )  # fmt: skip
-    for folder, scenes, count, translated in sets:
-        (building / folder).mkdir(parents=True)
-        for number in range(count):
-            scene = draw_scene(size, seed, scenes, number, shade=shade)
-            pixels = translate(scene) if translated else scene.pixels
-            Image.fromarray(to_uint8(pixels)).save(building / folder / f"{number:04d}.png")
-    (building / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")
-    if out.exists():
-        out.rmdir()  # an empty folder
-    building.rename(out)
+    with folder_beside(out) as building:
+        for folder, scenes, count, translated in sets:
+            (building / folder).mkdir(parents=True)
+            for number in range(count):
+                scene = draw_scene(size, seed, scenes, number, shade=shade)
+                pixels = translate(scene) if translated else scene.pixels
+                Image.fromarray(to_uint8(pixels)).save(building / folder / f"{number:04d}.png")
+        (building / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")
+        if out.exists():
+            out.rmdir()  # an empty folder
+        building.rename(out)
 
 
 def provide(root: str) -> None:

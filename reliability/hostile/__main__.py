@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from common.run_main import run_command
+from inference.exported_bundle import require
 from reliability.hostile import checkpoints, downloads, names, places
 
 KINDS = {
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--count", type=int, default=0, help="number of cases; 0: all, or 300")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
+    require("safetensors")  # of the bundles
     failures, done, slowest = [], 0, (0.0, "")
     with tempfile.TemporaryDirectory(prefix="hostile_") as folder:
         for name, check in KINDS[args.kind](Path(folder).resolve(), args.count, args.seed):

@@ -1,6 +1,8 @@
 """Generated domains: deterministic, unpaired in training, paired when held out."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -96,3 +98,13 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with raises_user_error(path=tmp_path / "file"):
         generate("season", tmp_path / "file", train=1, test=1)
+
+
+def test_nothing_is_left_of_scenes_that_could_not_be_finished(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(scenes.Image.Image, "save", full)
+    with raises_user_error(path=tmp_path / "s"):
+        scenes.generate("season", tmp_path / "s", train=1, test=1, size=16)
+    assert not list(tmp_path.iterdir())
